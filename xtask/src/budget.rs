@@ -1,7 +1,7 @@
-//! What the programs may cost: `tests/budgets.toml`.
+//! Budgets of the programs: `tests/budgets.toml`.
 //!
-//! Instruction counts are exact, so they are asserted, where times are only printed. They depend on the compiler, so they
-//! are asserted only for the one that the budget was made with.
+//! Instruction counts are exact, so they are asserted, while times are only printed. They depend on the compiler, so
+//! they are asserted only with the compiler that the budget was made with.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -22,11 +22,11 @@ pub(crate) const FILE: &str = "tests/budgets.toml";
 struct Budgets {
     compiler: String,
     programs: BTreeMap<String, Budget>,
-    /// The most instructions that the load balancer may execute for one packet of a kind.
+    /// Maximum number of instructions that the load balancer may execute for a packet, by kind.
     executed: BTreeMap<String, u32>,
 }
 
-/// The most that a program may have.
+/// Limits of a program.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Budget {
@@ -37,8 +37,8 @@ struct Budget {
 /// Loads the built programs, runs the load balancer in the interpreter, and compares both with their budgets.
 ///
 /// # Errors
-/// The interpreter and the host pipeline make different things of a packet; or a program is over its budget, and the error
-/// says what to write where.
+/// If interpreter and host pipeline treat a packet differently; or if a program exceeds its budget, with the change
+/// that the file needs.
 pub(crate) fn check() -> Result<()> {
     let text = std::fs::read_to_string(cargo::root().join(FILE)).with_context(|| format!("could not read {FILE}"))?;
     let budgets: Budgets = toml::from_str(&text).with_context(|| FILE.to_owned())?;
@@ -60,7 +60,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// A line for each count that is over its budget.
+/// A line for each count that exceeds its budget.
 fn excess(budgets: &Budgets, sizes: &[Size]) -> Result<String> {
     let mut over = String::new();
     for Size { program, translated, verified, .. } in sizes {
@@ -80,7 +80,7 @@ fn counts(profile: &[Profile]) -> BTreeMap<String, u32> {
     profile.iter().map(|kind| (kind.name(), kind.instructions)).collect()
 }
 
-/// A line for each kind of packet that is over its budget.
+/// A line for each kind of packet that exceeds its budget.
 fn executed_excess(budgets: &Budgets, counts: &BTreeMap<String, u32>) -> Result<String> {
     let mut over = String::new();
     for (kind, most) in &budgets.executed {

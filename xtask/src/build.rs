@@ -33,7 +33,7 @@ impl Profile {
         }
     }
 
-    /// The folder of what it builds, in the target directory.
+    /// Folder of the profile's output in the target directory.
     const fn folder(self) -> &'static str {
         match self {
             Self::Dev => "debug",
@@ -42,7 +42,7 @@ impl Profile {
     }
 }
 
-/// Builds both; returns the path of `edge-ctl`.
+/// Builds the object and `edge-ctl`; returns the path of `edge-ctl`.
 ///
 /// With `trace` the packet path has traces, for development.
 pub(crate) fn all(profile: Profile, trace: bool) -> Result<PathBuf> {
@@ -50,17 +50,17 @@ pub(crate) fn all(profile: Profile, trace: bool) -> Result<PathBuf> {
     edge_ctl(profile)
 }
 
-/// Builds `edge-ctl` around the object that is there.
+/// Builds `edge-ctl` around the existing object.
 pub(crate) fn edge_ctl(profile: Profile) -> Result<PathBuf> {
     step("building edge-ctl", || {
         let mut build = cargo::cargo();
         build.args(["build", "--quiet", "--bin", "edge-ctl", "--profile", profile.name()]);
         if profile == Profile::Release {
-            // Nothing that only the workspace's other packages ask of their dependencies. Other builds have the features of
-            // all packages, so that what they share is built once.
+            // Without features that only other packages of the workspace require. Other builds use the features of all
+            // packages, so that shared dependencies are built once.
             build.args(["--package", "edge-ctl"]);
         }
-        // One target directory for all, also when the user moved it.
+        // One target directory for everything, also if the user has moved it.
         build.arg("--target-dir").arg(cargo::target_dir()?);
         cargo::run(&mut build)
     })?;
@@ -71,31 +71,31 @@ pub(crate) fn edge_ctl(profile: Profile) -> Result<PathBuf> {
     Ok(built)
 }
 
-/// Moves debugging information and symbols of `binary` into `binary`.debug, where debuggers find it by the name that the
-/// binary keeps, or by its build ID.
+/// Moves debugging information and symbols of `binary` into `binary`.debug, where debuggers find them by the name in
+/// the binary, or by its build ID.
 ///
-/// Each build of cargo puts the whole binary back in its place.
+/// Each build of cargo restores the unstripped binary.
 pub(crate) fn strip(binary: &Path) -> Result<()> {
     let (aside, draft) = (binary.with_extension("debug"), binary.with_extension("stripped"));
-    // bpf-linker's LLVM has it.
+    // It comes with the LLVM of bpf-linker.
     let objcopy = || Command::new(format!("/usr/lib/llvm-{LLVM}/bin/llvm-objcopy"));
     cargo::run(objcopy().arg("--only-keep-debug").arg(binary).arg(&aside))?;
     let link = format!("--add-gnu-debuglink={}", aside.display());
     cargo::run(objcopy().args(["--strip-all", &link]).arg(binary).arg(&draft))?;
-    // Cargo's own copy is the same file by another name: it must stay whole.
+    // Cargo's own copy is a hard link to the same file, and must stay complete.
     std::fs::rename(&draft, binary).with_context(|| format!("could not replace {}", binary.display()))
 }
 
-/// Whether the eBPF programs were built before.
+/// Whether the eBPF programs have been built before.
 pub(crate) fn has_object() -> bool {
     cargo::root().join("target/bpf/edge").exists()
 }
 
-/// Builds the eBPF programs into `target/bpf`: `edge`, and those of the bench.
+/// Builds the eBPF programs into `target/bpf`: `edge`, and the bench's.
 pub(crate) fn object(trace: bool) -> Result<()> {
     let Ebpf { toolchain, linker } = setup::ebpf()?;
     step("building the eBPF programs", || {
-        // Not the target directory of everything else: two cargos of different versions would undo each other's work.
+        // A separate target directory: two versions of cargo would invalidate each other's builds.
         let dir = cargo::root().join("target/bpf-build");
         let mut build = toolchain.cargo();
         build.env("CARGO_ENCODED_RUSTFLAGS", flags(&linker).join("\x1f"));
@@ -111,7 +111,7 @@ pub(crate) fn object(trace: bool) -> Result<()> {
         for name in ["edge", "bench"] {
             let built = std::fs::read(dir.join("bpfel-unknown-none/release").join(name));
             let built = built.with_context(|| format!("cargo built no object `{name}`"))?;
-            // A new time stamp alone would make cargo build edge-ctl again.
+            // A new time stamp alone would make cargo rebuild edge-ctl.
             if std::fs::read(objects.join(name)).ok().as_ref() != Some(&built) {
                 std::fs::write(objects.join(name), built)?;
             }
@@ -120,7 +120,7 @@ pub(crate) fn object(trace: bool) -> Result<()> {
     })
 }
 
-/// The flag that tells aya for which processor's kernel a program is.
+/// The flag by which aya selects the kernel's architecture.
 pub(crate) fn target_arch() -> String {
     format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH)
 }
@@ -130,9 +130,9 @@ fn flags(linker: &Path) -> Vec<String> {
     let fixed = [
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
-        // Atomics with fetch and 32-bit jumps: kernels from 5.12 have them. rustc hands it on to the linker.
+        // Atomics with fetch and 32-bit jumps, available since Linux 5.12. rustc passes the flag to the linker.
         "-Ctarget-cpu=v3",
-        // An IPv4 header behind an Ethernet one is not aligned; without this each of its fields is put together
+        // An IPv4 header behind an Ethernet header is not aligned; without this feature, each field would be assembled
         // from bytes.
         "-Clink-arg=--cpu-features=+alu32,+allows-misaligned-mem-access",
     ];

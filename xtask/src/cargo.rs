@@ -8,17 +8,17 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// The checkout.
+/// Root of the checkout.
 pub(crate) fn root() -> &'static Path {
     edge_tests::workspace()
 }
 
-/// The project's own tools.
+/// Folder of the project's own tools.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
-/// Where cargo put this program, and puts what it builds next to it (`debug`, `release`).
+/// Cargo's target directory, which contains this program and the builds (`debug`, `release`).
 pub(crate) fn target_dir() -> Result<PathBuf> {
     let this = std::env::current_exe().context("could not find this program's own file")?;
     Ok(this.parent().and_then(Path::parent).context("this program is not in a target directory")?.to_owned())
@@ -30,8 +30,8 @@ pub(crate) fn cargo() -> Command {
     command(cargo)
 }
 
-/// A command in the checkout without what the running cargo and rustup put into the environment: a nested cargo of
-/// another toolchain would take it for its own. What the user says about registries and the network stays.
+/// A command in the checkout, without the environment variables of the running cargo and rustup, which a nested cargo
+/// of another toolchain would use. The user's settings for registries and the network stay.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
@@ -52,7 +52,7 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Builds these test programs, with the options `more` of cargo, and returns where they are, by their names.
+/// Builds these test programs, with additional options `more` of cargo; returns their paths by name.
 pub(crate) fn test_programs(names: &[&str], more: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let mut build = cargo();
     build.args(["test", "--no-run", "--quiet", "--message-format=json"]).args(more);
@@ -75,7 +75,7 @@ pub(crate) fn test_programs(names: &[&str], more: &[&str]) -> Result<BTreeMap<St
 /// Runs `command` with its output on the terminal.
 ///
 /// # Errors
-/// It can't be started, or it fails.
+/// If the command can't be started, or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("could not start {}", shown(command)))?;
     if !status.success() {
@@ -84,7 +84,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What `command` printed, if it can be run and succeeds.
+/// Output of `command`; `None` if it can't be run or fails.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -7,12 +7,12 @@ use std::fmt;
 pub(crate) struct Counts {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
-    /// Tests that failed once, and passed when they were run again; they are among `passed`.
+    /// Tests that failed once and passed when repeated; included in `passed`.
     pub(crate) again: Vec<String>,
 }
 
 impl Counts {
-    /// Takes a line of output into account, if it is a result.
+    /// Counts a line of output if it is a result.
     pub(crate) fn read(&mut self, line: &str) {
         let Some(result) = line.trim().strip_prefix("test result: ") else { return };
         for part in result.split(['.', ';']) {
@@ -29,14 +29,14 @@ impl Counts {
         }
     }
 
-    /// Counts tests that failed before, of which `others` are the results now.
+    /// Counts the repetition of failed tests, whose results are `others`.
     pub(crate) fn again(&mut self, names: Vec<String>, others: &Self) {
         self.failed -= others.passed;
         self.passed += others.passed;
         self.again.extend(names);
     }
 
-    /// Counts a check that is no test program.
+    /// Counts a check that is not a test program.
     pub(crate) fn check(&mut self, passed: bool) {
         self.passed += usize::from(passed);
         self.failed += usize::from(!passed);

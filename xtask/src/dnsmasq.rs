@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::unpacked;
 
-/// Makes sure that the lab finds a dnsmasq, with its libraries.
+/// Makes sure that dnsmasq and its libraries are available for the lab.
 pub(crate) fn ensure() -> Result<()> {
     unpacked::ensure_whole("dnsmasq", &["dnsmasq-base"], "usr/sbin/dnsmasq").map(drop)
 }

@@ -12,13 +12,13 @@ use crate::{
     packages::{self, Package},
 };
 
-/// The newest LLVM whose bitcode our bpf-linker reads.
+/// The newest LLVM version whose bitcode the project's bpf-linker reads.
 pub(crate) const LLVM: u32 = 22;
 
-/// Oldest Rust that the workspace builds with, as in Cargo.toml.
+/// Oldest Rust version that builds the workspace, as in Cargo.toml.
 const RUST: u32 = 95;
 
-/// A cargo and the rustc that goes with it.
+/// A cargo and its rustc.
 #[derive(Clone, Debug)]
 pub(crate) struct EbpfToolchain {
     pub(crate) name: String,
@@ -27,13 +27,13 @@ pub(crate) struct EbpfToolchain {
 }
 
 impl EbpfToolchain {
-    /// A rustup nightly with `rust-src` if there is a fit one, else the distribution's toolchain. Nothing is ever
-    /// added to rustup.
+    /// A rustup nightly with `rust-src` if a suitable one is installed, otherwise the distribution's toolchain. Nothing
+    /// is ever added to rustup.
     pub(crate) fn ensure() -> Result<Self> {
         if let Some(nightly) = rustup_nightly() {
             return Ok(nightly);
         }
-        // They must be of one version; apt sees to that.
+        // The packages must have the same version, which apt ensures.
         let wanted = ["rustc-web", "cargo-web", "rust-web-src"].map(|name| Package::at_least(name, "1.95"));
         packages::ensure(&wanted, "building eBPF programs")?;
         let debian =
@@ -48,21 +48,21 @@ impl EbpfToolchain {
         }
     }
 
-    /// This toolchain's cargo, allowed to use what is not stable yet (`-Z build-std`).
+    /// This toolchain's cargo, with unstable features enabled (`-Z build-std`).
     pub(crate) fn cargo(&self) -> Command {
         let mut command = cargo::command(&self.cargo);
         command.env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1");
         command
     }
 
-    /// Version of the compiler and of its LLVM.
+    /// Versions of the compiler and of its LLVM.
     pub(crate) fn compiler(&self) -> Result<String> {
         let said = output(cargo::command(&self.rustc).arg("-vV")).context("rustc does not say its version")?;
         let field = |name| said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
         Ok(format!("rustc {}, LLVM {}", field("release: "), field("LLVM version: ")))
     }
 
-    /// The minor version of Rust, and the major one of its LLVM.
+    /// Minor version of Rust, and major version of its LLVM.
     fn versions(&self) -> Option<(u32, u32)> {
         versions(&output(cargo::command(&self.rustc).arg("-vV"))?)
     }

@@ -60,7 +60,7 @@ impl Target {
         }
     }
 
-    /// The committed corpus, from the checkout's root.
+    /// Directory of the committed corpus.
     fn corpus(self) -> PathBuf {
         let root = cargo::root().join("tests/fuzz");
         match self {
@@ -70,10 +70,10 @@ impl Target {
     }
 }
 
-/// Sequences of up to 8 frames of a few hundred bytes, rarely one of 1,500.
+/// Maximum length of an input: sequences of up to 8 frames of a few hundred bytes, rarely one of 1,500.
 const LONGEST: u32 = 4096;
 
-/// What libFuzzer needs of the compiler: counters of edges, and constants of comparisons.
+/// Compiler flags for libFuzzer: counters of edges, and constants of comparisons.
 const FLAGS: [&str; 6] = [
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
@@ -110,17 +110,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts into `committed` what reaches more than it does, and is in `found`.
+/// Merges inputs of `found` that reach new code into `committed`.
 fn merge(fuzzer: &Path, name: &str, committed: &Path, found: &Path) -> Result<()> {
     let mut merge = cargo::command(fuzzer);
     merge.env("EDGE_FUZZ", name);
-    // By edges alone: how often one is taken would keep five times as many.
+    // By edges alone: with the counts of edges, five times as many inputs would be kept.
     merge.args(["-set_cover_merge=1", "-use_counters=0"]).arg(format!("-max_len={LONGEST}")).args([committed, found]);
     cargo::run(&mut merge)
 }
 
 fn build(target: Target) -> Result<PathBuf> {
-    // Everything is built with other flags: not where the rest is.
+    // Everything is built with other flags, so it has a directory of its own.
     let dir = cargo::target_dir()?.join("fuzz");
     let mut build = cargo::cargo();
     build.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
@@ -137,13 +137,13 @@ fn build(target: Target) -> Result<PathBuf> {
             "--target-dir",
         ])
         .arg(&dir);
-    // With a target named, build scripts and procedural macros have none of the flags.
+    // With an explicit target, build scripts and procedural macros get none of the flags.
     build.args(["--target", &host()?]);
     cargo::run(&mut build)?;
     Ok(dir.join(host()?).join("fuzz").join(target.binary()))
 }
 
-/// The machine's own target.
+/// The host's own target.
 fn host() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let said = cargo::output(cargo::command(rustc).arg("-vV")).context("rustc does not say its version")?;

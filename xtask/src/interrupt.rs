@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end a lab by way of its owner, who cleans up.
+//! Lets Ctrl-C and SIGTERM end a lab through its owner, who cleans up.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -16,7 +16,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// From now on SIGINT and SIGTERM make [`pause`] fail instead of ending the process.
 pub(crate) fn install() -> Result<()> {
-    // Without SA_RESTART, so that what waits in a system call notices.
+    // Without SA_RESTART, so that blocking system calls are interrupted.
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
@@ -28,7 +28,7 @@ pub(crate) fn install() -> Result<()> {
 /// Sleeps for `time`.
 ///
 /// # Errors
-/// The user interrupted, before or meanwhile.
+/// If the user interrupted, before the call or during it.
 pub(crate) fn pause(time: Duration) -> Result<()> {
     let start = Instant::now();
     loop {
@@ -42,7 +42,7 @@ pub(crate) fn pause(time: Duration) -> Result<()> {
 }
 
 /// # Errors
-/// The user interrupted.
+/// If the user interrupted.
 pub(crate) fn check() -> Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) {
         bail!("interrupted; everything is cleaned up");

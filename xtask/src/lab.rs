@@ -1,7 +1,7 @@
-//! `cargo xtask lab`: a lab that stays until it is taken down.
+//! `cargo xtask lab`: a lab that stays until the user takes it down.
 //!
-//! A lab belongs to a process. `up` starts one in the background, the keeper, which owns the lab and waits for SIGTERM;
-//! `down` sends it. The keeper's death, however it comes, ends the lab's processes too.
+//! A lab belongs to a process. `up` starts the keeper in the background, which owns the lab and waits for SIGTERM;
+//! `down` sends it. The lab's processes end with the keeper, even if it is killed.
 
 use std::{
     fs::File,
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Keep { edge_ctl: PathBuf },
 }
 
-/// The lab that is up, as `up` leaves it for `down` and `shell`.
+/// The running lab, stored by `up` for `down` and `shell`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     pid: i32,
@@ -120,7 +120,7 @@ fn shell(host: &str, command: &[String]) -> Result<ExitCode> {
         [] => nsenter.arg(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())),
         command => nsenter.args(command),
     };
-    // What a user types there means this lab, and this build.
+    // Commands in the shell refer to this lab and this build.
     let path = std::env::var("PATH").unwrap_or_default();
     nsenter.env("PATH", format!("{}:{path}", cargo::target_dir()?.join("debug").display()));
     nsenter.env("EDGE_PIN_DIR", kept.dir.join("bpf").join(host));
@@ -134,7 +134,7 @@ fn keep(edge_ctl: PathBuf) -> Result<()> {
     interrupt::install()?;
     let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), ..Options::default() })?;
     let kept = Kept { pid: i32::try_from(process::id())?, prefix: lab.prefix().to_owned(), dir: lab.dir().to_owned() };
-    // Whole or not at all: `up` reads it the moment it is there.
+    // Written atomically: `up` reads the file as soon as it exists.
     let draft = lab::base().join("up.json.new");
     std::fs::write(&draft, serde_json::to_vec(&kept)?)?;
     std::fs::rename(&draft, state())?;
@@ -144,10 +144,10 @@ fn keep(edge_ctl: PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// The lab that is up, if its keeper lives.
+/// The running lab, if its keeper lives.
 fn kept() -> Option<Kept> {
     let kept: Kept = serde_json::from_slice(&std::fs::read(state()).ok()?).ok()?;
-    // Another process may have the PID by now; only the keeper has the directory's name in its own.
+    // Another process may have the PID by now; only the keeper's PID is in the prefix.
     let owns = kept.dir.exists() && kept.prefix.contains(&format!("{}x", kept.pid));
     (owns && alive(kept.pid)).then_some(kept)
 }

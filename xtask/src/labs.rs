@@ -1,4 +1,4 @@
-//! The lab tests: two modules at a time, but for those that count what is lost; and what can wait goes beside them.
+//! Runs the lab tests: two modules at a time, except for those that count losses; other work runs beside them.
 
 use std::{
     collections::BTreeMap,
@@ -14,20 +14,20 @@ use crate::{cargo, counts::Counts, test_run::TestRun};
 
 /// The test program.
 pub(crate) const LAB: &str = "lab";
-/// Modules that count what a moment costs clients, miss a single datagram, or take all that the machine has: nothing else may run then.
+/// Modules that measure the cost of a moment, miss no single datagram, or use the whole machine: they run alone.
 const ALONE: [&str; 5] = ["http", "liveness", "nat", "path_mtu", "rehearsal"];
-/// The modules that take longest, the longest first: one that begins last would be waited for.
+/// The slowest modules, longest first, so that they do not start last.
 const LONG: [&str; 5] = ["flows", "judging", "upgrade", "faults", "change"];
-/// As many modules run at one time.
+/// Number of modules that run at a time.
 const AT_ONCE: usize = 2;
-/// As many tests are run again when they failed; more of them do not fail by chance.
+/// Maximum number of failed tests that are repeated; more do not fail by chance.
 const MOST_AGAIN: usize = 3;
 
-/// Runs them all, and `beside` while most of them run, which must leave them the processors when they want them.
+/// Runs all lab tests, and `beside` while most of them run. `beside` must leave the CPUs to them when needed.
 ///
-/// They run on a real clock, on a machine that others use, too. One that fails is run again, alone, and the last line names it
-/// if it passes then: a fault that shows itself once in a hundred runs is one all the same, but no reason to hold up a change
-/// that has nothing to do with it.
+/// The tests use a real clock, on a machine with other users. A failed test is repeated alone; if it passes then, the
+/// last line names it. A fault that shows once in a hundred runs is a fault nevertheless, but should not hold up an
+/// unrelated change.
 pub(crate) fn run(counts: &mut Counts, beside: impl FnOnce() -> Counts + Send) -> Result<()> {
     let program = cargo::test_programs(&[LAB], &[])?.remove(LAB).context("there is no program of lab tests")?;
     let mut modules = modules(&program)?;
@@ -55,7 +55,7 @@ pub(crate) fn run(counts: &mut Counts, beside: impl FnOnce() -> Counts + Send) -
     Ok(())
 }
 
-/// The names of the tests, by their module.
+/// Names of the tests, by module.
 fn modules(program: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     let list = cargo::output(Command::new(program).args(["--list", "--format=terse"]));
     let list = list.context("the lab tests can not be listed")?;
@@ -67,14 +67,14 @@ fn modules(program: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     Ok(modules)
 }
 
-/// Starts the tests of these names, one after the other. Not by cargo, which would wait for builds that run beside them.
+/// Starts the tests of these names, one after the other. Not by cargo, which would wait for concurrent builds.
 fn start(program: &Path, what: &str, tests: &[String]) -> Result<TestRun> {
     let mut lab = cargo::command(program);
     lab.current_dir(cargo::root().join("tests")).args(["--test-threads=1", "--exact"]).args(tests);
     TestRun::start(&format!("lab tests: {what}"), &mut lab)
 }
 
-/// Runs each of these modules, `AT_ONCE` at a time, and shows each when it has ended. Returns the tests that failed.
+/// Runs these modules, `AT_ONCE` at a time, and shows each when it has ended. Returns the failed tests.
 fn side_by_side(program: &Path, modules: Vec<(String, Vec<String>)>, counts: &mut Counts) -> Result<Vec<String>> {
     let queue = Mutex::new(modules.into_iter());
     let (sender, ended) = mpsc::channel();

@@ -11,7 +11,7 @@ use crate::{
     step::step,
 };
 
-/// Every check; fails if one does.
+/// Runs every check; fails if any of them fails.
 pub(crate) fn all() -> Result<()> {
     build::object(false)?;
     let mut counts = Counts::default();
@@ -20,7 +20,7 @@ pub(crate) fn all() -> Result<()> {
     Ok(())
 }
 
-/// Every check, each counted as a test.
+/// Runs every check, counting each as a test.
 pub(crate) fn counted(counts: &mut Counts) {
     let mut check = |what: &str, command: &mut Command| {
         let result = step(what, || cargo::run(command));
@@ -34,7 +34,7 @@ pub(crate) fn counted(counts: &mut Counts) {
     check("clippy", cargo::cargo().args(clippy));
     check("clippy of the eBPF programs", &mut clippy_of_ebpf());
     match tool("cargo-deny") {
-        // Advisories need a database from the network; a build must not depend on what others publish today.
+        // Advisories need a database from the network, and a build must not depend on what others publish today.
         Some(deny) => check(
             "dependencies",
             cargo::command(deny).args(["--log-level", "error", "check", "bans", "licenses", "sources"]),
@@ -47,21 +47,21 @@ pub(crate) fn counted(counts: &mut Counts) {
     }
 }
 
-/// Clippy of the programs as if they were for the host, since most toolchains with clippy have no `core` for BPF: they are
-/// only checked, not compiled.
+/// Clippy for the eBPF programs, with the host as target, since most toolchains with clippy have no `core` for BPF: the
+/// programs are only checked, not compiled.
 fn clippy_of_ebpf() -> Command {
     let mut clippy = cargo::cargo();
     // A program can't unwind. Its inline assembly is not stable yet.
     clippy
         .env("CARGO_ENCODED_RUSTFLAGS", ["-Cpanic=abort", &build::target_arch()].join("\x1f"))
         .env("RUSTC_BOOTSTRAP", "1");
-    // A target directory of its own, or other flags would make cargo build everything else again.
+    // A separate target directory, since other flags would make cargo rebuild everything else.
     clippy.args(["clippy", "--quiet", "--package", "edge-ebpf", "--target-dir", "target/bpf-lints", "--"]);
     clippy.args(["-D", "warnings"]);
     clippy
 }
 
-/// The user's own tool of this name.
+/// A tool of the user, if it is installed.
 fn tool(name: &'static str) -> Option<&'static str> {
     output(Command::new(name).arg("--version")).map(|_| name)
 }

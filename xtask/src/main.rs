@@ -1,4 +1,4 @@
-//! `cargo xtask`: the one way in. Set-up, build, test, lab, demo and bench.
+//! `cargo xtask`: the entry point for set-up, build, test, lab, demo and bench.
 
 mod bench;
 mod budget;

@@ -1,7 +1,7 @@
-//! That the figures of the README are of the packet path that there is.
+//! Checks that the README's figures belong to the present packet path.
 //!
-//! The README names the commit that they were measured at. What a packet executed there, by its `tests/budgets.toml`, must
-//! be what one executes now.
+//! The README names the commit at which its figures were measured. The instruction counts in that commit's
+//! `tests/budgets.toml` must agree with the present ones.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use crate::{budget, cargo};
 
-/// How far a count may be from the present one, as a part of that.
+/// Maximum difference of a count, relative to the present one.
 const MOST: f64 = 0.05;
-/// Kinds of packets that both must name: fewer say nothing.
+/// Minimum number of kinds of packets in both, for a meaningful comparison.
 const ENOUGH: usize = 5;
 
 #[derive(Debug, Deserialize)]
@@ -19,14 +19,14 @@ struct Executed {
     executed: BTreeMap<String, u32>,
 }
 
-/// The commit that a text names: the first number in hexadecimal in backticks behind the word.
+/// The commit in a text: the first hexadecimal number in backticks after the word "commit".
 fn commit(text: &str) -> Option<&str> {
     let (name, _) = text.split_once("commit `")?.1.split_once('`')?;
     let is_commit = name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_commit.then_some(name)
 }
 
-/// A line for each reason why figures of `then` say nothing about `now`.
+/// The reasons why figures of `then` do not apply to `now`, one per line.
 fn outdated(then: &BTreeMap<String, u32>, now: &BTreeMap<String, u32>) -> Vec<String> {
     let both: Vec<_> = now.iter().filter_map(|(kind, now)| Some((kind, *then.get(kind)?, *now))).collect();
     let differ = both.iter().filter(|(_, then, now)| f64::from(then.abs_diff(*now)) > MOST * f64::from(*now));

@@ -10,7 +10,7 @@ use crate::{
     unpacked,
 };
 
-/// Makes sure that the lab finds an nginx.
+/// Makes sure that nginx is available for the lab.
 pub(crate) fn ensure() -> Result<()> {
     let binary = cargo::tools().join("nginx/usr/sbin/nginx");
     if Path::new("/usr/sbin/nginx").exists() || output(Command::new(&binary).arg("-v")).is_some() {

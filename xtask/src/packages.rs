@@ -1,4 +1,4 @@
-//! Debian packages: which are missing, and how to get them.
+//! Debian packages: finds missing ones, and installs them.
 
 use std::{path::Path, process::Command};
 
@@ -9,7 +9,7 @@ use crate::{
     step::step,
 };
 
-/// A package, and the oldest version that will do.
+/// A package, and the oldest sufficient version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Package {
     name: &'static str,
@@ -26,7 +26,7 @@ impl Package {
     }
 
     fn is_new_enough(self, version: &str) -> bool {
-        // Not installed, or not to be had: the tools show an empty version, or "(none)".
+        // For packages that are not installed, or not available, the tools show an empty version, or "(none)".
         let exists = version.starts_with(|first: char| first.is_ascii_digit());
         exists
             && self.at_least.is_none_or(|oldest| {
@@ -36,7 +36,7 @@ impl Package {
             })
     }
 
-    /// Whether the package lists have it.
+    /// Whether the package lists contain the package.
     fn is_available(self) -> bool {
         let policy = output(Command::new("apt-cache").args(["policy", self.name])).unwrap_or_default();
         let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"));
@@ -44,10 +44,10 @@ impl Package {
     }
 }
 
-/// Makes sure that `packages` are installed; `purpose` says what for.
+/// Makes sure that `packages` are installed; `purpose` appears in messages.
 ///
 /// # Errors
-/// They are not, and this can't be mended from here: the message has the command that does.
+/// If packages are missing and can't be installed from here; the message contains the command to do so.
 pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
     let missing = missing(packages);
     if missing.is_empty() {
@@ -76,7 +76,7 @@ pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
     }
     step(&format!("installing {list}"), || {
         if install(&missing).is_err() {
-            // Lists that are out of date name files that are no longer there.
+            // Outdated package lists name files that no longer exist.
             update()?;
             install(&missing)?;
         }
@@ -84,17 +84,17 @@ pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
     })
 }
 
-/// Whether apt and dpkg are what manages this system.
+/// Whether this system is managed by apt and dpkg.
 pub(crate) fn is_debian() -> bool {
     Path::new("/etc/debian_version").exists() && output(Command::new("apt-get").arg("--version")).is_some()
 }
 
-/// Brings the package lists up to date.
+/// Updates the package lists.
 pub(crate) fn update() -> Result<()> {
     step("updating the package lists", || cargo::run(apt().args(["-qq", "update"])))
 }
 
-/// An `apt-get` that asks nothing.
+/// An `apt-get` without prompts.
 pub(crate) fn apt() -> Command {
     let mut command = cargo::command("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
@@ -112,7 +112,7 @@ fn missing(packages: &[Package]) -> Vec<Package> {
         .args(["-W", "-f", "${Package} ${db:Status-Status} ${Version}\n"])
         .args(names)
         .output();
-    // dpkg-query fails when it does not know one of them, and still lists the others.
+    // dpkg-query fails if it does not know one of the packages, but still lists the others.
     let listed = query.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let is_installed = |package: Package| {
         let prefix = format!("{} installed ", package.name);

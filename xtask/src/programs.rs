@@ -1,4 +1,4 @@
-//! The built eBPF programs, and how large they are.
+//! The built eBPF programs and their sizes.
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -14,11 +14,11 @@ use crate::cargo;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Size {
     pub(crate) program: String,
-    /// Instructions that the kernel runs.
+    /// Instructions after the kernel's translation.
     pub(crate) translated: u32,
     /// Bytes of machine code.
     pub(crate) jited: u32,
-    /// Instructions that the verifier looked at.
+    /// Instructions that the verifier processed.
     pub(crate) verified: u32,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     Ok(object.program_mut(name).with_context(|| format!("no program `{name}`"))?.try_into()?)
 }
 
-/// Loads the programs that are shipped, and says how large they are.
+/// Loads the shipped programs; returns their sizes.
 pub(crate) fn sizes() -> Result<Vec<Size>> {
     let mut edge = EbpfLoader::new().load(&object("edge")?)?;
     for name in SHIPPED {
@@ -54,12 +54,12 @@ pub(crate) fn load(object: &mut Ebpf, name: &str) -> Result<()> {
     }
 }
 
-/// How large the programs that are shipped are, once they are loaded.
+/// Sizes of the shipped programs, which must be loaded.
 pub(crate) fn sizes_of(edge: &mut Ebpf) -> Result<Vec<Size>> {
     SHIPPED.into_iter().map(|name| size(edge, name)).collect()
 }
 
-/// How large a program is, once it is loaded.
+/// Size of a program, which must be loaded.
 pub(crate) fn size(object: &mut Ebpf, name: &str) -> Result<Size> {
     let info = object.program(name).with_context(|| format!("no program `{name}`"))?.info()?;
     let unknown = || format!("this kernel does not say how large `{name}` is");

@@ -1,8 +1,8 @@
-//! Whether the rules that keep flows in place, or the model that judges them, changed since the model was last seen to notice
-//! each of them broken.
+//! Determines whether the rules that keep flows in place, or the model that judges them, have changed since the model
+//! was last seen to notice each broken rule.
 //!
-//! That the model notices does not depend on anything else, so these runs (a million steps) are left out while nothing of it
-//! changed. `tests/rules.seen`, which is committed, has a hash of what they depend on.
+//! The result depends on nothing else, so these runs (a million steps) are skipped while none of these files changes.
+//! `tests/rules.seen`, which is committed, contains a hash of them.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo;
 
-/// The runs with a broken rule have this in their names.
+/// Part of the names of tests with a broken rule.
 pub(crate) const BROKEN: &str = "broken::";
 
 const SEEN: &str = "tests/rules.seen";
@@ -25,7 +25,7 @@ const DECIDING: [&str; 5] = [
     "tests/tests/model",
 ];
 
-/// Whether the model was seen to notice broken rules, with these rules and this model.
+/// Whether the model has noticed the broken rules with these rules and this model.
 pub(crate) fn were_broken() -> Result<bool> {
     let seen = match fs::read_to_string(cargo::root().join(SEEN)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -34,7 +34,7 @@ pub(crate) fn were_broken() -> Result<bool> {
     Ok(seen.trim() == present()?)
 }
 
-/// Notes that it was, for whoever commits the change.
+/// Records that it has, in a file for the next commit.
 pub(crate) fn note_broken() -> Result<()> {
     fs::write(cargo::root().join(SEEN), format!("{}\n", present()?)).context(SEEN)?;
     eprintln!("xtask: the model noticed each broken rule: commit {SEEN} with the change");
@@ -66,7 +66,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// FNV-1a, of 64 bits: the same with every toolchain.
+/// FNV-1a with 64 bits: the same with every toolchain.
 struct Fnv(u64);
 
 impl Default for Fnv {

@@ -1,4 +1,4 @@
-//! Everything that has to be there before a build, a test or a lab.
+//! Prerequisites of a build, a test or a lab.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,14 @@ use crate::{
     traced,
 };
 
-/// What builds eBPF programs.
+/// Tools to build eBPF programs.
 #[derive(Debug)]
 pub(crate) struct Ebpf {
     pub(crate) toolchain: EbpfToolchain,
     pub(crate) linker: PathBuf,
 }
 
-/// All of it.
+/// Sets up all prerequisites.
 pub(crate) fn everything() -> Result<Ebpf> {
     let ebpf = ebpf()?;
     lab()?;
@@ -27,10 +27,10 @@ pub(crate) fn everything() -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// Refuses to go on as anyone but root.
+/// Fails unless the caller is root.
 ///
 /// # Errors
-/// With the command line that does it, for `cargo xtask VERB`.
+/// Contains the command line for `cargo xtask VERB` as root.
 pub(crate) fn root(verb: &str) -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
@@ -40,12 +40,12 @@ pub(crate) fn root(verb: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a build needs.
+/// Sets up the prerequisites of a build.
 pub(crate) fn ebpf() -> Result<Ebpf> {
     Ok(Ebpf { toolchain: EbpfToolchain::ensure()?, linker: linker::ensure()? })
 }
 
-/// What a lab needs.
+/// Sets up the prerequisites of a lab.
 pub(crate) fn lab() -> Result<()> {
     packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"].map(Package::any), "the lab")?;
     nginx::ensure()?;

@@ -1,17 +1,17 @@
-//! Which tests took longest, by when their result lines came: a lower bound where tests run side by side.
+//! The slowest tests, by the times of their result lines: a lower bound where tests run in parallel.
 
 use std::{
     fmt,
     time::{Duration, Instant},
 };
 
-/// Tests that are told of, at most.
+/// Maximum number of tests that are listed.
 const TOLD: usize = 12;
 
-/// A test that took less is none of the slow ones.
+/// Tests that took less time are not listed.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Slow tests, the slowest first when shown.
+/// Slow tests, displayed with the slowest first.
 #[derive(Debug)]
 pub(crate) struct Slowest {
     since: Instant,
@@ -23,7 +23,7 @@ impl Slowest {
         Self { since: now, tests: Vec::new() }
     }
 
-    /// Takes a line of output into account that came at `now`.
+    /// Processes a line of output that came at `now`.
     pub(crate) fn read(&mut self, line: &str, now: Instant) {
         let name = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "));
         if let Some((name, _)) = name {
@@ -32,7 +32,7 @@ impl Slowest {
                 self.tests.push((took, name.to_owned()));
             }
         }
-        // What comes before the first test, as a build, is no test's time.
+        // Time before the first test, such as a build, belongs to no test.
         self.since = now;
     }
 }

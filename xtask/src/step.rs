@@ -1,4 +1,4 @@
-//! Long steps say when they start and how long they took.
+//! Reports the start and the duration of long steps.
 
 use std::time::Instant;
 

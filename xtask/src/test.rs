@@ -19,21 +19,21 @@ use crate::{
     vm,
 };
 
-/// Test programs that need neither root nor minutes.
+/// Test programs that need no root and only seconds.
 const FAST: [&str; 3] = ["cli", "flow_table", "layers"];
-/// Tests that kill an operation at each of its steps, for the better part of a minute.
+/// Tests that kill an operation at each of its steps; they take most of a minute.
 const KILLED: &str = "::tests::killed::";
 const PACKETS: &str = "packets";
 const MODEL: &str = "model";
 /// Test programs that take minutes, and need root.
 const BIG: [&str; 3] = [PACKETS, MODEL, labs::LAB];
 
-/// Other kernels, on their way.
+/// A thread that fetches other kernels.
 type Fetching = JoinHandle<Result<vm::Core>>;
 
-/// Runs them all, whatever fails on the way; fails if anything did.
+/// Runs all checks and tests, even after failures; fails if any of them failed.
 ///
-/// `quick` leaves out what takes minutes: other kernels, the model of flows, labs; and what kills at each step.
+/// `quick` leaves out what takes minutes: other kernels, the model of flows, labs, and kills at each step.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     let is_root = nix::unistd::geteuid().is_root();
     let (edge_ctl, fetched) = build(is_root && !quick)?;
@@ -72,11 +72,11 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds all that is tested: beside the eBPF programs, whose compiler needs one processor, what does not need them. Meanwhile
-/// other kernels are fetched. `whole` says whether labs and kernels are tested, too.
+/// Builds everything under test. What needs no eBPF programs is built beside them, since their compiler uses only one
+/// CPU; other kernels are fetched meanwhile. `whole` includes labs and kernels.
 fn build(whole: bool) -> Result<(PathBuf, Option<Fetching>)> {
     let fetched = thread::scope(|scope| {
-        // Around programs of an earlier build, edge-ctl would be built twice.
+        // With the programs of an earlier build, edge-ctl would be built twice.
         if whole && !build::has_object() {
             scope.spawn(build_what_needs_no_programs);
         }
@@ -86,14 +86,14 @@ fn build(whole: bool) -> Result<(PathBuf, Option<Fetching>)> {
         anyhow::Ok(fetched)
     })?;
     let programs = if whole { [&FAST[..], &BIG].concat() } else { [&FAST[..], &[PACKETS]].concat() };
-    // What does not build fails where it is to run.
+    // A build failure is reported where the tests would run.
     let mut tests = cargo_test(&["--lib", "--bins"], &programs);
     drop(step("building all tests", || cargo::run(tests.args(["--no-run", "--quiet"]))));
     Ok((build::edge_ctl(Profile::Dev)?, fetched))
 }
 
-/// Builds what tests consist of, as far as that goes without the eBPF programs. What does not build here does not build behind
-/// them either, and is shown there.
+/// Builds the parts of tests that need no eBPF programs. A failure is reported later, by the build that follows the
+/// programs.
 fn build_what_needs_no_programs() {
     let mut build = cargo::cargo();
     build.args(["build", "--tests", "--keep-going", "--quiet"]).stderr(Stdio::null());
@@ -101,7 +101,7 @@ fn build_what_needs_no_programs() {
     drop(step(what, || Ok(build.status()?)));
 }
 
-/// Runs these test programs. All packages are selected at each time, so that what they share is built once.
+/// A command for these test programs. It always selects all packages, so that shared parts are built once.
 fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
     let mut test = cargo::cargo();
     test.arg("test").args(kinds);
@@ -111,7 +111,7 @@ fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
     test
 }
 
-/// Gets other kernels ready while other things are built, if this machine can run them.
+/// Fetches other kernels during the builds, if this machine can run them.
 fn fetch_kernels() -> Option<Fetching> {
     match vm::possible() {
         Ok(()) => Some(thread::spawn(vm::Core::fetch)),
@@ -122,8 +122,8 @@ fn fetch_kernels() -> Option<Fetching> {
     }
 }
 
-/// What only computes, and for which labs do not wait: they leave a good part of both processors to it. Other kernels are not
-/// among it: beside their virtual machines, labs were seen to miss what they wait for by seconds.
+/// Computations that run beside the labs, which leave much of the CPUs to them. Other kernels do not run here: beside
+/// their virtual machines, labs missed deadlines by seconds.
 fn beside_labs() -> Counts {
     yield_processors();
     let mut counts = Counts::default();
@@ -131,14 +131,14 @@ fn beside_labs() -> Counts {
     counts
 }
 
-/// Makes what this thread starts nice: on a busy machine it takes its time. If that can't be, what runs beside it is slower, and
-/// no less right.
+/// Lowers the priority of this thread's children, so that they yield on a busy machine. If that fails, the labs are
+/// slower, but no less correct.
 fn yield_processors() {
     let thread = nix::unistd::gettid().to_string();
     drop(cargo::output(Command::new("renice").args(["-n", "10", "-p", &thread])));
 }
 
-/// The programs and a core of packets on other kernels than this one. Nothing runs beside them.
+/// Runs the programs and a core of the packet tests on other kernels, with nothing beside them.
 fn kernels(fetched: Fetching, edge_ctl: &Path, counts: &mut Counts) {
     let before = counts.failed;
     let core = fetched.join().unwrap_or_else(|_| bail!("fetching the kernels panicked"));
@@ -150,7 +150,7 @@ fn kernels(fetched: Fetching, edge_ctl: &Path, counts: &mut Counts) {
     }
 }
 
-/// The model of flows; each rule broken at a time only if that was not yet seen with these rules and this model.
+/// Runs the model of flows; its broken rules only if they were not yet noticed with these rules and this model.
 fn model(counts: &mut Counts) -> Result<()> {
     let mut model = cargo_test(&[], &[MODEL]);
     let before = counts.failed;

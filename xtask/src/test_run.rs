@@ -1,4 +1,4 @@
-//! A command that runs test programs: what it prints is shown and counted when it is asked for, whenever it came.
+//! A command that runs test programs; its output is shown and counted later, with the times at which it came.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -18,7 +18,7 @@ pub(crate) struct TestRun {
     what: String,
     since: Instant,
     child: Child,
-    /// Each line of its standard output, and when it came. Read at once, so that the tests never wait for who looks at them.
+    /// Each line of the standard output, and when it came. A thread reads them at once, so that the tests never block.
     lines: Receiver<(Instant, String)>,
 }
 
@@ -36,13 +36,13 @@ impl TestRun {
         Ok(Self { what: what.to_owned(), since, child, lines })
     }
 
-    /// Waits until it has ended.
+    /// Waits until the command has ended.
     pub(crate) fn ended(mut self) -> Result<Self> {
         self.child.wait()?;
         Ok(self)
     }
 
-    /// Shows what it prints until it ends, and counts its results. Returns the names of the tests that failed.
+    /// Shows the output until the command ends, and counts its results. Returns the names of failed tests.
     pub(crate) fn finish(mut self, counts: &mut Counts) -> Result<Vec<String>> {
         let before = counts.failed;
         let mut slowest = Slowest::starting(self.since);
@@ -57,7 +57,7 @@ impl TestRun {
             end = at;
         }
         eprint!("{slowest}");
-        // A program that does not build, or that dies, prints no result line.
+        // A program that does not build, or crashes, prints no result line.
         if !self.child.wait()?.success() && counts.failed == before {
             counts.check(false);
         }

@@ -1,5 +1,5 @@
 //! Programs of Debian packages that are unpacked, not installed: installing them would start servers, now and at every
-//! boot, or take others away that the user has. Their binaries run from anywhere, given the libraries.
+//! boot, or remove other packages. Their binaries run from any folder, given their libraries.
 
 use std::{
     fs, io,
@@ -16,8 +16,8 @@ use crate::{
     step::step,
 };
 
-/// Makes sure that `packages` are unpacked in the folder `name` of the project's tools, and that `file` is one of theirs;
-/// returns its path.
+/// Makes sure that `packages` are unpacked in the folder `name` of the project's tools, and that they contain `file`;
+/// returns the file's path.
 pub(crate) fn ensure(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
     let path = cargo::tools().join(name).join(file);
     if !path.exists() {
@@ -27,8 +27,8 @@ pub(crate) fn ensure(name: &str, packages: &[&str], file: &str) -> Result<PathBu
     Ok(path)
 }
 
-/// The same with all that the packages need and the system has not, or as the system has it; returns a program that runs
-/// `file` with its libraries.
+/// As [`ensure`], with all dependencies that the system lacks; or uses the system's own program. Returns a program that
+/// runs `file` with its libraries.
 pub(crate) fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
     let dir = cargo::tools().join(name);
     let wrapper = dir.join("run").join(Path::new(file).file_name().unwrap_or_default());
@@ -41,7 +41,7 @@ pub(crate) fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<
     if starts(&wrapper) || wrapped()? {
         return Ok(wrapper);
     }
-    // What was unpacked may have been built on what was installed, and has been removed since.
+    // Unpacked programs may depend on installed packages that were removed since.
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -63,7 +63,7 @@ pub(crate) fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<
     Ok(wrapper)
 }
 
-/// How to ask apt what it would install.
+/// Arguments by which apt lists what it would install.
 const SIMULATION: [&str; 4] = ["-qq", "install", "-s", "--no-install-recommends"];
 
 /// A script that runs `program` with the libraries in `dir`.
@@ -76,17 +76,17 @@ fn wrap(dir: &Path, program: &Path, wrapper: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program can be started at all: its file and its libraries are there.
+/// Whether a program can be started: its file and its libraries exist.
 fn starts(program: &Path) -> bool {
     let run = Command::new(program).arg("--version").output();
-    // The dynamic linker and the shell end with these when something is missing.
+    // The dynamic linker and the shell exit with these codes when something is missing.
     run.is_ok_and(|run| !matches!(run.status.code(), Some(126 | 127)))
 }
 
 /// Downloads `packages` and unpacks them into `dir`.
 fn fetch(dir: &Path, packages: &[String]) -> Result<()> {
     step(&format!("fetching {}", packages.join(" ")), || {
-        // Whole or not at all: what is interrupted is fetched again.
+        // All or nothing: an interrupted download is started again.
         let (downloads, draft) = (dir.with_extension("debs"), dir.with_extension("new"));
         for leftover in [&downloads, &draft, &dir.to_owned()] {
             match fs::remove_dir_all(leftover) {
@@ -111,7 +111,7 @@ fn fetch(dir: &Path, packages: &[String]) -> Result<()> {
             cargo::run(cargo::command("dpkg").arg("-x").arg(package?.path()).arg(&draft))?;
         }
         fs::remove_dir_all(&downloads)?;
-        // Links to absolute paths lead out of the folder.
+        // Links with absolute targets would point outside the folder.
         let relink = r#"to=$(readlink "$1"); if [ -e ".$to" ]; then ln -sfn "$0$to" "$1"; fi"#;
         let mut find = Command::new("find");
         find.args([".", "-type", "l", "-lname", "/*", "-exec", "sh", "-c", relink]).arg(dir).args(["{}", ";"]);

@@ -1,4 +1,4 @@
-//! What the control plane's work costs: runs its benches as anyone would, and reads what they found.
+//! The cost of the control plane's work: runs its criterion benches, and reads their results.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,20 +12,20 @@ use serde::Deserialize;
 use super::results::{Control, Results};
 use crate::{cargo, step::step};
 
-/// The median absolute deviation of a normal distribution, over its standard deviation. criterion divides by it.
+/// Median absolute deviation of a normal distribution relative to its standard deviation. criterion divides by it.
 const DEVIATION: f64 = 0.674_489_75;
 
-/// Builds them, and `edge-ctl` with them, as it is released.
+/// Builds the benches and `edge-ctl` in release mode.
 pub(super) fn build() -> Result<()> {
     step("building edge-ctl and the control plane's benches", || {
         cargo::run(bench()?.args(["--quiet", "--bench", "control", "--bench", "probes", "--no-run"]))
     })
 }
 
-/// Runs them all; some 90 s, or 15 s if `quick`.
+/// Runs all benches; some 90 s, or 15 s if `quick`.
 ///
 /// # Errors
-/// When one finds that the control plane does not do what it should. What was found before is kept.
+/// If a bench finds that the control plane misbehaves. Earlier results are kept.
 pub(super) fn measure(results: &mut Results, quick: bool) -> Result<()> {
     let home = cargo::target_dir()?.join("criterion");
     let start = SystemTime::now();
@@ -37,14 +37,14 @@ pub(super) fn measure(results: &mut Results, quick: bool) -> Result<()> {
     Ok(())
 }
 
-/// `cargo bench` of the controller, with what this one was built with.
+/// A `cargo bench` command for the controller, with the cargo that built this program.
 fn bench() -> Result<Command> {
     let mut bench = cargo::cargo();
     bench.args(["bench", "--package", "edge-ctl", "--target-dir"]).arg(cargo::target_dir()?);
     Ok(bench)
 }
 
-/// Runs a bench; returns what it printed.
+/// Runs a bench; returns its output.
 fn output(name: &str, quick: bool, home: &Path) -> Result<String> {
     let mut bench = bench()?;
     bench.args(["--quiet", "--bench", name]).env("CRITERION_HOME", home).env_remove("EDGE_BENCH_QUICK");
@@ -61,7 +61,7 @@ fn output(name: &str, quick: bool, home: &Path) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// What criterion has written below `home` since `start`, in that order.
+/// Results that criterion has written below `home` since `start`, in this order.
 fn timings(home: &Path, start: SystemTime) -> Result<Vec<Control>> {
     let mut found = Vec::new();
     find(home, start, &mut found).with_context(|| format!("could not look through {}", home.display()))?;
@@ -74,7 +74,7 @@ fn timings(home: &Path, start: SystemTime) -> Result<Vec<Control>> {
         .collect()
 }
 
-/// Collects the directories `new` with estimates that were written since `start`, with when.
+/// Collects directories `new` with estimates that were written since `start`, with the times.
 fn find(dir: &Path, start: SystemTime, found: &mut Vec<(SystemTime, PathBuf)>) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -1,11 +1,11 @@
-//! Figures as people read them.
+//! Formats figures for people.
 
 use std::fmt::Display;
 
-/// What stands for a figure that there is not.
+/// Placeholder for a missing figure.
 pub(super) const NONE: &str = "–";
 
-/// A whole number, its thousands apart.
+/// A whole number with separated thousands.
 pub(super) fn count(value: impl Display) -> String {
     let plain = value.to_string();
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
@@ -24,22 +24,22 @@ pub(super) fn count(value: impl Display) -> String {
     text
 }
 
-/// A number with so many decimals.
+/// A number with this many decimals.
 pub(super) fn decimals(value: f64, decimals: usize) -> String {
     if value.is_finite() { count(format!("{value:.decimals$}")) } else { NONE.to_owned() }
 }
 
-/// One time over another one.
+/// A ratio of two times.
 pub(super) fn ratio(value: f64) -> String {
     decimals(value, 2)
 }
 
-/// A part of one.
+/// A fraction as a percentage.
 pub(super) fn percent(value: f64) -> String {
     if value.is_finite() { format!("{} %", decimals(100.0 * value, 1)) } else { NONE.to_owned() }
 }
 
-/// Three digits that say something, and all that stand before the point.
+/// Three significant digits, and all digits before the point.
 pub(super) fn significant(value: f64) -> String {
     let places = match value.abs() {
         100.0.. => 0,
@@ -50,7 +50,7 @@ pub(super) fn significant(value: f64) -> String {
     decimals(value, places)
 }
 
-/// A figure and its unit; times in the unit that fits them.
+/// A figure and its unit; times in a suitable unit.
 pub(super) fn with_unit(value: f64, unit: &str) -> (String, String) {
     let scales = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
     let Some((_, scale)) = scales.iter().find(|(name, _)| *name == unit) else {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what a packet costs, what the control plane costs, and how others do beside it.
+//! `cargo xtask bench`: measures packets, the control plane, and other load balancers beside this one.
 
 mod packets;
 mod flow_tables;
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let edge_ctl = build(options)?;
     let (quick, only) = (options.quick, options.only.as_deref());
     let mut results = Results { machine: Machine::this(), ..Results::default() };
-    // The lab comes last: it takes Ctrl-C for itself.
+    // The lab comes last, since it handles Ctrl-C itself.
     for section in Section::value_variants().iter().filter(|section| options.wants(**section)) {
         let measured = match section {
             Section::Packets => alone(|| packets::measure(&mut results, quick, only)),
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             Section::Control => control::measure(&mut results, quick),
             Section::Peers => peers::measure(&mut results, quick, &edge_ctl),
         };
-        // What was found before must not be lost with it.
+        // Earlier results must not be lost with a failure.
         if let Err(error) = measured {
             interrupt::check()?;
             results.failures.push(format!("{error:#}"));
@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds what the wanted sections run, before any of them measures; returns where `edge-ctl` is.
+/// Builds what the wanted sections run, before any of them measures; returns the path of `edge-ctl`.
 fn build(options: &Options) -> Result<PathBuf> {
     let edge_ctl = cargo::target_dir()?.join("release/edge-ctl");
     if options.no_build {
@@ -108,7 +108,7 @@ fn build(options: &Options) -> Result<PathBuf> {
     }
     build::object(false)?;
     if options.wants(Section::Control) {
-        // Builds edge-ctl, too.
+        // This builds edge-ctl as well.
         control::build()?;
     } else if options.wants(Section::Peers) {
         return build::all(build::Profile::Release, false);
@@ -123,15 +123,15 @@ impl Options {
     }
 }
 
-/// What packets make the load balancer execute; no root is needed.
+/// Counts the instructions that packets execute; needs no root.
 ///
 /// # Errors
-/// The host pipeline makes something else of one of them.
+/// If the host pipeline treats one of the packets differently.
 pub(crate) fn profile() -> Result<Vec<Profile>> {
     packets::profile()
 }
 
-/// Runs `measure` in a thread of its own, since it leaves its processor and its network namespace changed.
+/// Runs `measure` in a new thread, since it changes its CPU and its network namespace.
 fn alone(measure: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| scope.spawn(measure).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }

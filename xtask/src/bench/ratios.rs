@@ -1,4 +1,4 @@
-//! What a kind of packet costs over another: the figures that hold on other machines, too.
+//! The cost of a kind of packet relative to another: figures that also hold on other machines.
 
 use super::{
     format,
@@ -6,11 +6,11 @@ use super::{
     table::Table,
 };
 
-/// Flows that fit into a cache, and flows that do not.
+/// Numbers of flows that fit into a cache, and that do not.
 const FEW: u32 = 1 << 10;
 const SOME: u32 = 1 << 17;
 const MANY: u32 = 1 << 20;
-/// The most that each is to be.
+/// Targets: the maximum of each ratio.
 const HEAD: f64 = 1.7;
 const RETURN: f64 = 1.5;
 const FAMILY: f64 = 1.15;
@@ -24,7 +24,7 @@ const HASH_MAPS: f64 = 0.67;
 const DOORS: f64 = 1.3;
 const SERVICES: f64 = 2.5;
 
-/// One line for each ratio whose rows were measured.
+/// A table with a line for each ratio whose rows were measured.
 pub(super) fn table(results: &Results) -> Table<'static> {
     let mut table = Table::new(&["packets", "over", ">flows", ">target", ">measured"]);
     let mut add = |packets: String, over: &str, flows: u32, target: f64, measured: Option<f64>| {
@@ -57,7 +57,7 @@ pub(super) fn table(results: &Results) -> Table<'static> {
         add(format!("not ours {family} {protocol}"), "returns at once", FEW, RETURN, measured);
     }
     for family in ["4in4", "6in6"] {
-        // Without the driver, which costs the same with any number of flows.
+        // Without the driver, whose cost does not depend on the number of flows.
         let cost = |flows| steady("ipip", family, "tcp", flows).map(|row| row.net_ns / row.base_ns);
         let measured = cost(MANY).zip(cost(FEW)).map(|(many, few)| many / few);
         add(format!("ipip {family} tcp, net"), "1,024 flows", MANY, FLOWS, measured);
@@ -102,7 +102,7 @@ pub(super) fn table(results: &Results) -> Table<'static> {
     table
 }
 
-/// Net costs, each first over what the driver takes beside it.
+/// Ratio of net costs, each first divided by the driver's own time beside it.
 fn over_net(row: Option<&Row>, other: Option<&Row>) -> Option<f64> {
     let net = |row: &Row| row.net_ns / row.base_ns;
     Some(net(row?) / net(other?))
@@ -117,7 +117,8 @@ fn find<'a>(results: &'a Results, kind: [&str; 4], flows: u32) -> Option<&'a Row
     results.rows.iter().find(is)
 }
 
-/// Each first over the same baseline, measured beside it: the machine's pace may change between two rows.
+/// Ratio of two rows, each first divided by the same baseline in its own samples: the machine's speed may change
+/// between two rows.
 fn over(row: Option<&Row>, other: Option<&Row>) -> Option<f64> {
     Some(row?.ratio_head / other?.ratio_head)
 }

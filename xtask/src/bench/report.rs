@@ -1,4 +1,4 @@
-//! What a run found, as tables of Markdown: the terminal shows the same as a file keeps.
+//! Results of a run as Markdown tables, both for the terminal and for files.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::{
     table::Table,
 };
 
-/// All tables that there are figures for; each has a line that says what they mean.
+/// All tables with figures, each with a line that explains them.
 pub(super) fn markdown(results: &Results) -> String {
     let machine = &results.machine;
     let mut page =
@@ -187,7 +187,7 @@ fn peers(peers: &[Peer]) -> Table<'static> {
         ">failed",
         ">gap ms",
     ]);
-    // What was not measured is 0.
+    // Figures that were not measured are 0.
     let figure = |value: f64, places| format::decimals(if value > 0.0 { value } else { f64::NAN }, places);
     for peer in peers {
         let Peer { latency, failover, .. } = peer;

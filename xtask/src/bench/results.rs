@@ -1,4 +1,4 @@
-//! What a run found: one struct for each section, as `--json` writes them.
+//! Results of a run: a struct for each section, as in the output of `--json`.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::programs::Size;
 
-/// Everything that a run found. A section that was not run is empty.
+/// Results of a run. A section that was not run is empty.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Results {
     pub(super) machine: Machine,
@@ -21,13 +21,13 @@ pub(super) struct Results {
     pub(super) live: Vec<Live>,
     pub(super) control: Vec<Control>,
     pub(super) peers: Vec<Peer>,
-    /// What is not measured, and why; what makes a figure worth less.
+    /// What is not measured, and why; and restrictions of figures.
     pub(super) notes: Vec<String>,
-    /// What went wrong, instead of a figure.
+    /// Failures that prevented figures.
     pub(super) failures: Vec<String>,
 }
 
-/// Where it was measured.
+/// The machine of the measurement.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Machine {
     pub(super) processor: String,
@@ -35,14 +35,15 @@ pub(super) struct Machine {
     pub(super) kernel: String,
 }
 
-/// Medians over the rows that are not noisy (if all are, over all), nanoseconds: what the driver costs with the two programs that do next to nothing.
+/// Medians over the rows that are not noisy (if all are noisy, over all), nanoseconds: time of the driver with the two
+/// programs that do next to nothing.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Baselines {
     pub(super) return_ns: f64,
     pub(super) head_ns: f64,
 }
 
-/// One kind of packet through one program. Times are medians, nanoseconds a packet.
+/// One kind of packet through one program. Times are medians, in nanoseconds per packet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) program: String,
@@ -52,28 +53,28 @@ pub(super) struct Row {
     pub(super) state: String,
     pub(super) flows: u32,
     pub(super) services: u32,
-    /// `PORTS` of each service and `/SLOTS` of it, as far as they are other than usual.
+    /// `xPORTS` and `/SLOTS` of each service, where they differ from the default.
     #[serde(default)]
     pub(super) layout: String,
     pub(super) backends: u16,
-    /// With the driver.
+    /// Time with the driver.
     pub(super) raw_ns: f64,
-    /// Without it.
+    /// Time without the driver.
     pub(super) net_ns: f64,
-    /// Raw, over a program that returns at once.
+    /// Raw time relative to a program that returns immediately.
     pub(super) ratio_return: f64,
-    /// Raw, over a program that moves the head by 20 bytes.
+    /// Raw time relative to a program that moves the head by 20 bytes.
     pub(super) ratio_head: f64,
-    /// Half of the samples lie within this part of the median of `raw_ns`.
+    /// Half of the samples are within this fraction of the median of `raw_ns`.
     pub(super) spread: f64,
-    /// Samples that the medians are of.
+    /// Number of samples for the medians.
     pub(super) samples: usize,
-    /// Samples that were taken while the machine ran at its full pace.
+    /// Number of samples taken while the machine ran at its full speed.
     pub(super) quiet: usize,
-    /// Whether they were too few, and the medians are of the least disturbed ones: the row is slower than
-    /// this machine is at its best, and even its ratios are larger.
+    /// Whether there were too few quiet samples, so that the medians are of the least disturbed ones: the row is slower
+    /// than this machine at its best, and even its ratios are larger.
     pub(super) noisy: bool,
-    /// The two baselines, in the same samples.
+    /// The two baselines in the same samples.
     pub(super) base_ns: f64,
     pub(super) head_ns: f64,
 }
@@ -85,54 +86,54 @@ pub(crate) struct Profile {
     pub(super) family: String,
     pub(super) protocol: String,
     pub(super) state: String,
-    /// Instructions of the object; one that loads 64 bits is one.
+    /// Number of the object's instructions; a 64-bit load counts once.
     pub(crate) instructions: u32,
-    /// Look-ups in arrays: one instruction each, which the kernel replaces by some seven more.
+    /// Number of lookups in arrays: one instruction each, which the kernel replaces by some seven more.
     pub(super) lookups: u32,
-    /// Calls of functions of the kernel: one instruction each, and what the kernel does.
+    /// Number of calls of kernel functions: one instruction each, plus the kernel's work.
     pub(super) calls: u32,
-    /// Loads from the stack and stores to it.
+    /// Number of loads from the stack and stores to it.
     pub(super) stack: u32,
 }
 
-/// One kind of work on a flow table, without what all of them do: medians.
+/// One kind of work on a flow table, without the work that all of them share: medians.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct FlowTable {
     /// `find`, `miss` or `add`.
     pub(super) work: String,
     /// `dense`, `hash map`, or `two reads` of arrays as large as those of the dense table.
     pub(super) table: String,
-    /// In the table, of which they take a half.
+    /// Number of flows, which take half of the table.
     pub(super) flows: u32,
-    /// Instructions of the object, without those that all execute. A call of the kernel's is one.
+    /// Number of the object's instructions, without those that all works execute. A call of the kernel counts once.
     pub(super) instructions: u32,
     /// Nanoseconds.
     pub(super) net_ns: f64,
-    /// Over the hash map, in the same turns.
+    /// Time relative to the hash map, in the same turns.
     pub(super) ratio_hash_map: f64,
-    /// Over two reads, in the same turns.
+    /// Time relative to two reads, in the same turns.
     pub(super) ratio_reads: f64,
-    /// Half of the turns lie within this part of the median.
+    /// Half of the turns are within this fraction of the median.
     pub(super) spread: f64,
     pub(super) turns: usize,
 }
 
-/// A packet of a translated flow, or what that is compared with, without the driver: medians.
+/// A packet of a translated flow, or a work that it is compared with, without the driver: medians.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Nat {
-    /// As `nat, forward` or `two reads`.
+    /// Name, such as `nat, forward` or `two reads`.
     pub(super) work: String,
-    /// In the table, of which they take a half.
+    /// Number of flows, which take half of the table.
     pub(super) flows: u32,
     /// Nanoseconds.
     pub(super) net_ns: f64,
-    /// Over `dsr`, in the same turns.
+    /// Time relative to `dsr`, in the same turns.
     pub(super) ratio_dsr: f64,
-    /// What is more than `dsr`, over as many reads as the direction has to make; not a number of other work.
+    /// Additional time over `dsr`, relative to the reads that the direction makes; NaN for other works.
     pub(super) more_reads: f64,
-    /// Over the program with two hash maps, in the same direction and turns; not a number of other work.
+    /// Time relative to the program with two hash maps, in the same direction and turns; NaN for other works.
     pub(super) ratio_hash_maps: f64,
-    /// Half of the turns lie within this part of the median.
+    /// Half of the turns are within this fraction of the median.
     pub(super) spread: f64,
     pub(super) turns: usize,
 }
@@ -144,11 +145,11 @@ pub(super) struct Live {
     pub(super) family: String,
     pub(super) protocol: String,
     pub(super) flows: u32,
-    /// Frames that arrived on the other side, a second of one processor.
+    /// Frames per second of one CPU that arrived at the other side.
     pub(super) packets_per_second: f64,
-    /// The same over a program that sends each frame back as it is.
+    /// Rate relative to a program that sends each frame back unchanged.
     pub(super) ratio: f64,
-    /// As of a row.
+    /// Half of the samples are within this fraction of the median.
     pub(super) spread: f64,
     pub(super) samples: usize,
     pub(super) quiet: usize,
@@ -158,39 +159,39 @@ pub(super) struct Live {
 /// One figure of the control plane.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Control {
-    /// What is done, as "table build".
+    /// Name of the work, such as "table build".
     pub(super) bench: String,
-    /// How much of it, as "65,536 slots, 1,000 backends".
+    /// Size of the work, such as "65,536 slots, 1,000 backends".
     pub(super) size: String,
     /// Median.
     pub(super) value: f64,
     /// `ns`, `probes/s`, `CPU s/s` and the like.
     pub(super) unit: String,
-    /// Half of the samples lie within this part of the median.
+    /// Half of the samples are within this fraction of the median.
     pub(super) spread: f64,
 }
 
 /// One load balancer in the lab, with real clients.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Peer {
-    /// As "edge ipip" or "nginx stream".
+    /// Name, such as "edge ipip" or "nginx stream".
     pub(super) name: String,
     pub(super) version: String,
-    /// The committed configuration, a path from the project's root.
+    /// Path of the committed configuration, from the project's root.
     pub(super) configuration: Option<String>,
     pub(super) connections_per_second: f64,
-    /// Over connections that are kept.
+    /// Rate over kept connections.
     pub(super) requests_per_second: f64,
     pub(super) latency: Latency,
-    /// Of the whole machine, clients and backends included, at the rate of `latency`.
+    /// CPU time of the whole machine, including clients and backends, at the rate of `latency`.
     pub(super) cpu_seconds_per_million: f64,
     pub(super) failover: Failover,
 }
 
-/// Latency at a fixed rate, counted from when a request was due.
+/// Latency at a fixed rate, counted from the time at which a request was due.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Latency {
-    /// Requests a second.
+    /// Requests per second.
     pub(super) rate: u32,
     pub(super) requests: u64,
     /// Microseconds.
@@ -199,16 +200,16 @@ pub(super) struct Latency {
     pub(super) p999_us: f64,
 }
 
-/// What clients see when a backend dies.
+/// The effect on clients when a backend dies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Failover {
     pub(super) requests: u64,
     pub(super) failed: u64,
-    /// The longest time in which a client that asked had no answer, milliseconds.
+    /// The longest time in which an active client had no answer, milliseconds.
     pub(super) longest_gap_ms: f64,
-    /// Answers in each tenth of a second, from the start.
+    /// Number of answers in each tenth of a second, from the start.
     pub(super) answers: Vec<u32>,
-    /// The tenth in which the backend died.
+    /// Index of the tenth in which the backend died.
     pub(super) died_at: usize,
 }
 
@@ -220,7 +221,7 @@ impl fmt::Display for Machine {
 }
 
 impl Profile {
-    /// What it is called in a budget: of packets that are not simply forwarded, what they are stands first.
+    /// Name in a budget: for packets that are not simply forwarded, it begins with what they are.
     pub(crate) fn name(&self) -> String {
         let Self { mode, family, protocol, state, .. } = self;
         format!("{} {family} {protocol}", if state == "steady" { mode } else { state })
@@ -228,7 +229,7 @@ impl Profile {
 }
 
 impl Machine {
-    /// This one.
+    /// Describes this machine.
     pub(super) fn this() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let processor = read("/proc/cpuinfo")
@@ -243,7 +244,7 @@ impl Machine {
     }
 }
 
-/// The middle of `values`; not a number when there is none.
+/// The median of `values`; NaN if there are none.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);

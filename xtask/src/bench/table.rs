@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Columns and rows; it is written with its columns aligned, so that the source can be read, too.
+/// Columns and rows. The output has aligned columns, so that its source is readable as well.
 pub(super) struct Table<'a> {
     columns: Vec<Column<'a>>,
     rows: Vec<Vec<String>>,
@@ -10,12 +10,12 @@ pub(super) struct Table<'a> {
 
 struct Column<'a> {
     heading: &'a str,
-    /// Figures stand at the right.
+    /// Figures are aligned to the right.
     right: bool,
 }
 
 impl<'a> Table<'a> {
-    /// A table with these columns. Those whose heading begins with `>` are figures.
+    /// A table with these columns. A heading that begins with `>` marks a column of figures.
     pub(super) fn new(headings: &[&'a str]) -> Self {
         let column = |heading: &&'a str| match heading.strip_prefix('>') {
             Some(heading) => Column { heading, right: true },

@@ -1,4 +1,4 @@
-//! How soon the daemon knew of each backend that nothing more can be sent there, or that it says nothing: by its events.
+//! How soon the daemon detected that backends are unreachable or silent, according to its events.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -7,21 +7,21 @@ use edge_tests::lab::Lab;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Milliseconds from something that happened to the daemon's events of backends that are down.
+/// Delays from an event of the demo to the daemon's events about backends that are down, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Known {
     pub(super) event: &'static str,
-    /// Backends, in each pool that has one.
+    /// Number of backends, counted once per pool.
     pub(super) backends: usize,
     pub(super) median_ms: u64,
     pub(super) longest_ms: u64,
 }
 
-/// What the daemon knows since `since` of what happened then.
+/// The daemon's detection of `event`, which happened at `since`.
 pub(super) fn known(lab: &Lab, event: &'static str, since: SystemTime) -> Result<Option<Known>> {
     let since = u64::try_from(since.duration_since(SystemTime::UNIX_EPOCH)?.as_millis())?;
     let events = lab.ctl(&["events", "--json"])?;
-    // Of a backend the first event: that its flows go, too, is another one.
+    // The first event about each backend: the loss of its flows is another event.
     let mut first = BTreeMap::new();
     for line in events.lines() {
         let one: Value = serde_json::from_str(line).context("an event")?;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: real traffic through the load balancer while things around it die.
+//! `cargo xtask demo`: real traffic through the load balancer during failures.
 
 mod known;
 mod reset;
@@ -31,7 +31,7 @@ use crate::{
     step::step,
 };
 
-/// Lays out a lab for each chapter, plays it under load, and tells what came of it.
+/// Sets up a lab for each chapter, plays it under load, and reports the results.
 pub(crate) fn run(json: bool) -> Result<ExitCode> {
     interrupt::install()?;
     setup::root("demo")?;
@@ -41,7 +41,7 @@ pub(crate) fn run(json: bool) -> Result<ExitCode> {
     let mut parts = Vec::new();
     for chapter in script::chapters() {
         let mut lab = step("laying out the lab", || lab(&edge_ctl, &chapter));
-        // An interrupted system call is not the reason; the user's Ctrl-C is.
+        // The cause is the user's Ctrl-C, not the interrupted system call.
         interrupt::check()?;
         let played = play(lab.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?, &story, chapter);
         interrupt::check()?;
@@ -59,7 +59,7 @@ fn lab(edge_ctl: &Path, chapter: &Chapter) -> Result<Lab> {
     Ok(lab)
 }
 
-/// One request to each service: it works before anything is broken.
+/// Sends one request to each service, before anything is broken.
 fn greet(lab: &Lab, chapter: &Chapter) -> Result<()> {
     for service in chapter.services() {
         let answer = lab.curl(CLIENTS[0], &format!("http://{}/", service.address()));

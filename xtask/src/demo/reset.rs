@@ -1,24 +1,24 @@
-//! What became of clients in flight when a provider died: who was reset, and how soon each was served again.
+//! Clients in flight when a provider died: which were reset, and how soon each was served again.
 
 use std::time::Instant;
 
 use edge_tests::lab::load::Record;
 use serde::Serialize;
 
-/// Kept connections at a moment when their backends died.
+/// Kept connections whose backends died at an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Resets {
     pub(super) event: &'static str,
-    /// Clients with a connection that was in use.
+    /// Number of clients with a connection in use.
     pub(super) clients: usize,
-    /// Those whose next packet was answered with a RST.
+    /// Number of clients whose next packet was answered with a RST.
     pub(super) reset: usize,
-    /// From the moment until a client had an answer again, over its next connection: milliseconds, of those that were reset.
+    /// Time from the event until a reset client got an answer on its next connection, in milliseconds.
     pub(super) median_ms: u64,
     pub(super) longest_ms: u64,
 }
 
-/// Of streams over kept connections, which have even numbers.
+/// Evaluates streams over kept connections, which have even numbers.
 pub(super) fn resets(records: &[Record], event: &'static str, since: Instant) -> Option<Resets> {
     let kept = |record: &&Record| record.stream.is_multiple_of(2);
     let mut streams: Vec<_> = records.iter().filter(kept).map(|record| record.stream).collect();
@@ -57,7 +57,7 @@ mod tests {
             record(2, 0, 10, reset),
             record(0, 40, 500, reset),
             record(2, 40, 600, reset),
-            // A new connection each time: no flow that was in use.
+            // A new connection each time, so no flow was in use.
             record(1, 40, 600, reset),
             record(4, 40, 50, Ok("a2")),
             record(0, 500, 520, Ok("b1")),

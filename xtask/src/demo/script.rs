@@ -1,4 +1,4 @@
-//! What happens in the demo, in order.
+//! The events of the demo, in order.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use edge_tests::lab::{
     topology::{Backend, Protocol, Provider, Service},
 };
 
-/// A lab, and what happens in it.
+/// A lab, and the events in it.
 pub(super) struct Chapter {
-    /// As the JSON has it.
+    /// Name in the JSON output.
     pub(super) name: &'static str,
     pub(super) opening: &'static str,
     pub(super) configuration: Configuration,
     pub(super) acts: Vec<Act>,
-    /// Whether clients in flight to what dies are reset, as those of translated flows are.
+    /// Whether clients in flight to a failed part are reset, as in translated flows.
     pub(super) resets: bool,
 }
 
 impl Chapter {
-    /// Those that clients ask.
+    /// The services that clients use.
     pub(super) fn services(&self) -> impl Iterator<Item = Service> {
         self.configuration.services.iter().copied().filter(|service| service.protocol == Protocol::Tcp)
     }
@@ -50,20 +50,20 @@ pub(super) fn chapters() -> [Chapter; 2] {
     ]
 }
 
-/// Something that happens under load.
+/// An event under load.
 pub(super) struct Act {
-    /// As the JSON has it.
+    /// Name in the JSON output.
     pub(super) name: &'static str,
-    /// As the story has it.
+    /// Text in the timeline.
     pub(super) tells: &'static str,
     pub(super) run: fn(&mut Lab) -> Result<()>,
-    /// How long to watch before the next act.
+    /// Time to watch before the next act.
     pub(super) then: Duration,
-    /// Whether backends die by it, or the way to them, so that it is of interest how soon that is known.
+    /// Whether backends or the paths to them fail, so that the time of detection is of interest.
     pub(super) is_death: bool,
 }
 
-/// Longer than detection (0.8 s at most) and a client's patience (1 s) together: failures end before the next act.
+/// Longer than detection (0.8 s at most) and a client's timeout (1 s) together: failures end before the next act.
 const LONG: Duration = Duration::from_millis(2500);
 const SHORT: Duration = Duration::from_millis(1500);
 
@@ -147,7 +147,7 @@ fn speak_again(lab: &mut Lab) -> Result<()> {
     lab.wait_for_health(|_| "up")
 }
 
-/// The same verb for every pool that the host `a1` is in.
+/// Applies a verb to every pool that contains the host `a1`.
 fn each_pool(lab: &Lab, verb: &str) -> Result<()> {
     A1.pools().iter().try_for_each(|pool| lab.ctl(&[verb, &format!("{pool}/{A1}")]).map(drop))
 }

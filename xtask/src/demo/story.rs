@@ -1,4 +1,4 @@
-//! How the demo tells what happens: a timeline for people, or one JSON object.
+//! Output of the demo: a timeline for people, or one JSON object.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::{known::Known, reset::Resets};
 
-/// Answers younger than this show which backends serve at the end of an act.
+/// Answers from this last part of an act show which backends serve at its end.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// What came of a chapter, as `--json` prints it.
+/// Results of a chapter, as `--json` prints them.
 #[derive(Serialize)]
 pub(super) struct Part {
     pub(super) name: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct Part {
     pub(super) resets: Vec<Resets>,
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Whole<'a> {
     chapters: &'a [Part],
@@ -45,14 +45,14 @@ impl Story {
         }
     }
 
-    /// An act begins.
+    /// Prints the beginning of an act.
     pub(super) fn act(&self, start: Instant, at: Instant, tells: &str) {
         if !self.json {
             println!("{:6.1} s  {tells}", at.saturating_duration_since(start).as_secs_f64());
         }
     }
 
-    /// What the last of `moments` did to the requests.
+    /// Prints the effect of the last of `moments` on requests.
     pub(super) fn outcome(&self, records: &[Record], start: Instant, moments: &[Moment], known: Option<&Known>) {
         if self.json {
             return;
@@ -74,7 +74,7 @@ impl Story {
         }
     }
 
-    /// What became of clients in flight.
+    /// Prints the fate of clients in flight.
     pub(super) fn resets(&self, resets: Option<&Resets>) {
         if let Some(Resets { clients, reset, median_ms, longest_ms, .. }) = resets.filter(|_| !self.json) {
             println!(
@@ -94,7 +94,7 @@ impl Story {
         }
     }
 
-    /// All chapters are over.
+    /// Prints the end of all chapters.
     pub(super) fn end(&self, chapters: &[Part]) -> Result<()> {
         if self.json {
             println!("{}", serde_json::to_string_pretty(&Whole { chapters })?);

@@ -1,4 +1,4 @@
-//! What instructions compute and compare.
+//! Arithmetic and comparisons of instructions.
 
 use anyhow::{Result, bail};
 
@@ -7,11 +7,11 @@ pub(super) const ALU: u8 = 4;
 pub(super) const JMP: u8 = 5;
 pub(super) const JMP32: u8 = 6;
 pub(super) const ALU64: u8 = 7;
-/// Of an instruction code: its class, its operation, and whether it takes a register for the second operand.
+/// Masks of an instruction code: its class, its operation, and whether the second operand is a register.
 pub(super) const CLASS: u8 = 0x07;
 pub(super) const OPERATION: u8 = 0xf0;
 pub(super) const REGISTER: u8 = 0x08;
-/// The operation that changes the order of bytes: to big-endian if [`REGISTER`] is set.
+/// The byte swap operation: to big-endian if [`REGISTER`] is set.
 pub(super) const END: u8 = 0xd0;
 
 const LOW: u64 = 0xffff_ffff;
@@ -20,7 +20,7 @@ const fn is_wide(code: u8) -> bool {
     matches!(code & CLASS, ALU64 | JMP)
 }
 
-/// The value as the instruction sees it.
+/// The operand as the instruction sees it.
 const fn unsigned(code: u8, value: u64) -> u64 {
     if is_wide(code) { value } else { value & LOW }
 }
@@ -56,7 +56,7 @@ pub(super) fn result(code: u8, left: u64, right: u64) -> Result<u64> {
     Ok(unsigned(code, value))
 }
 
-/// The low bits of a value in an order of their own.
+/// The low bits of a value in the byte order that the instruction selects.
 fn swapped(code: u8, value: u64, bits: u64) -> Result<u64> {
     match (code & CLASS, bits) {
         (ALU, 16 | 32 | 64) => {

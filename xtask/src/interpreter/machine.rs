@@ -1,4 +1,4 @@
-//! A processor that runs a program on frames.
+//! A virtual CPU that runs a program on frames.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use super::{
     object::{CALL, IN_PROGRAM, Instruction, LOAD_64, Program},
 };
 
-/// Room before a frame, bytes, and the part of it that the kernel keeps for itself.
+/// Room before a frame, bytes, and the part of it that is reserved for the kernel.
 const HEADROOM: u64 = 256;
 const KEPT: u64 = 40;
-/// Bytes that a frame keeps at least (`ETH_HLEN`).
+/// Minimum length of a frame, bytes (`ETH_HLEN`).
 const SHORTEST: u64 = 14;
-/// Bytes of a function's stack, and how deep calls go.
+/// Length of a function's stack in bytes, and maximum depth of calls.
 const FRAME: u64 = 512;
 const DEPTH: usize = 8;
-/// Far more than any packet needs.
+/// Maximum number of instructions: far more than any packet needs.
 const MOST: u32 = 1 << 20;
 
 const LDX: u8 = 1;
@@ -28,7 +28,7 @@ const STX: u8 = 3;
 const MODE: u8 = 0xe0;
 const PLAIN: u8 = 0x60;
 const ATOMIC: u8 = 0xc0;
-/// What atomic instructions do, by their immediate.
+/// Atomic operations, by immediate.
 const ADD: i64 = 0x00;
 const COMPARE_EXCHANGE: i64 = 0xf1;
 const EXIT: u8 = 0x95;
@@ -41,37 +41,37 @@ const ADJUST_TAIL: i64 = 65;
 const CLOCK: i64 = 160;
 const INVALID: i64 = -22;
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) verdict: u64,
     pub(crate) frame: Vec<u8>,
-    /// Instructions that ran; one that loads 64 bits is one.
+    /// Number of executed instructions; a 64-bit load counts once.
     pub(crate) instructions: u32,
-    /// Look-ups in arrays.
+    /// Number of lookups in arrays.
     pub(crate) lookups: u32,
-    /// Calls of functions of the kernel: to move an end of the frame, to use a hash map, to read the clock.
+    /// Number of calls of kernel functions: to move an end of the frame, to use a hash map, to read the clock.
     pub(crate) calls: u32,
-    /// Loads from the stack and stores to it.
+    /// Number of loads from the stack and stores to it.
     pub(crate) stack: u32,
 }
 
-/// A program and its maps, which keep what it writes.
+/// A program and its maps, which keep the program's writes.
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     program: &'a Program,
     memory: Memory,
     maps: Maps,
-    /// Nanoseconds that the clock says.
+    /// The clock in nanoseconds.
     clock: u64,
 }
 
-/// What lasts as long as one packet.
+/// State of the run on one packet.
 struct Run {
     registers: [u64; 11],
-    /// The place to go back to, and the registers that are the caller's.
+    /// Return addresses, with the caller's saved registers.
     calls: Vec<(usize, [u64; 5])>,
-    /// Addresses.
+    /// Addresses of the frame's start and end.
     start: u64,
     end: u64,
     ingress: u32,
@@ -82,8 +82,8 @@ struct Run {
 }
 
 impl<'a> Machine<'a> {
-    /// Over maps with such `content`, by their names, and a clock that says so many nanoseconds. A map that is left out is
-    /// empty, and has no room.
+    /// A machine with maps of this `content`, by name, and with a fixed `clock` in nanoseconds. A map without content
+    /// is empty, and has no room.
     pub(crate) fn new(program: &'a Program, content: BTreeMap<&str, Content>, clock: u64) -> Result<Self> {
         let mut memory = Memory::default();
         for (number, bytes) in (DATA..).zip(&program.data) {
@@ -93,17 +93,17 @@ impl<'a> Machine<'a> {
         Ok(Self { program, memory, maps, clock })
     }
 
-    /// What is in an array that the program uses.
+    /// Content of an array that the program uses.
     pub(crate) fn array(&self, name: &str) -> &[u8] {
         self.maps.array(name, &self.memory)
     }
 
-    /// What is in a hash map that the program uses: keys and values.
+    /// Keys and values of a hash map that the program uses.
     pub(crate) fn hash(&self, name: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
         self.maps.hash(name, &self.memory)
     }
 
-    /// Runs the program on a frame that came in by interface `ingress`.
+    /// Runs the program on a frame with this ingress interface.
     pub(crate) fn run(&mut self, frame: &[u8], ingress: u32) -> Result<Ran> {
         let mut packet = vec![0; usize::try_from(HEADROOM)?];
         packet.extend_from_slice(frame);
@@ -130,7 +130,7 @@ impl<'a> Machine<'a> {
         Ok(Ran { verdict, frame, instructions, lookups, calls, stack })
     }
 
-    /// As `struct xdp_md`: `data`, `data_end`, `data_meta`, `ingress_ifindex`, `rx_queue_index`, `egress_ifindex`.
+    /// Writes `struct xdp_md`: `data`, `data_end`, `data_meta`, `ingress_ifindex`, `rx_queue_index`, `egress_ifindex`.
     fn lay_out_context(&mut self, run: &Run) -> Result<()> {
         let [start, end] = [u32::try_from(run.start)?, u32::try_from(run.end)?];
         let fields = [start, end, start, run.ingress, 0, 0];
@@ -138,7 +138,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Runs one instruction; returns the place of the next.
+    /// Executes one instruction; returns the index of the next.
     fn step(&mut self, run: &mut Run, now: usize, instruction: Instruction) -> Result<Option<usize>> {
         let Instruction { code, destination, source, offset, immediate } = instruction;
         let right = if code & REGISTER == 0 { immediate.cast_unsigned() } else { run.registers[source] };
@@ -204,7 +204,7 @@ impl<'a> Machine<'a> {
         after(0)
     }
 
-    /// What a helper returns.
+    /// Executes a helper; returns its result.
     fn help(&mut self, run: &mut Run, helper: i64) -> Result<u64> {
         let [_, first, second, third, fourth, ..] = run.registers;
         if helper == LOOKUP && self.maps.is_array(first)? {
@@ -226,7 +226,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Moves the frame's ends, if there is room for that; what the helpers then return.
+    /// Moves the frame's ends if there is room; returns the helper's result.
     fn resize(&mut self, run: &mut Run, start: Option<u64>, end: Option<u64>) -> Result<u64> {
         let (Some(start), Some(end)) = (start, end) else { return Ok(INVALID.cast_unsigned()) };
         if start < KEPT || start + SHORTEST > end {
@@ -239,7 +239,7 @@ impl<'a> Machine<'a> {
 }
 
 impl Run {
-    /// Looks at an access's address before it is made.
+    /// Checks and counts an access before it is made.
     fn note(&mut self, at: u64) -> Result<()> {
         self.stack += u32::from(region(at) == STACK);
         ensure!(region(at) != PACKET || (self.start..self.end).contains(&at), "an access outside the frame");
@@ -252,7 +252,7 @@ const fn int(argument: u64) -> i64 {
     (argument << 32).cast_signed() >> 32
 }
 
-/// Bytes that a load or a store moves.
+/// Number of bytes that a load or a store accesses.
 const fn size(code: u8) -> usize {
     match code & 0x18 {
         0x00 => 4,

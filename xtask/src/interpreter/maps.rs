@@ -1,4 +1,4 @@
-//! The maps of a program: arrays, whose entries have a place by their number, and hash maps, whose entries have any.
+//! The maps of a program: arrays, whose entries lie at their index, and hash maps, whose entries lie anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,29 +9,29 @@ use super::{
     object::Definition,
 };
 
-/// Kinds, by the kernel's numbers.
+/// Types of maps, by the kernel's numbers.
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const PROGRAM_ARRAY: u32 = 3;
 const PER_CPU_ARRAY: u32 = 6;
 const LRU_HASH: u32 = 9;
 const LPM_TRIE: u32 = 11;
-/// Flags of a change: whether the key is there or not. The other ones want one of both.
+/// Flags of an update: any key is accepted. The other flags require an existing, or an absent, key.
 const ANY: u64 = 0;
-/// What a change returns that is not made.
+/// Errors of an update that is not made.
 const TOO_BIG: i64 = -7;
 const ABSENT: i64 = -2;
 
-/// What is in a map at first.
+/// The initial content of a map.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    /// The entries of an array, each a multiple of eight bytes; of a per-CPU one, the part of this CPU.
+    /// The entries of an array, each a multiple of eight bytes; of a per-CPU array, this CPU's part.
     Array(Vec<u8>),
-    /// The entries of a hash map, and how many there can be.
+    /// The entries of a hash map, and its capacity.
     Hash { entries: BTreeMap<Vec<u8>, Vec<u8>>, room: usize },
 }
 
-/// All maps; the bytes of their values lie in the memory, a region for each map.
+/// All maps; their values are in the memory, in a region for each map.
 #[derive(Debug)]
 pub(super) struct Maps(Vec<Map>);
 
@@ -43,7 +43,7 @@ struct Map {
 
 #[derive(Debug)]
 enum Shape {
-    /// Bytes of an entry.
+    /// Length of an entry in bytes.
     Array {
         entry: u64,
     },
@@ -52,18 +52,18 @@ enum Shape {
 
 #[derive(Debug)]
 struct Hash {
-    /// Bytes of a key and of a value.
+    /// Lengths of a key and of a value, bytes.
     key: usize,
     value: usize,
-    /// Whether an entry goes, of the kernel's choice, when there is no room for a new one.
+    /// Whether the kernel evicts an entry of its choice when there is no room for a new one.
     makes_room: bool,
-    /// Places of values.
+    /// Indexes of the values.
     entries: BTreeMap<Vec<u8>, usize>,
     free: BTreeSet<usize>,
 }
 
 impl Maps {
-    /// Those that a program has, with `content` by their names; one that is left out has nothing, and no room.
+    /// The maps of a program, with `content` by name; a map without content is empty, and has no room.
     pub(super) fn new(
         defined: &[Definition],
         mut content: BTreeMap<&str, Content>,
@@ -102,7 +102,7 @@ impl Maps {
         Ok(at.map_or(0, |at| address(number, at)))
     }
 
-    /// Makes the value at `value` that of the key at `key`.
+    /// Sets the value of the key at `key` to the value at `value`.
     pub(super) fn update(&mut self, memory: &mut Memory, map: u64, key: u64, value: u64, flags: u64) -> Result<u64> {
         let number = region(map);
         let hash = self.hash_at(map)?;
@@ -119,7 +119,7 @@ impl Maps {
         Ok(0)
     }
 
-    /// Takes the key at `key` out.
+    /// Deletes the key at `key`.
     pub(super) fn delete(&mut self, memory: &mut Memory, map: u64, key: u64) -> Result<u64> {
         let hash = self.hash_at(map)?;
         let Some(place) = hash.entries.remove(memory.at(key, hash.key)?) else { return Ok(ABSENT.cast_unsigned()) };
@@ -150,13 +150,13 @@ impl Hash {
         self.entries.get(key).copied()
     }
 
-    /// Bytes from one value to the next.
+    /// Distance between two values in bytes.
     const fn stride(&self) -> usize {
         self.value.next_multiple_of(8)
     }
 }
 
-/// A map, its values put where they belong.
+/// Creates a map, and puts its values into the memory.
 fn lay_out(definition: &Definition, content: Option<Content>, number: u64, memory: &mut Memory) -> Result<Map> {
     let Definition { name, kind, key, value } = definition;
     let stride = value.next_multiple_of(8);
@@ -166,9 +166,9 @@ fn lay_out(definition: &Definition, content: Option<Content>, number: u64, memor
             memory.put(number, bytes);
             Shape::Array { entry: stride as u64 }
         }
-        // Of programs there are none.
+        // Program arrays are empty.
         (ARRAY | PER_CPU_ARRAY | PROGRAM_ARRAY, None) => Shape::Array { entry: stride as u64 },
-        // A trie without content finds nothing, as a hash table does.
+        // A trie without content finds nothing, like a hash map.
         (kind @ (HASH | LRU_HASH), content @ (Some(Content::Hash { .. }) | None))
         | (kind @ LPM_TRIE, content @ None) => {
             let (entries, room) = match content {

@@ -1,18 +1,19 @@
-//! What a running program can address.
+//! The address space of a running program.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-/// The frame, and the room before it; a context has its addresses in 32 bits.
+/// Region of the frame and the room before it; a context has its addresses in 32 bits.
 pub(super) const PACKET: u64 = 0;
 pub(super) const CONTEXT: u64 = 1;
 pub(super) const STACK: u64 = 2;
-/// The first section of constants, and the first map.
+/// Regions of the first section of constants, and of the first map.
 pub(super) const DATA: u64 = 1 << 10;
 pub(super) const MAPS: u64 = 1 << 20;
 
-/// Regions by their number: the upper half of an address. Nothing is before or behind one, so that a wrong access is found.
+/// Regions by number, which is the upper half of an address. Nothing is adjacent to a region, so that wrong accesses
+/// are found.
 #[derive(Debug, Default)]
 pub(super) struct Memory(BTreeMap<u64, Vec<u8>>);
 
@@ -29,7 +30,7 @@ impl Memory {
         self.0.insert(region, bytes);
     }
 
-    /// All bytes of a region; none if it is not there.
+    /// All bytes of a region; empty if it does not exist.
     pub(super) fn all(&self, region: u64) -> &[u8] {
         self.0.get(&region).map_or(&[], Vec::as_slice)
     }
@@ -41,7 +42,7 @@ impl Memory {
         bytes.with_context(|| format!("an access to {size} bytes at {address:#x}"))
     }
 
-    /// A number of up to eight bytes.
+    /// Loads a number of up to eight bytes.
     pub(super) fn load(&mut self, address: u64, size: usize) -> Result<u64> {
         let mut value = [0; 8];
         value[..size].copy_from_slice(self.at(address, size)?);

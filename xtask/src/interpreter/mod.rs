@@ -1,7 +1,8 @@
-//! Runs an eBPF program instruction by instruction, outside the kernel: what it executes can be counted exactly.
+//! Runs an eBPF program instruction by instruction outside the kernel, so that executed instructions can be counted
+//! exactly.
 //!
-//! It trusts the program: that is for the kernel's verifier to look at. It knows as much of the instruction set and as many
-//! of the helpers as the packets need that it is used for, and refuses the rest.
+//! It trusts the program, which the kernel's verifier has to check. It supports those instructions and helpers that the
+//! measured packets need, and rejects all others.
 
 mod object;
 mod machine;

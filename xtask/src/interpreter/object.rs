@@ -1,4 +1,4 @@
-//! The program of an object file, linked.
+//! Links a program of an object file.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,17 @@ use object::{
 
 use super::memory::{DATA, MAPS, address};
 
-/// Bytes of an instruction; one that loads 64 bits takes two.
+/// Length of an instruction in bytes; a 64-bit load takes two.
 const INSTRUCTION: usize = 8;
-/// Call of a helper, or of a function if the source register is [`IN_PROGRAM`].
+/// Call of a helper; of a function if the source register is [`IN_PROGRAM`].
 pub(super) const CALL: u8 = 0x85;
 pub(super) const LOAD_64: u8 = 0x18;
 pub(super) const IN_PROGRAM: usize = 1;
 /// Section of the maps' definitions.
 const MAP_SECTION: &str = "maps";
 
-/// As in RFC 9669; of one that loads 64 bits, the immediate has all of them, and of a call of a function, its place.
+/// An instruction of RFC 9669. The immediate of a 64-bit load has all bits, and that of a function call is the
+/// function's index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Instruction {
     pub(super) code: u8,
@@ -29,30 +30,30 @@ pub(super) struct Instruction {
     pub(super) immediate: i64,
 }
 
-/// A linked program: the instructions of all sections, one section after the other.
+/// A linked program: the instructions of all sections, concatenated.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(super) instructions: Vec<Instruction>,
-    /// Place of the first instruction.
+    /// Index of the first instruction.
     pub(super) entry: usize,
-    /// Sections of constants.
+    /// The sections of constants.
     pub(super) data: Vec<Vec<u8>>,
-    /// The maps that it uses.
+    /// The maps that the program uses.
     pub(super) maps: Vec<Definition>,
 }
 
-/// What the object says of a map.
+/// Definition of a map in the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definition {
     pub(super) name: String,
-    /// As the kernel numbers them.
+    /// Type of the map, by the kernel's numbers.
     pub(super) kind: u32,
-    /// Bytes of a key and of a value.
+    /// Lengths of a key and of a value, bytes.
     pub(super) key: usize,
     pub(super) value: usize,
 }
 
-/// Where the instructions of each section begin in a [`Program`], by the section's number.
+/// Index of each section's first instruction in a [`Program`], by the section's number.
 fn places(file: &File<'_>) -> Result<BTreeMap<usize, usize>> {
     let mut end = 0;
     let code = file.sections().filter(|section| section.kind() == SectionKind::Text);
@@ -97,7 +98,7 @@ impl Linker<'_> {
         let start = self.places[&index.0];
         for (place, instruction) in instructions.iter_mut().enumerate() {
             if instruction.code == CALL && instruction.source == IN_PROGRAM {
-                // From the next one on.
+                // Relative to the next instruction.
                 instruction.immediate += i64::try_from(start + place + 1)?;
             }
         }
@@ -121,20 +122,21 @@ impl Linker<'_> {
         }
     }
 
-    /// Place of a symbol, if it is in code.
+    /// Index of a symbol's instruction, if the symbol is code.
     fn function(&self, symbol: &Symbol<'_, '_>) -> Result<Option<usize>> {
         let Some(start) = symbol.section_index().and_then(|index| self.places.get(&index.0)) else { return Ok(None) };
         Ok(Some(start + usize::try_from(symbol.address())? / INSTRUCTION))
     }
 
-    /// Place of a called function; a section's symbol stands for its start, and the rest of the way is in the call, less one.
+    /// Index of a called function. A section's symbol stands for the section's start; the call contains the distance,
+    /// less one.
     fn called(&self, relocation: &Relocation, from_start: i64) -> Result<i64> {
         let symbol = self.symbol(relocation)?;
         let place = i64::try_from(self.function(&symbol)?.context("a call of what is no code")?)?;
         Ok(if symbol.kind() == SymbolKind::Section { place + from_start } else { place })
     }
 
-    /// Address of a map, or of a constant `offset` bytes from a symbol.
+    /// Address of a map, or of a constant `offset` bytes after a symbol.
     fn referred(&mut self, relocation: &Relocation, offset: i64) -> Result<u64> {
         let symbol = self.symbol(relocation)?;
         let (name, start) = (symbol.name()?.to_owned(), symbol.address());

@@ -1,25 +1,25 @@
-//! What a row of the museum is.
+//! A row of the museum.
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::stage::Stage;
 
-/// A real outage, and how it is replayed.
+/// A real outage, and its replay.
 #[derive(Clone, Copy)]
 pub(super) struct Incident {
-    /// What `cargo xtask outages NAME` takes.
+    /// Name for `cargo xtask outages NAME`.
     pub(super) name: &'static str,
-    /// Whose it was, when, and what happened.
+    /// Who was affected, when, and what happened.
     pub(super) story: &'static str,
-    /// What is done in the lab.
+    /// What the replay does in the lab.
     pub(super) done: &'static str,
-    /// What must come of it.
+    /// The required result.
     pub(super) expected: &'static str,
-    /// Whether an edge like this one, in front of what failed then, would have helped.
+    /// Whether an edge like this one, in front of the failed system, would have helped.
     pub(super) helped: Helped,
     pub(super) why: &'static str,
-    /// Whether it takes minutes.
+    /// Whether the replay takes minutes.
     pub(super) long: bool,
     pub(super) replay: fn(&mut Stage) -> Result<Observed>,
 }
@@ -40,7 +40,7 @@ impl Helped {
     }
 }
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
     pub(super) text: String,
@@ -48,7 +48,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// It was met if each of these holds; the text says all of them.
+    /// The outage is met if all parts hold; the text lists all of them.
     pub(super) fn all(parts: impl IntoIterator<Item = (String, bool)>) -> Self {
         let mut observed = Self { text: String::new(), met: true };
         for (part, met) in parts {

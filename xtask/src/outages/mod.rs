@@ -1,4 +1,4 @@
-//! `cargo xtask outages`: real outages, replayed in the lab under load, and whether this edge meets them.
+//! `cargo xtask outages`: replays real outages in the lab under load, and shows whether this edge withstands them.
 
 mod incident;
 mod page;
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     page: bool,
 }
 
-/// Replays them, and shows what came of each.
+/// Replays the outages, and shows the results.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     interrupt::install()?;
     setup::root("outages")?;
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if replayed.iter().all(|row| row.observed.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Replays those that take seconds; how many were met, and how many not.
+/// Replays the outages that take seconds; returns how many were met, and how many were not.
 pub(crate) fn fast() -> Result<(usize, usize)> {
     let chosen: Vec<_> = rows::all().into_iter().filter(|row| !row.long).collect();
     let replayed = replay(&chosen)?;
@@ -62,7 +62,7 @@ pub(crate) fn fast() -> Result<(usize, usize)> {
     Ok((met, replayed.len() - met))
 }
 
-/// One lab for all of them, and a new one behind a replay that broke it.
+/// Replays in one lab, which is renewed after a replay that breaks it.
 fn replay(chosen: &[Incident]) -> Result<Vec<Row>> {
     let mut stage = None;
     let mut replayed = Vec::new();

@@ -1,4 +1,4 @@
-//! What came of the replays: a table in the terminal, JSON, and docs/outages.md.
+//! Results of the replays: a table in the terminal, JSON, and docs/outages.md.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ impl Row {
     }
 }
 
-/// For a terminal: a paragraph each.
+/// A table for a terminal: a paragraph per row.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! The lab under its standard load, and what an outage costs there.
+//! The lab under its standard load, and the cost of an outage there.
 
 use std::{
     fmt,
@@ -19,30 +19,30 @@ use edge_tests::lab::{
 };
 use serde_json::Value;
 
-/// Datagrams a second.
+/// Datagrams per second.
 const DATAGRAMS: u32 = 2_000;
-/// What is waited for at most, where nothing is said of the time.
+/// Time limit of waiting where no other is given.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A lab with an edge that sees all backends up, and the load on it.
+/// A lab under load, whose edge reports all backends up.
 pub(super) struct Stage {
     pub(super) lab: Lab,
     loads: Vec<Load>,
     sequence: Sequence,
 }
 
-/// What clients lost of what they asked for in some time.
+/// Losses of clients in a period.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Toll {
     pub(super) requests: usize,
     pub(super) failed: usize,
-    /// The longest time without an answer in any of the streams.
+    /// The longest time without an answer in any stream.
     pub(super) longest_gap: Duration,
     pub(super) datagrams: Missing,
 }
 
 impl Toll {
-    /// Nothing was lost, and enough was asked for that this says something.
+    /// Whether nothing was lost, among enough requests to be significant.
     pub(super) fn is_nothing(&self) -> bool {
         self.failed == 0 && self.datagrams.lost == 0 && self.requests > 50 && self.datagrams.sent > 500
     }
@@ -63,7 +63,7 @@ impl fmt::Display for Toll {
 }
 
 impl Stage {
-    /// Lays out a lab with `configuration`, and starts the load.
+    /// Sets up a lab with `configuration`, and starts the load.
     pub(super) fn set(configuration: Configuration) -> Result<Self> {
         let edge_ctl = edge_tests::built("edge-ctl")?;
         let lab = Lab::up(&Options { edge_ctl: Some(edge_ctl), configuration })?;
@@ -75,13 +75,13 @@ impl Stage {
         Ok(Self { lab, loads, sequence })
     }
 
-    /// What clients lose while `act` runs, and for `then` after it.
+    /// Losses of clients while `act` runs, and for `then` after it.
     pub(super) fn toll<T>(&mut self, then: Duration, act: impl FnOnce(&mut Lab) -> Result<T>) -> Result<(T, Toll)> {
         let (start, first) = (Instant::now(), self.sequence.sent());
         let done = act(&mut self.lab)?;
         sleep(then);
         let (end, last) = (Instant::now(), self.sequence.sent());
-        // What was begun ends by then, one way or the other.
+        // Requests in flight end by then, with or without an answer.
         sleep(TIMEOUT);
         let mut records: Vec<Record> = self.loads.iter().flat_map(Load::records).collect();
         records.retain(|record| (start..end).contains(&record.start));
@@ -101,7 +101,7 @@ impl Stage {
     }
 }
 
-/// Kills the controller, does something `between`, starts it again, and waits until it sees all backends up.
+/// Kills the controller, runs `between`, starts the controller again, and waits until it reports all backends up.
 pub(super) fn restart<T>(lab: &mut Lab, between: impl FnOnce(&mut Lab) -> Result<T>) -> Result<T> {
     lab.kill_daemon()?;
     let done = between(lab)?;
@@ -110,12 +110,12 @@ pub(super) fn restart<T>(lab: &mut Lab, between: impl FnOnce(&mut Lab) -> Result
     Ok(done)
 }
 
-/// All events that the controller still has.
+/// All events that the controller still keeps.
 pub(super) fn events(lab: &Lab) -> Result<Vec<Value>> {
     lab.ctl(&["events", "--json"])?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// A file beside the controller's own, which gives a backend another weight.
+/// Writes a file beside the controller's own, with another weight for one backend; returns its path.
 pub(super) fn reweighed(lab: &Lab) -> Result<String> {
     let file = lab.edge().configuration();
     let text = std::fs::read_to_string(&file)?.replacen("[[pool.backend]]", "[[pool.backend]]\nweight = 90", 1);
@@ -124,7 +124,7 @@ pub(super) fn reweighed(lab: &Lab) -> Result<String> {
     Ok(other.display().to_string())
 }
 
-/// A request to the daemon's API: the status, and the answer.
+/// Sends a request to the daemon's API; returns the HTTP status and the body.
 pub(super) fn api(lab: &Lab, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
     let mut socket = UnixStream::connect(lab.edge().run_dir().join("edge.sock"))?;
     write!(
@@ -139,7 +139,7 @@ pub(super) fn api(lab: &Lab, method: &str, path: &str, body: &str) -> Result<(u1
     Ok((status, body.to_owned()))
 }
 
-/// `status`, without what changes all the time: who serves, and in which generation.
+/// The stable part of `status`: the serving backends, and the generation.
 pub(super) fn in_force(lab: &Lab) -> Result<Value> {
     let status = lab.status()?;
     let services = status["services"].as_array().context("services")?;

@@ -1,5 +1,5 @@
-//! The Debian package in a fresh system: installed, started, reloaded, hung, upgraded, detached, removed and purged, while datagrams
-//! go through it.
+//! Tests the Debian package in a fresh system: it is installed, started, reloaded, hung, upgraded, detached, removed
+//! and purged, while datagrams pass through it.
 
 use std::{net::SocketAddr, path::Path, process, thread, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::step::step;
 const VIP: &str = "192.0.2.10";
 const PER_SECOND: u32 = 500;
 
-/// What an operator makes of the file that is installed.
+/// The installed configuration file, as an operator edits it.
 const CONFIGURATION: &str = r#"
 hash_key = "5d0b2f1c94e84a7e9a53c7d2e6f80b14"
 [nat]
@@ -72,7 +72,7 @@ pub(super) fn test(deb: &Path, successor: &Path) -> Result<()> {
     step("a hung daemon is ended, and another one follows", || hung(&root))?;
     step("upgrading: the same process", || upgraded(&root, &name(successor)))?;
     let sent = traffic.sent();
-    // The last ones are on their way.
+    // The last datagrams may still be in flight.
     thread::sleep(Duration::from_secs(1));
     let missing = traffic.missing(0, sent);
     traffic.stop()?;
@@ -101,7 +101,7 @@ fn installed(root: &Root, deb: &str) -> Result<()> {
     root.ok(&format!("apt-get -q -y install {deb}"))?;
     ensure!(root.run("systemctl is-active edge")?.status.code() != Some(0), "the package starts something");
     root.fails("systemctl is-enabled edge")?;
-    // As it is installed, the file does nothing.
+    // As installed, the file does nothing.
     let said = root.fails("edge-ctl check")?;
     ensure!(said.contains("nothing is configured"), "{said}");
     root.fails("systemctl start edge")?;
@@ -114,7 +114,7 @@ fn installed(root: &Root, deb: &str) -> Result<()> {
     root.ok("systemd-analyze verify --man=no edge.service edge-decap.service")?;
     let exposure = root.ok("systemd-analyze security --no-pager edge.service | tail -1")?;
     eprintln!("xtask: {}", exposure.trim());
-    // Without options it is no failure either.
+    // Without options, starting it is not a failure either.
     root.ok("systemctl start edge-decap && ! systemctl is-failed edge-decap")?;
     Ok(())
 }
@@ -122,10 +122,10 @@ fn installed(root: &Root, deb: &str) -> Result<()> {
 fn started(root: &Root, network: &Network) -> Result<Sequence> {
     root.write("/etc/edge/edge.toml", CONFIGURATION)?;
     root.ok("edge-ctl check && systemctl enable --now edge")?;
-    // It is ready once its program is attached.
+    // The service is ready once its program is attached.
     root.ok("systemctl is-active edge && ip -d link show eth0 | grep -q xdp && ip -d link show eth1 | grep -q xdp")?;
     root.until("edge-ctl status --json | grep -q '\"state\": \"up\"'", Duration::from_secs(20))?;
-    // Its probes have their own network.
+    // Probes use their own network.
     root.ok("edge-ctl status --json | grep -q '\"probes\": null'")?;
     root.until("systemctl show edge -p StatusText | grep -q '2 of 2 backends up'", Duration::from_secs(10))?;
     Sequence::start(&network.client, &[format!("{VIP}:7007").parse()?], PER_SECOND)
@@ -144,7 +144,7 @@ fn refused(root: &Root) -> Result<()> {
     root.fails("systemctl reload edge")?;
     root.ok("journalctl --sync; journalctl -q -u edge -p warning..warning -o cat | grep edge.toml")?;
     root.ok("journalctl -q EDGE_KIND=config_refused -o cat | grep edge.toml")?;
-    // What is no warning is not among the warnings.
+    // Messages of lower levels must not be among the warnings.
     root.fails("journalctl -q -u edge -p warning -o cat | grep 'PID .*, configuration'")?;
     root.ok("journalctl -q -u edge -p info -o cat | grep 'PID .*, configuration'")?;
     root.until("systemctl show edge -p StatusText | grep -q REFUSED", Duration::from_secs(5))?;
@@ -164,12 +164,12 @@ fn evacuated(root: &Root) -> Result<()> {
     ensure!(said.ends_with("undo: edge-ctl return provider-a\n"), "{said}");
     goes_to("provider-b/b1")?;
     root.ok("edge-ctl status | grep 'provider-a EVACUATED' | grep maintenance")?;
-    // A daemon that starts anew knows of it.
+    // A restarted daemon knows the evacuation.
     root.ok("systemctl restart edge && edge-ctl status | grep -q 'provider-a EVACUATED'")?;
     root.until("! edge-ctl status | grep -q EVACUATED", Duration::from_mins(1))?;
     goes_to("provider-a/a1")?;
     root.ok("edge-ctl events | grep 'its evacuation is over: its time is over'")?;
-    // By patterns, too.
+    // With patterns as well.
     let said = root
         .ok("edge-ctl drain 'provider-b/*' --dry-run && edge-ctl drain '*1' --reason test && edge-ctl enable a1 b1")?;
     ensure!(said.matches("is drained: it gets no new flows").count() == 3, "{said}");
@@ -202,7 +202,7 @@ fn upgraded(root: &Root, deb: &str) -> Result<()> {
 
 fn detached(root: &Root) -> Result<()> {
     root.ok("edge-ctl detach")?;
-    // Longer than it takes to be started anew.
+    // Longer than a restart takes.
     thread::sleep(Duration::from_secs(4));
     root.fails("systemctl is-active edge")?;
     root.fails("systemctl is-failed edge")?;

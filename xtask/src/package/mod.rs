@@ -37,7 +37,7 @@ pub(crate) struct Options {
 #[derive(Clone, Debug)]
 struct Packages {
     deb: PathBuf,
-    /// The same content as a later version.
+    /// The same content as a later version, for upgrades.
     successor: PathBuf,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where packages are.
+/// Directory of the packages.
 fn directory() -> PathBuf {
     cargo::root().join("target/package")
 }
@@ -97,7 +97,7 @@ fn make(dev: bool) -> Result<Packages> {
     Ok(packages)
 }
 
-/// Puts the binary and its debugging information where the lists of files in edge-ctl's Cargo.toml have them, whatever built it.
+/// Copies the binary and its debugging information to the paths in the lists of edge-ctl's Cargo.toml.
 fn staged(built: &Path) -> Result<PathBuf> {
     let stage = directory().join("stage");
     fs::create_dir_all(&stage)?;
@@ -117,7 +117,7 @@ fn pack(deb: &Path, to: &Path, more: &[&str]) -> Result<()> {
     cargo::run(&mut pack)
 }
 
-/// Gives what a release has the names that package managers expect, and says where it is.
+/// Renames a release's packages as package managers expect, and prints their paths.
 fn named(directory: &Path) -> Result<()> {
     let machine = std::env::consts::ARCH;
     let debian =
@@ -135,7 +135,7 @@ fn named(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a packer is there, in the project's own folder; returns its path.
+/// Makes sure that a packaging tool is installed in the project's own folder; returns its path.
 fn tool(name: &str, version: &str) -> Result<PathBuf> {
     let binary = cargo::tools().join("bin").join(name);
     if !binary.exists() {
@@ -144,7 +144,7 @@ fn tool(name: &str, version: &str) -> Result<PathBuf> {
             install.args(["install", "--quiet", "--locked", "--debug", name, "--version", version, "--root"]);
             // They compress: without any optimization a large package takes minutes.
             install.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-            // Some of what they depend on names an old toolchain, which rustup would look for.
+            // Some of the dependencies name an old toolchain, which rustup would try to use.
             if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
                 install.env("RUSTUP_TOOLCHAIN", toolchain);
             }

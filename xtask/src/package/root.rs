@@ -1,4 +1,4 @@
-//! A Debian 12 that is booted with systemd in a network namespace, from a root that debootstrap has made.
+//! A Debian 12 system that systemd boots in a network namespace, from a root made by debootstrap.
 
 use std::{
     fs,
@@ -25,29 +25,29 @@ use crate::{
     step::step,
 };
 
-/// What is installed beside the packages that every Debian has.
+/// Packages beside those of every Debian system.
 const INCLUDED: &str = "systemd,systemd-sysv,dbus,iproute2,procps";
 /// How long a boot may take on a loaded machine.
 const BOOT: Duration = Duration::from_mins(2);
 
-/// A running system; gone, with all that was changed in it, when dropped.
+/// A running system; on drop it is removed with all changes in it.
 #[derive(Debug)]
 pub(super) struct Root {
     nspawn: Child,
-    /// Its first process, as this system counts.
+    /// PID of its first process on the host.
     init: String,
     _bpffs: BpfFs,
 }
 
 impl Root {
-    /// Boots one whose network is `netns`, and that sees `packages` below /packages.
+    /// Boots a system whose network is `netns`, with `packages` below /packages.
     pub(super) fn boot(netns: &Netns, packages: &Path) -> Result<Self> {
         let root = ensure_root()?;
-        // Not that of this system: pins would meet.
+        // A bpffs of its own: pins would collide with the host's.
         let bpffs = BpfFs::mount(&cargo::root().join("target/package/bpf"))?;
         let mut command = Command::new("systemd-nspawn");
         command.arg("--quiet").arg("--directory").arg(root);
-        // What is written goes to memory.
+        // Writes go to memory.
         command.args([
             "--volatile=overlay",
             "--register=no",
@@ -60,7 +60,7 @@ impl Root {
         command.arg(format!("--network-namespace-path={}", netns.path().display()));
         command.arg(format!("--bind={}:/sys/fs/bpf", bpffs.path().display()));
         command.arg(format!("--bind-ro={}:/packages", packages.display()));
-        // Its filter has no bpf(2).
+        // nspawn's seccomp filter does not permit bpf(2).
         command.env("SYSTEMD_SECCOMP", "0");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).process_group(0);
         // SAFETY: prctl is a bare system call, which allocates nothing and takes no lock.
@@ -91,7 +91,7 @@ impl Root {
         bail!("the root was not up within {} s", BOOT.as_secs())
     }
 
-    /// Runs a line of the shell in it.
+    /// Runs a shell command line in the system.
     pub(super) fn run(&self, line: &str) -> Result<Output> {
         let mut enter = Command::new("nsenter");
         enter.args(["--target", &self.init, "--all", "/bin/sh", "-c", line]);
@@ -99,7 +99,7 @@ impl Root {
         enter.stdin(Stdio::null()).output().context("could not start nsenter")
     }
 
-    /// The same of what must succeed; returns what it prints.
+    /// Runs a command line that must succeed; returns its output.
     pub(super) fn ok(&self, line: &str) -> Result<String> {
         let output = self.run(line)?;
         let printed = format!("{}{}", text(&output.stdout), text(&output.stderr));
@@ -107,7 +107,7 @@ impl Root {
         Ok(printed)
     }
 
-    /// The same of what must fail.
+    /// Runs a command line that must fail; returns its output.
     pub(super) fn fails(&self, line: &str) -> Result<String> {
         let output = self.run(line)?;
         let printed = format!("{}{}", text(&output.stdout), text(&output.stderr));
@@ -115,7 +115,7 @@ impl Root {
         Ok(printed)
     }
 
-    /// Waits until a line succeeds.
+    /// Repeats a command line until it succeeds; returns the time taken.
     pub(super) fn until(&self, line: &str, patience: Duration) -> Result<Duration> {
         let start = Instant::now();
         while !self.run(line)?.status.success() {
@@ -125,7 +125,7 @@ impl Root {
         Ok(start.elapsed())
     }
 
-    /// Puts a file into it.
+    /// Writes a file in the system.
     pub(super) fn write(&self, path: &str, content: &str) -> Result<()> {
         let inside = format!("/proc/{}/root{path}", self.init);
         fs::write(&inside, content).with_context(|| format!("could not write {path}"))
@@ -135,7 +135,7 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         if let (Ok(id), Ok(init)) = (i32::try_from(self.nspawn.id()), self.init.parse()) {
-            // The whole system dies with its first process; nspawn tidies up after it.
+            // The whole system ends with its first process; nspawn cleans up after it.
             let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
             let patience = Instant::now() + Duration::from_secs(10);
             while Instant::now() < patience && matches!(self.nspawn.try_wait(), Ok(None)) {
@@ -151,7 +151,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The root that systems are booted from; it is never written to.
+/// Path of the root that systems are booted from; nothing ever writes to it.
 fn ensure_root() -> Result<PathBuf> {
     let root = cargo::tools().join("root");
     packages::ensure(&["debootstrap", "systemd-container", "util-linux"].map(Package::any), "a fresh Debian")?;
@@ -174,7 +174,7 @@ fn ensure_root() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Where this system has its own packages from, if it is a Debian.
+/// The mirror of this system's own packages, if it is a Debian.
 fn mirror() -> Option<String> {
     let policy = output(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)", "Codename: bookworm"]))?;
     policy.lines().find(|site| site.starts_with("http")).map(str::to_owned)

@@ -1,4 +1,5 @@
-//! A view of Debian's packages of the project's own: other suites beside the system's, whose lists and caches stay untouched.
+//! The project's own apt view of Debian's packages: other suites beside the system's, whose lists and caches stay
+//! untouched.
 
 use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, path::PathBuf, process::Command};
 
@@ -6,19 +7,19 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{cargo, packages, step::step};
 
-/// Suites that have the kernels, and whether they have a security archive.
+/// Suites with the kernels, and whether they have a security archive.
 const SUITES: [(&str, bool); 2] = [("bookworm", true), ("sid", false)];
-/// Keys of all of these suites; it comes with every Debian.
+/// Keyring of these suites, included in every Debian.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// An apt with folders of its own.
+/// An apt with its own folders.
 #[derive(Debug)]
 pub(super) struct Apt {
     dir: PathBuf,
 }
 
 impl Apt {
-    /// With fresh lists, unless there are some already and `fresh` is false.
+    /// Opens apt with fresh lists, unless lists exist and `fresh` is false.
     pub(super) fn open(fresh: bool) -> Result<Self> {
         let apt = Self { dir: cargo::tools().join("kernels/apt") };
         let lists = apt.dir.join("lists");
@@ -36,13 +37,13 @@ impl Apt {
         Ok(apt)
     }
 
-    /// Packages whose names fit, the newest first.
+    /// Packages whose names match, newest first.
     pub(super) fn newest_first(&self, fits: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let mut names = self.command("apt-cache");
         let listed = cargo::output(names.args(["pkgnames", "linux-"])).context("apt-cache fails")?;
         let mut found: Vec<_> = listed.lines().filter(|name| fits(name)).map(str::to_owned).collect();
         found.sort_by_cached_key(|name| {
-            // Digits in groups, as versions are compared.
+            // The groups of digits are compared, as in versions.
             let groups = name.split(|other: char| !other.is_ascii_digit());
             Reverse(groups.filter_map(|group| group.parse::<u64>().ok()).collect::<Vec<_>>())
         });
@@ -79,7 +80,7 @@ impl Apt {
             ("Dir::Etc::preferencesparts", "/dev/null".to_owned()),
             ("Dir::State::lists", folder("lists")),
             ("Dir::Cache", folder("cache")),
-            // This folder may be one that apt's own user can't read.
+            // The user `_apt` may not be able to read this folder.
             ("APT::Sandbox::User", "root".to_owned()),
         ] {
             command.args(["-o", &format!("{setting}={value}")]);
@@ -88,7 +89,7 @@ impl Apt {
     }
 }
 
-/// A sources.list with our suites on the mirrors that this system uses.
+/// A sources.list with these suites on the system's mirrors.
 fn sources() -> Result<String> {
     if mirrors()?.is_empty() {
         packages::update()?;
@@ -112,7 +113,7 @@ fn sources() -> Result<String> {
     Ok(list)
 }
 
-/// Labels and addresses of the archives that the system's own lists came from.
+/// Labels and addresses of the archives of the system's own lists.
 fn mirrors() -> Result<BTreeSet<(String, String)>> {
     let mut targets = cargo::command("apt-get");
     let listed =

@@ -1,5 +1,5 @@
-//! `cargo xtask vm --icount`: instructions of a packet's whole way, in a guest where each takes a nanosecond, and so exact and the
-//! same on any machine. What caches do to a packet it does not know.
+//! `cargo xtask vm --icount`: instructions of a packet's whole path, in a guest where each takes a nanosecond, so that
+//! they are exact and the same on any machine. The effects of caches are not included.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     step::step,
 };
 
-/// Emulation that counts takes longer.
+/// Time limit: emulation with instruction counts is slower.
 const LIMIT: Duration = Duration::from_mins(25);
 
 /// What the guest runs.
@@ -26,7 +26,7 @@ pub(crate) struct GuestOptions {
     nft: PathBuf,
 }
 
-/// A row: instructions of each datagram, by one way.
+/// A row: instructions per datagram on one path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Row {
     kernel: String,
@@ -34,7 +34,7 @@ struct Row {
     instructions: u64,
 }
 
-/// Measures each way, in the guest.
+/// Measures each path, inside the guest.
 pub(crate) fn guest(options: &GuestOptions) -> Result<()> {
     let peers = Peers { ipvsadm: &options.ipvsadm, nft: &options.nft };
     for (name, time) in cost::programs() {

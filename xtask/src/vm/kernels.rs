@@ -1,4 +1,4 @@
-//! Distribution kernels, each unpacked into a folder of the project's with what boots it.
+//! Distribution kernels, each unpacked into a folder of the project's, with the files to boot it.
 
 use std::{
     fs,
@@ -11,14 +11,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{apt::Apt, tools::Tools};
 use crate::{cargo, step::step};
 
-/// A kernel that we test with.
+/// A kernel to test with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel {
-    /// As it is called on the command line and in tables.
+    /// Name on the command line and in tables.
     pub(crate) name: &'static str,
-    /// The oldest version that is it, and the first that is not any more.
+    /// The range of versions: the oldest one, and the first one after the range.
     versions: [(u64, u64); 2],
-    /// What it is.
+    /// Description of the kernel.
     pub(crate) whose: &'static str,
 }
 
@@ -28,22 +28,22 @@ pub(crate) const ALL: [Kernel; 3] = [
     Kernel { name: "newest", versions: [(6, 13), (u64::MAX, 0)], whose: "Debian sid" },
 ];
 
-/// Those that each test run boots.
+/// The kernels of each test run.
 pub(crate) const USUAL: [&str; 2] = ["6.1", "6.12"];
 
 impl Kernel {
-    /// Whether a package's name is one of this kernel, in the edition for virtual machines: its drivers are those of qemu.
+    /// Whether a package contains this kernel, in the edition for virtual machines, which has qemu's drivers.
     fn fits(self, package: &str) -> bool {
         let version = ["linux-image-", "linux-binary-"].iter().find_map(|kind| package.strip_prefix(kind));
         let mut numbers = version.unwrap_or_default().split(['.', '+', '-']).map(str::parse);
-        // A package without a third number is a pointer to the newest, and holds nothing itself.
+        // A package without a third number only depends on the newest one, and has no content.
         let [Some(Ok(major)), Some(Ok(minor)), Some(Ok(_))] = [(); 3].map(|()| numbers.next()) else { return false };
         let [from, to] = self.versions;
         package.ends_with("-cloud-amd64") && from <= (major, minor) && (major, minor) < to
     }
 }
 
-/// The kernel of this name.
+/// The kernel with this name.
 pub(crate) fn named(name: &str) -> Result<Kernel> {
     let names = || ALL.map(|kernel| kernel.name).join(", ");
     ALL.into_iter()
@@ -51,16 +51,16 @@ pub(crate) fn named(name: &str) -> Result<Kernel> {
         .with_context(|| format!("no kernel {name}; there are {}", names()))
 }
 
-/// A kernel that can be booted.
+/// A kernel that is ready to boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) kernel: Kernel,
-    /// As `uname -r` says.
+    /// Output of `uname -r`.
     pub(crate) release: String,
     dir: PathBuf,
 }
 
-/// Modules without which no kernel gets at the shared root.
+/// Modules that a kernel needs to mount the shared root.
 const EARLY: [&str; 4] = ["virtio_pci", "virtiofs", "overlay", "virtio_rng"];
 /// The first process of a guest.
 const INIT: &str = include_str!("init.sh");
@@ -74,12 +74,12 @@ impl Prepared {
         self.dir.join("initrd")
     }
 
-    /// Where `lib/modules` is.
+    /// Directory that contains `lib/modules`.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Fetches and unpacks a kernel, unless it is there and `fresh` is false.
+    /// Fetches and unpacks a kernel, unless it exists and `fresh` is false.
     pub(super) fn ensure(kernel: Kernel, apt: &Apt, tools: &Tools, fresh: bool) -> Result<Self> {
         let dir = cargo::tools().join("kernels").join(kernel.name);
         let release = dir.join("release");
@@ -87,12 +87,12 @@ impl Prepared {
             step(&format!("fetching Linux {} of {}", kernel.name, kernel.whose), || fetch(kernel, apt, tools, &dir))?;
         }
         let prepared = Self { kernel, release: fs::read_to_string(release)?.trim().to_owned(), dir };
-        // It holds this program's init, and so is made by each version of it.
+        // The initrd contains this program's init, so each version of the program makes it anew.
         prepared.make_initrd(tools)?;
         Ok(prepared)
     }
 
-    /// An archive of what runs before the shared root is there.
+    /// Makes the initrd, with the programs that run before the shared root is mounted.
     fn make_initrd(&self, tools: &Tools) -> Result<()> {
         let root = self.dir.join("initrd.root");
         if root.exists() {
@@ -107,7 +107,7 @@ impl Prepared {
             let mut modprobe = Command::new(&tools.modprobe);
             modprobe.arg("-d").arg(&self.dir).args(["-S", &self.release, "--show-depends", module]);
             let listed = cargo::output(&mut modprobe).unwrap_or_default();
-            // One that is built in is listed otherwise, or not at all.
+            // A built-in module is listed differently, or not at all.
             let files = listed.lines().filter_map(|line| line.strip_prefix("insmod ")?.split_whitespace().next());
             for file in files.map(PathBuf::from) {
                 if !order.contains(&file) {
@@ -128,7 +128,7 @@ impl Prepared {
     }
 }
 
-/// How many versions of a kernel are tried: a mirror may name files that it does not have (yet, or any more).
+/// Number of versions of a kernel to try: a mirror may list files that it does not have (yet, or any more).
 const ATTEMPTS: usize = 3;
 
 fn fetch(kernel: Kernel, apt: &Apt, tools: &Tools, dir: &Path) -> Result<()> {
@@ -167,7 +167,7 @@ fn fetch_package(name: &str, apt: &Apt, tools: &Tools, dir: &Path) -> Result<()>
     fs::rename(image, dir.join("vmlinuz"))?;
     fs::rename(modules, dir.join("lib/modules"))?;
     fs::remove_dir_all(&draft)?;
-    // Newer kernels' modules are compressed, which the early insmod does not know.
+    // Modules of newer kernels are compressed, which the early insmod does not support.
     let unpack = "find lib/modules -name '*.ko.xz' -exec \"$0\" unxz {} +";
     cargo::run(Command::new("sh").args(["-c", unpack]).arg(&tools.busybox).current_dir(dir))?;
     cargo::run(Command::new(&tools.depmod).arg("-b").arg(dir).arg(&release))?;

@@ -1,4 +1,4 @@
-//! One guest: qemu with a kernel of ours and this machine's files, and what became of the command that it ran.
+//! One guest: qemu with a test kernel and this machine's files, and the result of the command that it ran.
 
 use std::{
     fs::{self, File},
@@ -17,33 +17,33 @@ use crate::{cargo, interrupt};
 /// Memory of a guest, MiB.
 pub(super) const MEMORY: u32 = 2048;
 
-/// What a guest is to do.
+/// The job of a guest.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     pub(super) kernel: &'a Prepared,
     pub(super) tools: &'a Tools,
     /// A shell script, run as root in the checkout's folder.
     pub(super) script: &'a str,
-    /// The guest's `/out`: its log, and all that the script writes there.
+    /// The guest's `/out`: its log, and all files that the script writes there.
     pub(super) out: &'a Path,
     pub(super) limit: Duration,
-    /// One instruction takes a nanosecond of the guest's time, whatever else this machine does.
+    /// Whether each instruction takes a nanosecond of the guest's time, independent of this machine's load.
     pub(super) counts_instructions: bool,
 }
 
-/// What a guest starts with when the root is there.
+/// Script that the guest runs once the root is mounted.
 const START: &str = include_str!("start.sh");
 
-/// Three network cards on one hub, which floods: any of them hears the others.
+/// MAC addresses of three network cards on one hub, which floods: each card receives all frames.
 const CARDS: [&str; 3] = ["52:54:00:00:ed:01", "52:54:00:00:ed:02", "52:54:00:00:ed:03"];
-/// Three more on another hub, whose driver takes VLAN tags out of frames.
+/// MAC addresses of three more on another hub, whose driver strips VLAN tags.
 const UNTAGGING_CARDS: [&str; 3] = ["52:54:00:00:ed:11", "52:54:00:00:ed:12", "52:54:00:00:ed:13"];
 
 impl Job<'_> {
     /// Boots, runs, and ends the guest; returns the script's exit code.
     ///
     /// # Errors
-    /// The guest did not come so far, or not within the limit: the error has the end of its console.
+    /// If the guest does not complete within the limit; the error contains the end of its console.
     pub(super) fn run(&self) -> Result<i32> {
         if self.out.exists() {
             fs::remove_dir_all(self.out)?;
@@ -52,7 +52,7 @@ impl Job<'_> {
         let wrapper = self.tools.modprobe.display().to_string();
         fs::write(self.out.join("start"), START.replace("@MODPROBE@", &wrapper))?;
         fs::write(self.out.join("script"), self.script)?;
-        // Paths of sockets are short, and a checkout's may be long.
+        // Paths of sockets must be short, and a checkout's may be long.
         let sockets = Sockets::new()?;
         let shares = [("root", Path::new("/")), ("out", self.out)];
         let mut servers = Vec::new();
@@ -109,13 +109,13 @@ impl Job<'_> {
         }
         let threads = if self.counts_instructions { "single" } else { "multi" };
         qemu.args(["-M", "q35", "-accel", &format!("tcg,thread={threads}")]);
-        // Five-level page tables make emulation slower; more than one processor makes it hang now and then.
+        // Five-level page tables slow emulation down; more than one CPU makes it hang occasionally.
         qemu.args(["-cpu", "max,-la57", "-smp", "1", "-m", &MEMORY.to_string()]);
         if self.counts_instructions {
             qemu.args(["-icount", "shift=0,sleep=off"]);
         }
         qemu.args(["-nodefaults", "-no-reboot", "-display", "none", "-nographic"]);
-        // Shared files need shared memory.
+        // File sharing requires shared memory.
         qemu.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY}M,share=on")]);
         qemu.args(["-numa", "node,memdev=memory"]);
         for tag in ["root", "out"] {
@@ -141,19 +141,19 @@ impl Job<'_> {
     }
 }
 
-/// A process that is ended with its owner.
+/// A process that is killed on drop.
 #[derive(Debug)]
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Both fail only when it is gone already.
+        // Both calls fail only when the process is already gone.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A folder for sockets, gone with its owner.
+/// A folder for sockets; removed on drop.
 #[derive(Debug)]
 struct Sockets(PathBuf);
 

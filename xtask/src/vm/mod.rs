@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: the programs, packets and a lab on kernels that people have, each booted under qemu's emulation.
+//! `cargo xtask vm`: runs the programs, packets and a lab on common kernels, each booted under qemu's emulation.
 
 mod apt;
 mod tools;
@@ -93,7 +93,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         cost::run(&prepared, &tools, options)?;
         return Ok(ExitCode::SUCCESS);
     }
-    // The tests' own build is there already, or soon needed; for the whole, another one is quicker than emulating that.
+    // The tests' own build exists already, or is needed soon; for the whole, an additional build costs less time than
+    // emulating it.
     let (extent, profile) = if options.quick { (Extent::Core, Profile::Dev) } else { (Extent::Whole, Profile::Guest) };
     let edge_ctl = build::all(profile, false)?;
     let programs = step("building the tests", || Programs::build(&edge_ctl, profile))?;
@@ -112,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What each kernel did when it last ran everything.
+/// Results of each kernel's last complete run.
 fn last_runs(tools: &Tools) -> Result<Vec<Outcome>> {
     let prepared = prepare(&kernels::ALL, tools, false)?;
     let run = |kernel: &Prepared| {
@@ -130,7 +131,7 @@ fn last_runs(tools: &Tools) -> Result<Vec<Outcome>> {
     prepared.iter().map(run).collect()
 }
 
-/// What `cargo xtask test` asks of kernels.
+/// The part that `cargo xtask test` runs on kernels.
 #[derive(Debug)]
 pub(crate) struct Core {
     tools: Tools,
@@ -138,10 +139,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Fetches what is not there yet.
+    /// Fetches missing parts.
     ///
     /// # Errors
-    /// Something can't be had here; the error says what.
+    /// If a part can't be fetched here; the error names it.
     pub(crate) fn fetch() -> Result<Self> {
         let tools = Tools::ensure()?;
         let kernels = kernels::USUAL.map(kernels::named).into_iter().collect::<Result<Vec<_>>>()?;
@@ -149,7 +150,7 @@ impl Core {
         Ok(Self { tools, kernels })
     }
 
-    /// Each result is counted as a test.
+    /// Tests each kernel, counting each result as a test.
     pub(crate) fn test(&self, edge_ctl: &Path, counts: &mut Counts) -> Result<()> {
         let programs = step("building the tests", || Programs::build(edge_ctl, Profile::Dev))?;
         for outcome in test(&programs, &self.kernels, &self.tools, Extent::Core, None, None)? {
@@ -166,7 +167,7 @@ fn prepare(kernels: &[Kernel], tools: &Tools, fresh: bool) -> Result<Vec<Prepare
     let prepare =
         || kernels.iter().map(|kernel| Prepared::ensure(*kernel, &apt, tools, fresh)).collect::<Result<Vec<_>>>();
     prepare().or_else(|_| {
-        // Lists that are out of date name files that are no longer there.
+        // Outdated package lists name files that no longer exist.
         let apt = Apt::open(true)?;
         kernels.iter().map(|kernel| Prepared::ensure(*kernel, &apt, tools, false)).collect()
     })
@@ -193,7 +194,7 @@ fn test(
     })
 }
 
-/// Runs a command of the user's on each kernel, one after the other, and ends as the first one that failed.
+/// Runs a user's command on each kernel, one after the other; ends with the first failure's exit code.
 fn command(prepared: &[Prepared], tools: &Tools, options: &Options) -> Result<ExitCode> {
     let words = options.command.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''")));
     let script = format!("cd '{}'\n{}\n", cargo::root().display(), words.collect::<Vec<_>>().join(" "));
@@ -211,7 +212,7 @@ fn command(prepared: &[Prepared], tools: &Tools, options: &Options) -> Result<Ex
     Ok(ExitCode::from(u8::try_from(worst).unwrap_or(1)))
 }
 
-/// Does `work` for each kernel, for as many at one time as the machine has room for.
+/// Runs `work` for each kernel, as many at a time as the machine has room for.
 fn side_by_side<T: Send>(
     prepared: &[Prepared],
     jobs: Option<usize>,
@@ -237,7 +238,7 @@ fn side_by_side<T: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Guests that this machine has room for: a processor each, and twice the memory that qemu gives them.
+/// Number of guests that this machine has room for: a CPU each, and twice the memory of a guest.
 fn room() -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -246,7 +247,7 @@ fn room() -> usize {
     processors.min(mib / (2 * MEMORY as usize)).max(1)
 }
 
-/// Where the output of a guest lies afterwards that did `what`.
+/// Directory of the output of a guest's job `what`.
 fn out(kernel: &Prepared, what: &str) -> PathBuf {
     cargo::root().join("target/vm").join(what).join(kernel.kernel.name)
 }

@@ -1,4 +1,4 @@
-//! What was found, for people: a few lines for each kernel, and docs/kernels.md.
+//! Presents the results: a few lines for each kernel, and docs/kernels.md.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -8,12 +8,12 @@ use super::results::Outcome;
 use crate::cargo;
 
 const PAGE: &str = "docs/kernels.md";
-/// What stands before the table.
+/// Text before the table.
 const HEAD: &str = include_str!("page.md");
-/// What the names of those tests start with of which each is a row.
+/// Prefixes of the names of tests that are rows of the table.
 const ROWS: [&str; 2] = ["packets load::", "lab kernels::"];
 
-/// One kernel's results: what ran, what was left out and why, what failed.
+/// Results of one kernel: tests that passed, skipped tests with the reasons, and failures.
 pub(super) fn summary(outcome: &Outcome) -> String {
     let failures = outcome.failures();
     let mut text = format!(
@@ -84,7 +84,7 @@ fn row(text: &mut String, name: &str, cells: impl Iterator<Item = String>) {
     writeln!(text, "| {name} | {} |", cells.join(" | ")).expect("writing to a string succeeds");
 }
 
-/// Whether a kernel has what a test of the lab shows.
+/// The cell of a kernel and a feature that a lab test shows.
 fn cell(outcome: &Outcome, feature: &str) -> String {
     if let Some(skipped) = outcome.skipped.iter().find(|skipped| reason(skipped).starts_with(&format!("{feature}:"))) {
         return skipped.rsplit(": ").next().unwrap_or(skipped).to_owned();
@@ -96,12 +96,12 @@ fn cell(outcome: &Outcome, feature: &str) -> String {
     }
 }
 
-/// The row that a test is, if it is one.
+/// The feature that a test shows; `None` if the test is not a row.
 fn feature(test: &str) -> Option<&str> {
     ROWS.iter().find_map(|start| test.strip_prefix(start))
 }
 
-/// What stands behind the word "skipped".
+/// The reason after the word "skipped".
 fn reason(skipped: &str) -> &str {
     skipped.trim_start_matches("skipped: ").trim_start_matches("kernels::")
 }

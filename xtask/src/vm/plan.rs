@@ -1,4 +1,4 @@
-//! What a guest runs: test programs, one after the other, and where their results go.
+//! The jobs of a guest: test programs, one after the other, and where their results go.
 
 use std::{
     fmt::Write as _,
@@ -12,17 +12,17 @@ use anyhow::{Context as _, Result, ensure};
 use super::{results::Test, tools::Tools};
 use crate::{build::Profile, cargo};
 
-/// How much of it.
+/// The extent of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// The programs load, and every case of the table of packets: what each test run asks of a kernel.
+    /// The programs load, and every case of the table of packets: the part in each test run.
     Core,
-    /// The packet tests that meet the kernel, and the lab for kernels.
+    /// The packet tests that depend on the kernel, and the lab for kernels.
     Whole,
 }
 
 impl Extent {
-    /// The folder of its results.
+    /// Folder of the extent's results.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Core => "core",
@@ -31,10 +31,10 @@ impl Extent {
     }
 }
 
-/// Programs and the tests in them, by a part of their names, and how long they may take on a slow machine.
+/// Programs, parts of the names of their tests, and time limits on a slow machine, in seconds.
 const CORE: [(&str, &[&str], u64); 1] = [("packets", &["load::", "exits::"], 900)];
 const WHOLE: [(&str, &[&str], u64); 2] = [
-    // What meets helpers, maps and clocks of the kernel; what only meets the program's own logic is tested on this machine.
+    // Tests of the kernel's helpers, maps and clocks; tests of the program's own logic run on this machine only.
     (
         "packets",
         &[
@@ -51,20 +51,20 @@ const WHOLE: [(&str, &[&str], u64); 2] = [
     ("lab", &["kernels::"], 1200),
 ];
 
-/// How many times slower than on a processor of its own things may go.
+/// Factor by which timeouts are longer than on a real CPU.
 const PATIENCE: u32 = 15;
 
-/// What guests run, and `edge-ctl` beside it, which it looks for there. They are links of their own: a build while guests
-/// run replaces the files in the target directory.
+/// The programs that guests run, with `edge-ctl` beside them, where they look for it. They are separate links: a build
+/// while guests run replaces the files in the target directory.
 #[derive(Debug)]
 pub(super) struct Programs {
     dir: PathBuf,
 }
 
 impl Programs {
-    /// `edge_ctl` alone.
+    /// Contains `edge_ctl` only.
     pub(super) fn of(edge_ctl: &Path) -> Result<Self> {
-        // In the directory of what is linked: a user's target directory may be on another file system than the checkout.
+        // Beside the linked file: the user's target directory may be on another file system than the checkout.
         let dir = edge_ctl.with_file_name(format!("vm-programs-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let programs = Self { dir };
@@ -72,7 +72,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Builds the test programs of the package `edge-tests` by the profile of `edge_ctl`, and links them beside it.
+    /// Builds the test programs of the package `edge-tests` with the profile of `edge_ctl`, and links them beside it.
     pub(super) fn build(edge_ctl: &Path, profile: Profile) -> Result<Self> {
         let built = cargo::test_programs(&["packets", "lab"], &["--profile", profile.name()])?;
         let programs = Self::of(edge_ctl)?;
@@ -82,7 +82,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Adds the program `from`; returns where it is now.
+    /// Links the program `from`; returns the link's path.
     pub(super) fn link(&self, from: &Path, name: &str) -> Result<PathBuf> {
         let link = self.dir.join(name);
         fs::hard_link(from, &link).with_context(|| format!("could not link {}", from.display()))?;
@@ -92,7 +92,7 @@ impl Programs {
 
 impl Drop for Programs {
     fn drop(&mut self) {
-        // What is left of it costs nothing but room.
+        // Remaining files only take up space.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn script(extent: Extent, programs: &Programs, tools: &Tools) -> Resu
          export EDGE_TEST_SKIPS=/out/skips EDGE_TEST_FIGURES=/out/figures\n\
          export EDGE_TEST_IPVSADM={}\ncd {}\n",
         tools.ipvsadm.display(),
-        // As cargo runs them.
+        // The directory in which cargo runs them.
         cargo::root().join("tests").display(),
     );
     for (name, filters, limit) in parts {
@@ -123,17 +123,17 @@ pub(super) fn script(extent: Extent, programs: &Programs, tools: &Tools) -> Resu
     Ok(script)
 }
 
-/// Whether these are the results of a whole run.
+/// Whether these are the results of a complete run.
 pub(super) fn is_whole(tests: &[Test]) -> bool {
     WHOLE.iter().all(|(program, ..)| tests.iter().any(|test| test.name.starts_with(&format!("{program} "))))
 }
 
-/// How long a guest may take in all.
+/// Time limit of a guest.
 pub(super) fn limit(extent: Extent) -> Duration {
     let parts: &[_] = match extent {
         Extent::Core => &CORE,
         Extent::Whole => &WHOLE,
     };
-    // Booting takes seconds; a busy machine makes it half a minute.
+    // Booting takes seconds, or half a minute on a busy machine.
     Duration::from_secs(60 + parts.iter().map(|(.., seconds)| seconds).sum::<u64>())
 }

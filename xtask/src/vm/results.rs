@@ -1,4 +1,4 @@
-//! What a guest's tests found, read from what their programs printed.
+//! Results of a guest's tests, read from the programs' output.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,34 +12,34 @@ use serde::Serialize;
 
 use super::kernels::Prepared;
 
-/// What one kernel did.
+/// Results of one kernel.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) kernel: String,
-    /// Whose it is.
+    /// The distribution or source of the kernel.
     pub(crate) whose: String,
-    /// As `uname -r` says.
+    /// Output of `uname -r`.
     pub(crate) release: String,
     pub(crate) seconds: f64,
     pub(crate) tests: Vec<Test>,
-    /// What was left out, with the feature that is missing.
+    /// Skipped tests, with the missing feature.
     pub(crate) skipped: Vec<String>,
-    /// Numbers that tests report, such as how many instructions the verifier looked at.
+    /// Figures that tests report, such as the number of instructions that the verifier processed.
     pub(crate) figures: BTreeMap<String, u64>,
-    /// Why there is no more: the guest did not come to its end.
+    /// Reason why the guest did not complete, if it did not.
     pub(crate) failure: Option<String>,
 }
 
-/// One test function.
+/// Result of a test function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Test {
-    /// Program and path.
+    /// Program and path of the test.
     pub(crate) name: String,
     pub(crate) passed: bool,
 }
 
 impl Outcome {
-    /// Of what lies in a guest's `/out`.
+    /// Reads the results in a guest's `/out`.
     pub(super) fn read(kernel: &Prepared, out: &Path, time: Duration, ended: &Result<i32>) -> Result<Self> {
         let mut outcome = Self {
             kernel: kernel.kernel.name.to_owned(),
@@ -47,7 +47,7 @@ impl Outcome {
             release: kernel.release.clone(),
             seconds: time.as_secs_f64(),
             tests: Vec::new(),
-            // Tests that play the same cases skip the same ones.
+            // Tests with the same cases skip the same ones.
             skipped: lines(&out.join("skips")).into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
             figures: BTreeMap::new(),
             failure: ended.as_ref().err().map(|error| format!("{error:#}")),
@@ -58,7 +58,7 @@ impl Outcome {
             outcome.figures.insert(name.trim().to_owned(), value);
         }
         for line in lines(&out.join("runs")) {
-            // A program that ends otherwise than by a test that failed has not run the others.
+            // A program that ends in any other way than by a failed test has not run all of its tests.
             let (program, code) = line.split_once(' ').with_context(|| format!("`{line}` is no run"))?;
             let tests = read_tests(program, &lines(&out.join(format!("{program}.txt"))));
             let told = tests.iter().any(|test| !test.passed);
@@ -75,18 +75,18 @@ impl Outcome {
         self.tests.iter().filter(|test| test.passed).count()
     }
 
-    /// Tests that failed, and the guest if it did.
+    /// Failed tests, and the guest's own failure.
     pub(crate) fn failures(&self) -> Vec<String> {
         let tests = self.tests.iter().filter(|test| !test.passed).map(|test| test.name.clone());
         tests.chain(self.failure.clone()).collect()
     }
 }
 
-/// The results in what a test program printed.
+/// The results in a test program's output.
 fn read_tests(program: &str, printed: &[String]) -> Vec<Test> {
     let result = |line: &String| {
         let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ").or_else(|| {
-            // What a test prints itself comes between its name and its result.
+            // A test's own output comes between its name and its result.
             let (name, _) = line.strip_prefix("test ")?.split_once(" ... ")?;
             Some((name, "unknown"))
         })?;

@@ -1,4 +1,4 @@
-//! The programs that boot a kernel, and those that its guest runs and the system has not.
+//! The programs that boot a kernel, and programs that guests run and the system lacks.
 
 use std::path::PathBuf;
 
@@ -9,14 +9,14 @@ use crate::{packages, unpacked};
 /// Whether kernels can be booted on this machine.
 ///
 /// # Errors
-/// Says why not.
+/// The reason if they can't.
 pub(crate) fn possible() -> Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "kernels are booted on x86-64 only");
     ensure!(packages::is_debian(), "kernels are fetched as Debian packages, and this is not Debian");
     Ok(())
 }
 
-/// Where each is.
+/// Paths of the programs.
 #[derive(Clone, Debug)]
 pub(super) struct Tools {
     pub(super) qemu: PathBuf,
@@ -24,15 +24,15 @@ pub(super) struct Tools {
     pub(super) busybox: PathBuf,
     pub(super) modprobe: PathBuf,
     pub(super) depmod: PathBuf,
-    /// A peer that the kernel has.
+    /// User-space tools of load balancers in the kernel.
     pub(super) ipvsadm: PathBuf,
     pub(super) nft: PathBuf,
-    /// Where qemu's firmware is.
+    /// Directories of qemu's firmware.
     pub(super) firmware: Vec<PathBuf>,
 }
 
 impl Tools {
-    /// Fetches what is missing. Nothing is installed: qemu's package would take others away that the user has.
+    /// Fetches missing programs. Nothing is installed: qemu's package would remove others.
     pub(super) fn ensure() -> Result<Self> {
         possible()?;
         let machine = |file| unpacked::ensure_whole("qemu", &["qemu-system-x86"], file);

@@ -37,7 +37,7 @@ enum Kind {
     Error,
 }
 
-/// Addresses of one IP version: VIP, source, backends, edge and client.
+/// Addresses of one IP version: the VIP, the source of translated packets, a backend, and a router.
 struct Ends {
     vip: IpAddr,
     source: IpAddr,

@@ -1,4 +1,4 @@
-//! How many instructions each kind of work executes, counted where nothing else runs.
+//! Counts the instructions that each kind of work executes, in the interpreter.
 
 use std::collections::BTreeMap;
 
@@ -16,15 +16,15 @@ use crate::{
     programs::object,
 };
 
-/// Entries of the dense table.
+/// Number of entries of the dense table.
 const ENTRIES: u32 = 1 << 10;
-/// The flow that is in the tables, and one that is not.
+/// A flow in the tables, and one that is not.
 const KNOWN: u32 = 0;
 const UNKNOWN: u32 = 1;
-/// What the clock says, nanoseconds: of the flow's packet that added it, and of the next one.
+/// Times of the clock, nanoseconds: at the packet that added the flow, and at the next one.
 const CLOCKS: [u64; 2] = [12_345_678_901, 23_456_789_012];
 
-/// Instructions of each, without those of a program that does nothing.
+/// Instructions of each work, without those of a program that does nothing.
 pub(super) fn of_all(works: &[Work]) -> Result<Vec<u32>> {
     let object = object("bench")?;
     let program = |place: u32| Program::link(&object, table::NAMES[place as usize]);
@@ -49,7 +49,7 @@ pub(super) fn of_all(works: &[Work]) -> Result<Vec<u32>> {
     works.iter().map(|work| one(work).with_context(|| format!("{} {}", work.name, work.table))).collect()
 }
 
-/// Tables without flows.
+/// Content of empty tables.
 fn empty(flow: u32) -> BTreeMap<&'static str, Content> {
     let plan = TablePlan { first_flow: flow, entry_mask: ENTRIES - 1, ..TablePlan::default() };
     BTreeMap::from([
@@ -61,7 +61,7 @@ fn empty(flow: u32) -> BTreeMap<&'static str, Content> {
     ])
 }
 
-/// What a program has left in its tables.
+/// Content of the tables after a program's run.
 fn contents(machine: &Machine<'_>) -> Vec<(&'static str, Content)> {
     let arrays = ["TABLE_INDEX", "TABLE_ENTRIES"].map(|name| (name, machine.array(name).to_vec()));
     let arrays = arrays.into_iter().filter(|(_, bytes)| !bytes.is_empty());

@@ -1,7 +1,8 @@
-//! What the dense flow table costs beside the kernel's hash map, and beside two reads of arrays as large as its own.
+//! The cost of the dense flow table, compared with the kernel's hash map, and with two reads of arrays of its size.
 //!
-//! Each turn runs all programs on the same flows, one after the other, between two runs of one that only makes the flow's key
-//! and hash. What that takes is taken off; ratios are of one turn, and the rows have the medians.
+//! Each turn runs all programs on the same flows, one after the other, between two runs of a program that only makes
+//! the flow's key and hash. The time of that program is subtracted; ratios are within a turn, and the rows contain
+//! medians.
 
 mod instructions;
 mod rig;
@@ -16,12 +17,12 @@ use self::rig::{Flows, Rig};
 use super::results::{FlowTable, Results, median};
 use crate::step::step;
 
-/// Flows of a run, and as many as are added in one.
+/// Number of flows in a run, all of which are added in runs that add.
 const ROUNDS: u32 = 1_999;
-/// How far the baseline may be above the best one of all turns.
+/// Maximum excess of a turn's baseline over the best one of all turns.
 const PACE: f64 = 0.25;
 
-/// One kind of work, and the place of its program.
+/// A kind of work, and the index of its program.
 struct Work {
     name: &'static str,
     table: &'static str,
@@ -44,13 +45,13 @@ const WORKS: [Work; 7] = [
     work("add", "hash map", table::HASHED_ADD, Flows::Added),
 ];
 
-/// Nanoseconds of each, in one turn.
+/// Nanoseconds of each work in one turn.
 struct Turn {
     slower_base: f64,
     net: [f64; WORKS.len()],
 }
 
-/// The thread that calls it is left in a network namespace of its own.
+/// Measures the flow tables. The calling thread is left in a new network namespace.
 pub(super) fn measure(results: &mut Results, quick: bool) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
     let executed = instructions::of_all(&WORKS).context("could not count instructions")?;

@@ -18,29 +18,29 @@ use edge_tests::kernel::MappedFlows;
 use super::super::{packets::batch, places::orders};
 use crate::programs::{self, Size, object, xdp};
 
-/// Nothing is ever gone.
+/// No flow ever times out.
 const TIMEOUTS: Timeouts = Timeouts::all([i32::MAX; 4]);
 const CLASS: Class = Class::new(1).expect("a class");
 
-/// What a run's flows are.
+/// The flows of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flows {
-    /// In the tables.
+    /// Flows in the tables.
     Known,
     Unknown,
-    /// Not in the tables, until the program has added them; they are taken out after the run.
+    /// Flows that the program adds to the tables, and that are removed after the run.
     Added,
 }
 
-/// The bench's object, its programs and its tables.
+/// The bench's object, with its programs and tables.
 pub(super) struct Rig {
     bench: Ebpf,
-    /// The kernel empties it when nobody holds it any more.
+    /// The kernel empties this map when its last descriptor is closed.
     _programs: ProgramArray<MapData>,
     dense: MappedFlows,
     hashed: MapData,
     flows: u32,
-    /// Where in their order the next run's flows begin.
+    /// The round at which the next run's flows begin.
     round: u64,
 }
 
@@ -49,7 +49,7 @@ fn key(flow: u32) -> FlowKeyV4 {
     FlowKeyV4 { client, vip: VIP, ports, protocol: protocol::TCP.into() }
 }
 
-/// As the dense table has it.
+/// A flow in the dense table's format.
 const fn flow(key: &FlowKeyV4) -> Flow {
     Flow::v4(key.client.to_ne_bytes(), key.vip.to_ne_bytes(), key.ports, protocol::TCP)
 }
@@ -68,7 +68,7 @@ impl Rig {
         for name in table::NAMES.into_iter().chain(["table_driver"]) {
             programs::load(&mut bench, name)?;
         }
-        // As for the other driver.
+        // For the same reason as the other driver.
         xdp(&mut bench, "table_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
         let mut programs = ProgramArray::try_from(bench.take_map("TABLE_PROGRAMS").context("no program array")?)?;
         for (place, name) in (0..).zip(table::NAMES) {
@@ -83,7 +83,7 @@ impl Rig {
         Ok(rig)
     }
 
-    /// How large the dense table's programs are.
+    /// Sizes of the dense table's programs.
     pub(super) fn sizes(&mut self) -> Result<Vec<Size>> {
         ["table_dense", "table_dense_add"].into_iter().map(|name| programs::size(&mut self.bench, name)).collect()
     }
@@ -92,8 +92,8 @@ impl Rig {
         self.flows
     }
 
-    /// Adds all flows, in another order than that in which they are visited. Of the hash map half as many others come and go,
-    /// so that its free entries lie anywhere.
+    /// Adds all flows, in another order than that of the runs. In the hash map, half as many others are added and
+    /// removed again, so that its free entries are scattered.
     fn fill(&mut self) -> Result<()> {
         let order = |number: u32| number.wrapping_mul(0x85eb_ca6b).rotate_right(7).wrapping_mul(0xc2b2_ae35);
         let mut numbers: Vec<_> = (0..self.flows / 2 * 3).collect();
@@ -131,10 +131,10 @@ impl Rig {
         batch::delete(&self.hashed, bytemuck::cast_slice(&keys), keys.len())
     }
 
-    /// Runs a program on `rounds` flows; nanoseconds for each.
+    /// Runs a program on `rounds` flows; returns nanoseconds per flow.
     ///
     /// # Errors
-    /// It did something else than it is meant to.
+    /// If the program did not do what it is meant to.
     pub(super) fn run(&mut self, program: u32, flows: Flows, rounds: u32) -> Result<f64> {
         let first_flow = if flows == Flows::Known { 0 } else { self.flows };
         let (flow_mask, entry_mask) = (self.flows - 1, 2 * self.flows - 1);
@@ -152,7 +152,7 @@ impl Rig {
         ensure!(after.rounds - self.round == u64::from(rounds), "not all rounds were run");
         let expected = if flows == Flows::Unknown { 0 } else { u64::from(rounds) };
         let name = table::NAMES[program as usize];
-        // A flow now and then finds no place among those that it may have.
+        // Occasionally, all positions of a flow are taken.
         let undone = expected.abs_diff(after.done);
         ensure!(undone * 500 <= expected, "{name} did {} of {expected} things", after.done);
         let numbers: Vec<_> = (self.round..after.rounds).map(|round| plan.flow(round)).collect();
@@ -166,7 +166,7 @@ impl Rig {
         Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
     }
 
-    /// Takes out what the program has added, by the same code.
+    /// Removes the flows that the program has added, by the same code.
     fn remove_dense(&self, numbers: &[u32]) -> Result<()> {
         for key in numbers.iter().map(|number| key(*number)) {
             let Some(found) = self.table().find(&flow(&key), hash(&key)) else { continue };

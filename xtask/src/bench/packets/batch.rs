@@ -1,4 +1,4 @@
-//! Changes of many entries of a hash map by one system call.
+//! Changes many entries of a hash map by one system call.
 
 use std::{
     io,
@@ -26,12 +26,12 @@ struct Batch {
     flags: u64,
 }
 
-/// Makes `count` values those of as many keys.
+/// Sets the values of `count` keys.
 pub(in super::super) fn update(map: &MapData, keys: &[u8], values: &[u8], count: usize) -> Result<()> {
     run(UPDATE_BATCH, map, keys, values, count)
 }
 
-/// Takes out `count` keys, all of which are there.
+/// Deletes `count` keys, all of which must exist.
 pub(in super::super) fn delete(map: &MapData, keys: &[u8], count: usize) -> Result<()> {
     run(DELETE_BATCH, map, keys, &[], count)
 }
@@ -51,7 +51,8 @@ fn run(command: u32, map: &MapData, keys: &[u8], values: &[u8], count: usize) ->
         element_flags: 0,
         flags: 0,
     };
-    // SAFETY: the kernel reads `count` keys and values, which the caller's slices have, and writes how many it took.
+    // SAFETY: the kernel reads `count` keys and values, which are in the caller's slices, and writes how many it
+    // processed.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut batch, size_of::<Batch>()) };
     if result != 0 {
         let error = io::Error::last_os_error();

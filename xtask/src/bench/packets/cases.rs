@@ -1,4 +1,4 @@
-//! What is measured: the rows of the table.
+//! The rows of the table: what is measured.
 
 use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{both::Way, namespace};
@@ -10,13 +10,13 @@ use super::{
     world::{Form, Side, Table, USUAL_SLOTS, World, vip_v4, vip_v6},
 };
 
-/// One row.
+/// A row.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) mode: &'static str,
-    /// Inner family, and outer one: `4in6` is IPv4 in IPv6.
+    /// Inner and outer family: `4in6` is IPv4 in IPv6.
     pub(super) family: &'static str,
-    /// The inner one, of the packets' flows.
+    /// The inner family, which is that of the packets' flows.
     pub(super) side: Side,
     pub(super) protocol: &'static str,
     pub(super) state: State,
@@ -25,15 +25,15 @@ pub(super) struct Case {
     pub(super) leaving: Leaving,
 }
 
-/// Enough for a small service.
+/// Enough slots for a small service.
 const FEW_SLOTS: u32 = 4096;
-/// So many that hardly two SYNs of a batch fall into one slot.
+/// So many slots that SYNs of a batch rarely share one.
 const MANY_SLOTS: u32 = 1 << 20;
 const THOUSAND: u32 = 1 << 10;
 const HUNDRED_THOUSAND: u32 = 1 << 17;
 const MILLION: u32 = 1 << 20;
 
-/// Every way to forward.
+/// Every forwarding mode with its families.
 const ROUTES: [Route; 8] = [
     Route { mode: "dsr", family: "4", vip: Side::V4, backends: Side::V4 },
     Route { mode: "dsr", family: "6", vip: Side::V6, backends: Side::V6 },
@@ -50,8 +50,8 @@ const UDP_V4: Route = Route { mode: "gue", family: "4in4", vip: Side::V4, backen
 const UDP_V6: Route = Route { mode: "gue", family: "6in6", vip: Side::V6, backends: Side::V6 };
 const TUNNELS: [Route; 2] = [TUNNEL_V4, TUNNEL_V6];
 
-/// What packets meet while a service is in transition, and which they are. In this order the fewest records change from one to
-/// the next.
+/// States of packets in a service in transition, and the packets' content. In this order, the fewest records change
+/// from one row to the next.
 const TRANSITION: [(State, Content); 7] = [
     (State::Unconcerned, Content::TcpData),
     (State::NoRecord, Content::TcpData),
@@ -61,7 +61,7 @@ const TRANSITION: [(State, Content); 7] = [
     (State::RecordAged, Content::TcpData),
     (State::RecordRead, Content::TcpData),
 ];
-/// Of these as many as are profiled: an aged record's packet executes the same instructions.
+/// The profiled ones among these: the packet of an aged record executes the same instructions.
 const PROFILED: fn(&(State, Content)) -> bool = |(state, _)| !matches!(state, State::RecordAged);
 
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ struct Route {
     backends: Side,
 }
 
-/// All rows of timed runs, those of one world together.
+/// All rows of timed runs, with rows of one world together.
 pub(super) fn timed(quick: bool) -> Vec<Case> {
     let flows: &[u32] = if quick { &[THOUSAND, MILLION] } else { &[1, THOUSAND, HUNDRED_THOUSAND, MILLION] };
     let contents = [Content::TcpData, Content::TcpSyn, Content::Udp];
@@ -84,7 +84,7 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
             let is_tunnel = all && TUNNELS.iter().any(|tunnel| tunnel.family == route.family);
             let all = all || route.mode == "gue" && content == Content::TcpData;
             if quick && is_tunnel {
-                // Beside rows of services in transition.
+                // For comparison with rows of services in transition.
                 cases.push(route.case(content, State::Steady, HUNDRED_THOUSAND, &here));
             }
             let wanted = |count: u32| if quick { all || count == THOUSAND } else { all || count >= THOUSAND };
@@ -94,7 +94,7 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
         }
     }
     for content in contents {
-        // One flow, whose segment's checksum is right: others are not answered.
+        // A single flow, whose segment has a right checksum: others are not answered.
         cases.extend(TUNNELS.map(|route| route.case(content, State::Reject, 1, &here)));
     }
     let others = [State::Vlan, State::TtlExceeded, State::TooBig, State::FirstFragment, State::Fragment];
@@ -122,7 +122,7 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
         }
     }
 
-    // What a service with many destinations costs, and many services with few slots each.
+    // The cost of a service with many destinations, and of many services with few slots each.
     for (services, ports, slots) in [(1, 600, USUAL_SLOTS), (1000, 1, FEW_SLOTS)] {
         let world = World { services, ports, slots, forms: forms(&TUNNELS, &[Content::TcpData]), ..here.clone() };
         cases.extend(TUNNELS.map(|route| route.case(Content::TcpData, State::Steady, MILLION, &world)));
@@ -136,7 +136,7 @@ pub(super) fn timed(quick: bool) -> Vec<Case> {
     cases
 }
 
-/// Rows of services that are in transition, over a table of which the flows fill a half.
+/// Rows of services in transition, over a table that is half full of the flows.
 fn transition(quick: bool, here: &World) -> Vec<Case> {
     let mut cases = Vec::new();
     for flows in [THOUSAND, HUNDRED_THOUSAND, MILLION] {
@@ -151,7 +151,7 @@ fn transition(quick: bool, here: &World) -> Vec<Case> {
     cases
 }
 
-/// All rows of live runs, of one world.
+/// All rows of live runs, in one world.
 pub(super) fn live(quick: bool) -> Vec<Case> {
     let world = small(namespace::EDGE0);
     let case = |route: &Route, flows| route.case(Content::TcpData, State::Steady, flows, &world);
@@ -162,7 +162,7 @@ pub(super) fn live(quick: bool) -> Vec<Case> {
     ROUTES.iter().map(|route| case(route, THOUSAND)).chain(many).collect()
 }
 
-/// One of each important kind: packets whose instructions are counted.
+/// One case of each important kind, whose instructions are counted.
 pub(super) fn profiled() -> Vec<Case> {
     let world = small(namespace::LO);
     let changing = World { table: Some(Table { room: 2 }), ..world.clone() };
@@ -194,7 +194,7 @@ pub(super) fn profiled() -> Vec<Case> {
     cases
 }
 
-/// One service of each form, three backends, and services that have none.
+/// A world with one service of each form, three backends, and services without backends.
 fn small(interface: u32) -> World {
     let mut all = forms(&ROUTES, &[Content::TcpData, Content::Udp]);
     for vip in [Side::V4, Side::V6] {
@@ -217,9 +217,9 @@ impl Route {
 
     fn case(self, content: Content, state: State, flows: u32, world: &World) -> Case {
         let place = match state {
-            // An address that is nobody's, and that no bit of theirs stands for.
+            // An address without a service, whose bit in the filter of VIPs is not set.
             State::NotOurs => 199,
-            // Any VIP answers for itself.
+            // Any VIP answers echo requests.
             State::Echo | State::IcmpError => self.place(Content::TcpData, state, world),
             _ => self.place(content, state, world),
         };
@@ -251,7 +251,7 @@ impl Route {
         }
     }
 
-    /// Place of the service's form in the world's list.
+    /// Index of the service's form in the world's list.
     fn place(self, content: Content, state: State, world: &World) -> u8 {
         let mut form = self.form(content);
         if state == State::Reject {
@@ -262,7 +262,8 @@ impl Route {
     }
 
     fn leaving(self, content: Content, state: State, length: usize) -> Leaving {
-        // Of an ICMP error's headers, and bytes of the longest one (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4).
+        // Length of an ICMP error's headers, and of the longest error (RFC 1812, section 4.3.2.3; RFC 4443, section
+        // 2.4).
         let (error, longest) = if self.vip == Side::V4 { (28, 576) } else { (48, 1280) };
         let tag = if state == State::Vlan { 4 } else { 0 };
         let (exit, moved) = match state {
@@ -271,7 +272,7 @@ impl Route {
             State::TtlExceeded => (Exit::TtlExceeded, error),
             State::TooBig => (Exit::TooBig, error),
             State::Echo => (Exit::EchoReply, 0),
-            // About no flow: it is nobody's, and an error is not answered.
+            // The error is about no known flow and belongs to no service, and errors are not answered.
             State::IcmpError => (Exit::VipSilent, 0),
             State::NotOurs => (Exit::NotOurs, 0),
             State::Fragment => (Exit::FragmentUnknown, 0),
@@ -293,13 +294,13 @@ impl Route {
         Leaving { way: Way::Edge(exit), moved, cut: longer.saturating_sub(most) }
     }
 
-    /// What the route's backend gets, through the decapsulation program.
+    /// A packet that the route's backend receives, through the decapsulation program.
     fn decapsulated(self, world: &World) -> Case {
         let mut case = self.case(Content::TcpData, State::Decapsulated, THOUSAND, world);
         case.mode = self.mode;
         case.family = self.family;
         case.stream.frame = frames::tunnelled(self.backends, self.vip, &case.stream.frame);
-        // Its link layer takes the place of the outer header's end.
+        // The link layer of the inner frame overwrites the end of the outer header.
         case.stream.rewritten = true;
         case
     }
@@ -311,7 +312,7 @@ impl Leaving {
     }
 }
 
-/// Bytes of an IP header.
+/// Length of an IP header in bytes.
 const fn header(side: Side) -> i32 {
     match side {
         Side::V4 => 20,

@@ -1,4 +1,4 @@
-//! The flow records in the kernel's table: which there are, and how they came there.
+//! Manages the records in the kernel's flow table.
 
 use std::ops::Range;
 
@@ -17,28 +17,29 @@ use super::{
     world::{KEY, Side, World},
 };
 
-/// Nothing is ever gone.
+/// No flow ever times out.
 const TIMEOUTS: Timeouts = Timeouts::all([i32::MAX; 4]);
 
-/// What packets are told of a table of so many entries.
+/// The head of a table with this number of entries.
 pub(super) const fn head(entries: u32) -> FlowHead {
     FlowHead { timeouts: TIMEOUTS, mask: entries - 1, reserved: 0 }
 }
 
-/// A table of the kernel's, and the records in it.
+/// A flow table in the kernel, and its records.
 pub(super) struct Recorded {
     memory: MappedFlows,
     entries: u32,
     world: World,
-    /// Some flow to the VIP that all records are of, and its family; none before there are any.
+    /// A flow to the VIP of all records, and its family; `None` before the first record.
     template: Option<(flow_table::Flow, Side)>,
     /// Whether no entry is free.
     is_full: bool,
-    /// Records of flows that the driver sends: those whose numbers are below this; and whether others were made among them.
+    /// Records exist of the driver's flows with numbers below `own`; `is_aged` if others were added and removed among
+    /// them.
     own: u32,
     is_aged: bool,
-    /// Flows that the program has recorded since, by the driver's rounds; the first round that they may be of; and how many
-    /// flows the driver goes through.
+    /// Flows that the program has recorded since, as ranges of the driver's rounds; the first round that they may
+    /// belong to; and the number of flows that the driver cycles through.
     added: Vec<Range<u64>>,
     since: u64,
     flows: u32,
@@ -64,7 +65,7 @@ impl Recorded {
         FlowTable { memory: &self.memory, mask: self.entries - 1, timeouts: &TIMEOUTS, now: 0 }
     }
 
-    /// Makes the records those that packets of `flows` flows, like the one of `frame`, are to find.
+    /// Prepares the records that packets of `flows` flows, like the one of `frame`, must find.
     pub(super) fn prepare(&mut self, frame: &Frame, side: Side, wanted: Records, flows: u32) -> Result<()> {
         self.forget()?;
         let template = Some((records::flow_of(frame, side)?, side));
@@ -87,12 +88,12 @@ impl Recorded {
         Ok(())
     }
 
-    /// Makes room for the flows that `rounds` rounds of the driver from `start` on are about to record, of `flows` in all: if
-    /// there is too little, or some of them are recorded, it takes all out that were.
+    /// Makes room for the flows that the driver's `rounds` rounds from `start` on will record, of `flows` in all. If
+    /// there is too little room, or some of them are recorded already, all recorded ones are removed.
     pub(super) fn make_room(&mut self, start: u64, rounds: u32, flows: u32) -> Result<()> {
         let end = start + u64::from(rounds);
         let recorded: u64 = self.added.iter().map(|range| range.end - range.start).sum();
-        // Half of the table is left free.
+        // Half of the table stays free.
         let free = u64::from((self.entries / 2).saturating_sub(self.own)).saturating_sub(recorded);
         if free < u64::from(rounds) || self.flows != flows || end - self.since > u64::from(flows) {
             self.forget()?;
@@ -102,7 +103,7 @@ impl Recorded {
         Ok(())
     }
 
-    /// Takes out what the program has recorded.
+    /// Removes the records that the program has added.
     fn forget(&mut self) -> Result<()> {
         let mask = u64::from(self.flows - 1);
         let numbers: Vec<_> = self.added.drain(..).flatten().map(|round| round & mask).collect();
@@ -113,7 +114,7 @@ impl Recorded {
             .try_for_each(|number| self.remove(Flow::Own(number)))
     }
 
-    /// Takes everything out.
+    /// Removes all records.
     fn clear(&mut self) {
         for entry in (0..self.entries).filter_map(|number| self.memory.entry(number)) {
             Word::store(&entry.life, 0);
@@ -124,7 +125,7 @@ impl Recorded {
         (self.own, self.is_full, self.is_aged) = (0, false, false);
     }
 
-    /// Adds flows while an eighth of the table is others', each of which stays for a while.
+    /// Adds flows while others occupy an eighth of the table, each of them for a while.
     fn add_among_others(&self, own: u32) -> Result<()> {
         let stays = self.entries / 8;
         (0..stays).try_for_each(|number| self.add(Flow::Other(number)))?;
@@ -136,7 +137,7 @@ impl Recorded {
         (own..own + stays).try_for_each(|number| self.remove(Flow::Other(number)))
     }
 
-    /// Gives each entry that is free to a flow that lives, and is none.
+    /// Fills each free entry with a live record that belongs to no flow.
     fn fill(&mut self) {
         for entry in (0..self.entries).filter_map(|number| self.memory.entry(number)) {
             let life = Life(Word::load(&entry.life));

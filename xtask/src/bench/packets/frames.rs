@@ -5,25 +5,25 @@ use edge_tests::packet::rfc_1071;
 
 use super::world::{self, FIRST_PORT, Side};
 
-/// A frame of the first flow, and where the driver stamps others into it.
+/// A frame of the first flow, and the offsets at which the driver stamps others into it.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
     /// Offset of the source address's last four bytes.
     pub(super) address_at: u32,
-    /// Offset of both ports; of what tells flows apart, where there are none.
+    /// Offset of both ports, or of the bytes that distinguish flows without ports.
     pub(super) ports_at: u32,
 }
 
-/// What a frame carries.
+/// The payload of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     TcpData,
     TcpSyn,
     Udp,
-    /// A ping.
+    /// An echo request.
     Echo,
-    /// ICMP, port unreachable.
+    /// An ICMP error, port unreachable.
     Unreachable,
 }
 
@@ -47,7 +47,7 @@ impl Content {
     }
 }
 
-/// What is special about a frame.
+/// A peculiarity of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Plain,
@@ -56,28 +56,28 @@ pub(super) enum Shape {
     /// IPv6 with a header of destination options.
     Extended,
     FirstFragment,
-    /// A later one, of another packet.
+    /// A later fragment, of another packet.
     Fragment,
-    /// Says that it is longer than the frame.
+    /// The header's length exceeds the frame.
     CutOff,
     /// With a TTL or hop limit of 1.
     LastHop,
-    /// As long as an interface takes.
+    /// As long as the interface's MTU permits.
     Long,
 }
 
-/// Bytes of a frame's packet after the transport header.
+/// Data after the transport header, bytes.
 const DATA: usize = 64;
-/// Bytes of the longest IP packet.
+/// Length of the longest IP packet, bytes.
 const MTU: usize = 1500;
-/// `02:00:00:00:ed:01` from `02:00:00:00:cc:01`.
+/// Destination `02:00:00:00:ed:01` and source `02:00:00:00:cc:01`.
 const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0xed, 1, 2, 0, 0, 0, 0xcc, 1];
-/// The destination of these.
+/// The destination in [`ADDRESSES`].
 pub(super) const EDGE_MAC: Mac = Mac::new([2, 0, 0, 0, 0xed, 1]);
 const DESTINATION_OPTIONS: u8 = 60;
 const FRAGMENT: u8 = 44;
 
-/// A frame to a VIP.
+/// A frame to an IPv4 VIP.
 pub(super) fn to_v4(vip: [u8; 4], content: Content, shape: Shape) -> Frame {
     let mut bytes = link(shape, [8, 0]);
     let l3 = bytes.len();
@@ -138,7 +138,7 @@ pub(super) fn to_v6(vip: [u8; 16], content: Content, shape: Shape) -> Frame {
     Frame { bytes, address_at: offset(l3 + 20), ports_at: ports_at(l3 + 40 + extension.len(), content) }
 }
 
-/// The same packet as an edge sends it to a backend through a tunnel.
+/// A packet as the edge sends it to a backend through a tunnel.
 pub(super) fn tunnelled(outer: Side, inner_side: Side, inner: &Frame) -> Frame {
     let packet = &inner.bytes[ADDRESSES.len() + 2..];
     let next = if inner_side == Side::V4 { protocol::IPV4 } else { protocol::IPV6 };
@@ -164,7 +164,7 @@ pub(super) fn tunnelled(outer: Side, inner_side: Side, inner: &Frame) -> Frame {
     Frame { bytes, address_at: inner.address_at + more, ports_at: inner.ports_at + more }
 }
 
-/// An ARP request, padded as on a wire.
+/// An ARP request, padded to the minimum length of a frame.
 pub(super) fn arp() -> Frame {
     let mut bytes = link(Shape::Plain, [8, 6]);
     bytes.extend([0, 1, 8, 0, 6, 4, 0, 1]);
@@ -181,7 +181,7 @@ fn link(shape: Shape, ether_type: [u8; 2]) -> Vec<u8> {
     bytes
 }
 
-/// The header and data, zeros up to `fill` bytes.
+/// A transport header and zeros up to `fill` bytes.
 fn transport(content: Content, side: Side, fill: usize) -> Vec<u8> {
     let [high, low] = FIRST_PORT.to_be_bytes();
     let mut bytes = vec![0x40, 0, high, low];
@@ -199,7 +199,7 @@ fn transport(content: Content, side: Side, fill: usize) -> Vec<u8> {
     bytes
 }
 
-/// The same with a checksum, if it is a TCP segment between `addresses`; right for the first flow.
+/// A segment with the right checksum of the first flow, if it is TCP between `addresses`; other payloads unchanged.
 fn with_checksum(mut segment: Vec<u8>, content: Content, addresses: &[u8]) -> Vec<u8> {
     if matches!(content, Content::TcpData | Content::TcpSyn) {
         let [high, low] = u16::try_from(segment.len()).expect("a small frame").to_be_bytes();
@@ -209,7 +209,7 @@ fn with_checksum(mut segment: Vec<u8>, content: Content, addresses: &[u8]) -> Ve
     segment
 }
 
-/// The flow of an ICMP packet: its identifier and sequence number.
+/// Offset of the flow's bytes; in an ICMP packet those are identifier and sequence number.
 fn ports_at(transport: usize, content: Content) -> u32 {
     offset(transport + if matches!(content, Content::Echo | Content::Unreachable) { 4 } else { 0 })
 }

@@ -1,8 +1,8 @@
-//! Packets a second: frames that go through the program and out of a device, and are counted at its other end.
+//! Packets per second: frames pass the program, leave through a device, and are counted at its other end.
 //!
-//! The kernel hands them to the driver as if they had come in by one end of a veth, and sends what the program sends;
-//! at the other end a program counts them. All of it is one processor's work. What the veth costs is not the load
-//! balancer's: so each figure is compared with that of a program that sends each frame back as it is.
+//! The kernel gives the frames to the driver as if they had arrived at one end of a veth, and carries out the program's
+//! verdict; at the other end a program counts them. All of this runs on one CPU. The cost of the veth is not the load
+//! balancer's, so each figure is compared with that of a program that sends each frame back unchanged.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use super::{
     stream::Target,
 };
 
-/// Packets of a run.
+/// Number of packets in a run.
 const ROUNDS: u32 = 9_999;
-/// A device's queue may run over while the kernel leaves it to be emptied later; not often.
+/// Maximum number of attempts: a device's queue may occasionally overflow when the kernel empties it late.
 const TRIES: usize = 5;
 
 /// Measures the rows whose name contains `only`.
@@ -31,11 +31,11 @@ pub(in super::super) fn measure(results: &mut Results, quick: bool, only: Option
     let Some(first) = cases.first() else { return Ok(()) };
     namespace::in_namespace(|| {
         let processors = Processors::all()?;
-        // Nobody else's frames are to be counted.
+        // Frames from elsewhere must not be counted.
         namespace::sh("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
         let mut rig = load(&first.world)?;
         rig.attach("bench_sink", "peer0")?;
-        // The kernel takes frames for an interface that runs some program.
+        // The kernel injects frames only at an interface with a program attached.
         rig.attach("bench_return", "edge0")?;
         let (wanted, seconds) = if quick { (20, 5) } else { (60, 25) };
         let mut sampler = Sampler::new(wanted);

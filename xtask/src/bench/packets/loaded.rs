@@ -1,4 +1,4 @@
-//! The load balancer in the kernel, and the maps that it is given.
+//! Loads the load balancer into the kernel, and fills its maps.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
@@ -12,7 +12,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use super::flow_table;
 use crate::programs::{self, SHIPPED, object};
 
-/// Loads the object, its maps as large as `memory` needs them.
+/// Loads the object, with maps of the sizes that `memory` needs.
 pub(super) fn load(memory: &Memory) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     for (name, entries) in kernel::sizes(memory, kernel::FRAGMENTS) {
@@ -25,7 +25,7 @@ pub(super) fn load(memory: &Memory) -> Result<Ebpf> {
     Ok(edge)
 }
 
-/// Writes into the maps what only user space writes.
+/// Writes the maps that only user space writes.
 pub(super) fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
     fn write<T: Pod>(edge: &mut Ebpf, name: &str, values: &[T]) -> Result<()> {
         if values.is_empty() {
@@ -35,7 +35,7 @@ pub(super) fn fill(edge: &mut Ebpf, memory: &Memory) -> Result<()> {
         let to = mapped(edge, name, stride * values.len())?;
         for (place, value) in values.iter().enumerate() {
             let bytes = bytes_of(value);
-            // SAFETY: the mapping has a stride for each of the values, and nothing runs that uses it now.
+            // SAFETY: the mapping has a stride for each value, and no program uses it at the moment.
             unsafe { to.as_mut_ptr().add(place * stride).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! What each packet costs.
+//! The cost of each kind of packet.
 //!
-//! A test run of the kernel repeats one packet, as the last round left it. So the timed program is a driver (see
-//! `edge-bench-ebpf`) that makes the packet new, stamps the next flow into it, and goes on to the program under test.
-//! What the driver itself costs is measured beside each sample, with a program that returns at once.
+//! A test run of the kernel repeats one packet as the last round left it. The timed program is therefore a driver (see
+//! `edge-bench-ebpf`) that renews the packet, stamps the next flow into it, and tail-calls the program under test. The
+//! driver's own cost is measured beside each sample, with a program that returns immediately.
 
 pub(super) mod batch;
 mod cases;
@@ -35,13 +35,13 @@ use crate::{programs::Size, step::step};
 
 /// Measures the rows whose name (as in the table, spaces between its words) contains `only`.
 ///
-/// The thread that calls it is left on one processor and in a network namespace of its own.
+/// The calling thread is left on one CPU and in a new network namespace.
 pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) -> Result<()> {
     match profile().context("could not count instructions") {
         Ok(profile) => results.profile = profile,
         Err(error) => results.failures.push(format!("{error:#}")),
     }
-    // The driver is put on an interface; on one that nobody else has.
+    // The driver must be attached to an interface, here to one in a new namespace.
     unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
 
     let mut bench = Bench::new(cases::timed(quick).into_iter().filter(|case| is_wanted(case, only)), quick)?;
@@ -49,7 +49,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
         return Ok(());
     }
     let seconds = if quick { 36 } else { 560 };
-    // Of a few rows, none may take longer than one of many.
+    // With few rows, each takes at most as long as one of many would.
     let end = Instant::now() + Duration::from_secs(seconds.min(5 * bench.rows.len() as u64));
     while bench.pass(end)? {}
     results.programs = bench.programs;
@@ -67,12 +67,12 @@ pub(super) fn measure(results: &mut Results, quick: bool, only: Option<&str>) ->
     Ok(())
 }
 
-/// All rows, and what they are measured with.
+/// All rows, and the means to measure them.
 struct Bench {
     rows: Vec<Measured>,
     processors: Processors,
     sampler: Sampler,
-    /// The world that is loaded.
+    /// The loaded world.
     now: Option<(world::World, Rig)>,
     programs: Vec<Size>,
 }
@@ -96,13 +96,13 @@ impl Bench {
         Ok(Self { rows, processors, sampler, now: None, programs: Vec::new() })
     }
 
-    /// Measures all rows that have no figures to be trusted yet, in half of the time that is left until `end`; says whether
-    /// another pass has sense.
+    /// Measures all rows without reliable figures, in half of the time that is left until `end`; returns whether
+    /// another pass makes sense.
     fn pass(&mut self, end: Instant) -> Result<bool> {
         let left = end.saturating_duration_since(Instant::now());
         let todo = self.rows.iter().filter(|measured| measured.noisy()).count();
         let is_first = self.now.is_none();
-        // Loading a world takes a while, too.
+        // Loading a world takes time as well.
         if todo == 0 || !is_first && left < Duration::from_secs(4) {
             return Ok(false);
         }
@@ -124,12 +124,12 @@ impl Bench {
             self.processors.choose(|| rig.base(&case.stream))?;
             let new = self.sampler.row(case, rig).with_context(|| name(case))?;
             progress(case, format_args!("{:.1} ns", new.net_ns), new.noisy);
-            // Of two that are both noisy, the less disturbed one.
+            // Of two noisy rows, the less disturbed one is kept.
             if row.as_ref().is_none_or(|old| !new.noisy || new.base_ns < old.base_ns) {
                 self.rows[index].row = Some(new);
             }
         }
-        // Some are slow only beside what was found later.
+        // Some rows only turn out to be slow beside later ones.
         for Measured { case, row } in &mut self.rows {
             if let Some(row) = row {
                 row.noisy |= self.sampler.is_slow(case.stream.rewritten, row.base_ns);
@@ -147,7 +147,7 @@ fn name(case: &Case) -> String {
     format!("{program} {mode} {family} {protocol} {state} {flows} {services}{} {backends}", world.layout())
 }
 
-/// Tells what a row has so far; the tables come in the end.
+/// Reports a row's figures so far; the tables follow at the end.
 fn progress(case: &Case, figure: fmt::Arguments<'_>, noisy: bool) {
     eprintln!("xtask: {}: {figure}{}", name(case), if noisy { " *" } else { "" });
 }
@@ -156,7 +156,7 @@ fn is_wanted(case: &Case, only: Option<&str>) -> bool {
     only.is_none_or(|text| name(case).contains(text))
 }
 
-/// Lays out `world`, and loads the programs over it.
+/// Prepares `world`, and loads the programs over it.
 fn load(world: &world::World) -> Result<Rig> {
     let table = world.table.map(|table| format!(", a table of {} flows", table.room));
     let table = table.unwrap_or_default();

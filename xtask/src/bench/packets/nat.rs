@@ -1,7 +1,9 @@
-//! What translating a packet costs, either way, beside `dsr`, as many bare reads, and a program with two hash maps.
+//! The cost of translating a packet, in both directions, compared with `dsr`, bare reads, and a program with two hash
+//! maps.
 //!
-//! As with the flow tables each turn runs all of them on the same flows, one after the other, between two runs of a program that
-//! returns at once. What that takes is taken off; ratios are of one turn, and the rows have the medians.
+//! As with the flow tables, each turn runs all programs on the same flows, one after the other, between two runs of a
+//! program that returns immediately. The time of that program is subtracted; ratios are within a turn, and the rows
+//! contain medians.
 
 use std::time::{Duration, Instant};
 
@@ -32,22 +34,22 @@ use super::{
 };
 use crate::step::step;
 
-/// Where translated packets come from, and how many of its ports they do.
+/// Source address of translated packets, and the range of its ports.
 const SOURCE: [u8; 4] = [10, 0, 0, 9];
 const FIRST_PORT: u16 = 16_384;
 const PORTS: u32 = 16_384;
-/// As it stands in a header.
+/// Port of the backends in network order.
 const BACKEND_PORT: u16 = 8443_u16.to_be();
-/// The number of the clients' router.
+/// Number of the hop to the clients' router.
 const HOP: u8 = 1;
-/// Of clients' frames, as [`frames`] has it.
+/// Source address of clients' frames, as in [`frames`].
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0xcc, 1];
-/// Packets of a run.
+/// Number of packets in a run.
 const ROUNDS: u32 = 1_999;
-/// How far the baseline may be above the best one of all turns.
+/// Maximum excess of a turn's baseline over the best one of all turns.
 const PACE: f64 = 0.25;
 
-/// Which frames a work gets.
+/// The frames of a work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Frames {
     ToDsr,
@@ -55,12 +57,12 @@ enum Frames {
     Back,
 }
 
-/// What is measured, and where its own figures are compared with others.
+/// A kind of work, and the works to compare it with.
 struct Work {
     name: &'static str,
     frames: Frames,
     target: Target,
-    /// Place of as many bare reads, and of the program with hash maps.
+    /// Indexes of the work with as many bare reads, and of the program with hash maps.
     beside: Option<(usize, usize)>,
 }
 
@@ -83,13 +85,13 @@ const WORKS: [Work; 7] = [
     work("nat, back", Frames::Back, ours(Exit::NatReplyTx), Some((1, 4))),
 ];
 
-/// Nanoseconds of each, in one turn.
+/// Nanoseconds of each work in one turn.
 struct Turn {
     slower_base: f64,
     net: [f64; WORKS.len()],
 }
 
-/// The thread that calls it is left in a network namespace of its own.
+/// Measures translation. The calling thread is left in a new network namespace.
 pub(in super::super) fn measure(results: &mut Results, quick: bool) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("could not make a network namespace")?;
     let processors = Processors::all()?;
@@ -113,7 +115,7 @@ fn row(place: usize, flows: u32, turns: &[Turn]) -> results::Nat {
     let work = &WORKS[place];
     let net_ns = median(turns.iter().map(|turn| turn.net[place]));
     let (more_reads, ratio_hash_maps) = work.beside.map_or((f64::NAN, f64::NAN), |(reads, hashed)| {
-        // Of differences of medians, since those of a turn may be nothing.
+        // From differences of medians, since those within a turn may be close to zero.
         let of = |place: usize| median(turns.iter().map(|turn| turn.net[place]));
         ((net_ns - of(DSR)) / of(reads), median(turns.iter().map(|turn| turn.net[place] / turn.net[hashed])))
     });
@@ -143,7 +145,7 @@ impl Bench {
         let world = World {
             services: 1,
             ports: 1,
-            // Each of its backends has as many flows at most as there are ports.
+            // Each backend has at most as many flows as there are ports.
             backends: u16::try_from(2 * flows / PORTS)?.max(3),
             slots: USUAL_SLOTS,
             interface: namespace::LO,
@@ -189,7 +191,7 @@ impl Bench {
         Ok(Turn { slower_base: before[0].max(after[0]), net })
     }
 
-    /// Packets found the way back that entries had: else each would have learnt it.
+    /// Checks that packets found the return hop in their entries: otherwise they would have learnt another one.
     fn is_as_it_was(&self) -> Result<()> {
         let table = table(&self.table, &self.head);
         let (_, found) = (0..=self.head.flows.mask).find_map(|number| table.read(number)).context("no flow is left")?;
@@ -202,7 +204,7 @@ fn table<'a>(memory: &'a MappedFlows, head: &'a NatHead) -> FlowTable<'a, Mapped
     FlowTable { memory, mask: head.flows.mask, timeouts: &head.flows.timeouts, now: 0 }
 }
 
-/// Makes the first service one that is translated, in a table twice as large as its flows.
+/// Makes the first service a translated one, with a table twice as large as the number of flows.
 fn translate(memory: &mut Memory, flows: u32) {
     for entry in &mut memory.service_index_v4 {
         if entry.key.vip == vip_v4(0) && entry.key.protocol == protocol::TCP {
@@ -217,7 +219,7 @@ fn translate(memory: &mut Memory, flows: u32) {
         generation.vip_bits = service_index::vip_bits([vip_v4(0), vip_v4(1), SOURCE].map(Into::into));
     }
     let lanes = (2 * flows).div_ceil(PORTS);
-    // Nothing that lives is ever gone: a year.
+    // Nothing times out: a year.
     let mut head = NatHead::new(KEY, FIRST_PORT, PORTS, lanes, |_| 31_536_000_000_000_000);
     let mut address = [0; 16];
     address[..4].copy_from_slice(&SOURCE);
@@ -226,14 +228,14 @@ fn translate(memory: &mut Memory, flows: u32) {
     memory.nat = Nat::new(head);
 }
 
-/// The clients' router, as packets would learn it.
+/// Stores the hop to the clients' router, as packets would learn it.
 fn learn_hop(edge: &mut Ebpf) -> Result<()> {
     let own = EDGE_MAC.0;
     let words = [mac(CLIENT_MAC), Station::new(namespace::LO, EDGE_MAC).0, own, namespace::LO.into()];
     let size = size_of_val(&words);
     let hops = loaded::mapped(edge, map::NAT_HOPS, 256 * size)?;
     let bytes: &[u8] = bytemuck::cast_slice(&words);
-    // SAFETY: the mapping has 256 hops, and nothing runs that uses it now.
+    // SAFETY: the mapping has 256 hops, and no program uses it at the moment.
     unsafe { hops.as_mut_ptr().add(usize::from(HOP) * size).copy_from_nonoverlapping(bytes.as_ptr(), size) };
     Ok(())
 }
@@ -242,7 +244,7 @@ fn mac(address: [u8; 6]) -> u64 {
     edge_common::abi::Mac::new(address).0
 }
 
-/// Puts flows into the table, into the hash maps, and what their backends send into the driver's list.
+/// Adds flows to the table and to the hash maps, and their backends' packets to the driver's list.
 fn fill(
     bench: &mut Ebpf,
     memory: &Memory,
@@ -293,9 +295,9 @@ fn fill(
     }
     let list = loaded::mapped(bench, "BENCH_FLOWS", 8 * listed.len())?;
     let bytes: &[u8] = bytemuck::cast_slice(&listed);
-    // SAFETY: the mapping has a place for each, and nothing runs that uses it now.
+    // SAFETY: the mapping has an element for each value, and no program uses it at the moment.
     unsafe { list.as_mut_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-    // In another order than that in which they are visited.
+    // In another order than that of the packets.
     let mut order: Vec<_> = (0..listed.len()).collect();
     order.sort_by_key(|number| (*number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     for ((name, keys), ways) in ["HASHED_FORTH", "HASHED_BACK"].into_iter().zip(&keys).zip(&ways) {

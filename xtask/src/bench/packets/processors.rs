@@ -1,4 +1,4 @@
-//! Which processor to measure on.
+//! Chooses the CPU to measure on.
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -6,18 +6,18 @@ use nix::{
     unistd::Pid,
 };
 
-/// Looks at each processor before one is chosen.
+/// Number of measurements on each CPU before one is chosen.
 const LOOKS: usize = 3;
 
-/// The processors that this thread may run on. Each has slow times of its own, when others have work on it or on the one
-/// that it shares a core with.
+/// The CPUs that this thread may run on. Each has slow times of its own, when others use it or its sibling on the same
+/// core.
 pub(super) struct Processors(Vec<CpuSet>);
 
 impl Processors {
     pub(super) fn all() -> Result<Self> {
         let all = sched_getaffinity(Pid::from_raw(0)).context("could not ask which processors there are")?;
         let mut each = Vec::new();
-        // The last one first, as interrupts tend to go to the first one.
+        // In reverse order, as interrupts tend to go to the first CPU.
         for number in (0..CpuSet::count()).rev().filter(|number| all.is_set(*number).unwrap_or(false)) {
             let mut alone = CpuSet::new();
             alone.set(number)?;
@@ -26,7 +26,7 @@ impl Processors {
         Ok(Self(each))
     }
 
-    /// Puts this thread on the processor that `time` finds the fastest now, there to stay.
+    /// Pins this thread to the CPU that is the fastest one at the moment, as measured by `time`.
     pub(super) fn choose(&self, mut time: impl FnMut() -> Result<f64>) -> Result<()> {
         let mut best: Option<(f64, &CpuSet)> = None;
         for processor in &self.0 {

@@ -1,4 +1,4 @@
-//! How many instructions a packet costs, counted where nothing else runs.
+//! Counts the instructions that a packet executes, in the interpreter.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -27,13 +27,13 @@ use crate::{
     programs,
 };
 
-/// What the clock says, nanoseconds.
+/// Time of the clock, nanoseconds.
 const CLOCK: u64 = 12_345_678_901;
 
 /// Runs one packet of each important kind through the built load balancer.
 ///
 /// # Errors
-/// The host pipeline makes something else of one of them.
+/// If the host pipeline treats one of them differently.
 pub(in super::super) fn all() -> Result<Vec<Profile>> {
     let object = programs::object("edge")?;
     let program = Program::link(&object, program::EDGE)?;
@@ -67,7 +67,7 @@ fn name(case: &Case) -> String {
     format!("{} {} {} {}", case.mode, case.family, case.protocol, case.state.name())
 }
 
-/// What is in the load balancer's maps.
+/// Content of the load balancer's maps.
 fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
     fn array<T: NoUninit>(entries: &[T]) -> Content {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
@@ -105,12 +105,12 @@ fn entries(memory: &Memory) -> Vec<FlowEntry> {
     memory.flows.arrays.entries.iter().map(Entry::words).collect()
 }
 
-/// Keys and records as they lie in the kernel's maps.
+/// Keys and records in the layout of the kernel's maps.
 fn recorded<K: NoUninit, V: NoUninit>(records: &RefCell<BTreeMap<K, V>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
     records.borrow().iter().map(|(key, record)| (bytes_of(key).to_vec(), bytes_of(record).to_vec())).collect()
 }
 
-/// Runs a packet; the host pipeline must make the same of it.
+/// Runs a packet; the host pipeline must produce the same result.
 fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
     let (interface, frame) = (case.world.interface, &case.stream.frame.bytes);
     memory.clock_ns.set(CLOCK);
@@ -140,7 +140,7 @@ fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
     Ok(ran)
 }
 
-/// Compares what the interpreter left in the maps with what the host did.
+/// Compares the maps after the interpreter's run with the host's.
 fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Result<()> {
     let exits = Exit::ALL.iter().map(|exit| memory.exit_count(*exit)).collect::<Vec<_>>();
     let traffic = |count, of: &dyn Fn(u16) -> Traffic| (0..count).map(of).collect::<Vec<_>>();
@@ -184,7 +184,7 @@ fn profile(case: &Case, ran: &Ran) -> Profile {
 mod tests {
     use super::*;
 
-    /// Of those that are timed, too, which are more.
+    /// Including the more numerous kinds that are timed.
     #[test]
     fn packets_are_as_on_the_host() {
         let object = programs::object("edge").expect("the built object (`cargo xtask build`)");

@@ -1,4 +1,4 @@
-//! The flows that are recorded: those that the driver sends packets of, and others that only take room.
+//! The recorded flows: those of the driver's packets, and others that only take room.
 
 use anyhow::{Context as _, Result, ensure};
 use edge_common::{
@@ -15,20 +15,20 @@ use super::{
     world::{KEY, Side, World},
 };
 
-/// Of the network header of a frame without a VLAN tag.
+/// Offset of the network header in a frame without a VLAN tag.
 const L3: usize = 14;
 
-/// A flow, by its number.
+/// A flow by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Flow {
-    /// The driver's.
+    /// A flow of the driver's packets.
     Own(u32),
-    /// Of a client that sends nothing.
+    /// A flow of a client that sends nothing.
     Other(u32),
 }
 
 impl Flow {
-    /// The client's address, of IPv6 its last four bytes; its port follows. As the driver stamps them.
+    /// The last four bytes of the client's address and its port, as the driver stamps them.
     const fn client(self) -> ([u8; 4], [u8; 2]) {
         let (net, number) = match self {
             Self::Own(number) => (0xc612_0000, number),
@@ -38,7 +38,7 @@ impl Flow {
     }
 }
 
-/// The flow that `frame`, a plain one, is of.
+/// The flow of a plain frame.
 pub(super) fn flow_of(frame: &Frame, side: Side) -> Result<flow_table::Flow> {
     match side {
         Side::V4 => read::<V4>(frame),
@@ -55,7 +55,7 @@ fn read<F: Lookup>(frame: &Frame) -> Result<flow_table::Flow> {
 }
 
 impl Flow {
-    /// As the table has it, where `template` is some flow to the same VIP.
+    /// The flow in the table's format; `template` is any flow to the same VIP.
     pub(super) fn to(self, template: &flow_table::Flow, side: Side) -> flow_table::Flow {
         let (address, [high, low]) = self.client();
         let ports = template.ends & !0xffff | u64::from(u16::from_le_bytes([high, low]));
@@ -69,7 +69,7 @@ impl Flow {
         flow_table::Flow { client, ends: ports, ..*template }
     }
 
-    /// Some backend of its family.
+    /// Some backend of the flow's family.
     pub(super) fn backend(self, world: &World, side: Side) -> BackendNumber {
         let (Self::Own(number) | Self::Other(number)) = self;
         let place = u16::try_from(number % u32::from(world.backends)).expect("below another one");
@@ -77,7 +77,7 @@ impl Flow {
     }
 }
 
-/// Puts into `memory` what a packet of `frame` in `state` is to find: the records that there are, and who owns the slots.
+/// Prepares `memory` for packets of `frame` in `state`: the records, and the owners of the slots.
 pub(super) fn prepare(memory: &mut Memory, world: &World, frame: &Frame, side: Side, state: State) -> Result<()> {
     let slots = world.slots(memory, state);
     *memory.slots.borrow_mut() = slots;

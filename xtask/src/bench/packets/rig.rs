@@ -33,9 +33,9 @@ use crate::programs::{self, Size, object, xdp};
 pub(super) struct Rig {
     bench: Ebpf,
     edge: Ebpf,
-    /// The kernel empties it when nobody holds it any more.
+    /// The kernel empties this map when its last descriptor is closed.
     _targets: ProgramArray<MapData>,
-    /// Likewise.
+    /// The kernel empties this map when its last descriptor is closed.
     _calls: ProgramArray<MapData>,
     exits: PerCpuArray<MapData, u64>,
     decap_exits: PerCpuArray<MapData, u64>,
@@ -44,21 +44,21 @@ pub(super) struct Rig {
     flow_stats: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
     world: World,
     memory: Memory,
-    /// Packets that the load balancer had so far.
+    /// Number of packets that the load balancer has received so far.
     sent: u64,
 }
 
-/// The driver first.
+/// The bench's programs, with the driver first.
 const PROGRAMS: [&str; 7] =
     ["bench_driver", "bench_return", "bench_head", "bench_tail", "bench_sink", "bench_reads", "bench_hashed"];
 
 impl Rig {
-    /// Loads both objects, and fills the maps with what `world` has.
+    /// Loads both objects, and fills the maps with the content of `world`.
     pub(super) fn load(world: &World) -> Result<Self> {
         Self::over(world, world.memory()?, &[])
     }
 
-    /// The same where `memory` has more than `world`, and maps of the bench have so many entries.
+    /// As [`Self::load`], with a `memory` that contains more than `world`, and with `sizes` of the bench's maps.
     pub(super) fn over(world: &World, memory: Memory, sizes: &[(&'static str, u32)]) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         for (name, entries) in sizes {
@@ -68,8 +68,8 @@ impl Rig {
         for name in PROGRAMS {
             programs::load(&mut bench, name)?;
         }
-        // While a program is on some interface, the kernel need not patch its dispatcher for each run of it, which
-        // takes longer than the run.
+        // While a program is attached to an interface, the kernel need not patch its dispatcher for each run of the
+        // program, which takes longer than the run.
         xdp(&mut bench, "bench_driver")?.attach("lo", XdpMode::Skb).context("could not attach the driver")?;
         let mut edge = loaded::load(&memory)?;
         let mut targets = ProgramArray::try_from(bench.take_map("BENCH_PROGRAMS").context("no program array")?)?;
@@ -107,47 +107,48 @@ impl Rig {
         Ok(rig)
     }
 
-    /// The bench's object and that of the programs under test, for what else is to be in their maps.
+    /// The bench's object and that of the programs under test, to fill further maps.
     pub(super) fn objects(&mut self) -> (&mut Ebpf, &mut Ebpf) {
         (&mut self.bench, &mut self.edge)
     }
 
-    /// How large the programs under test are.
+    /// Sizes of the programs under test.
     pub(super) fn sizes(&mut self) -> Result<Vec<Size>> {
         programs::sizes_of(&mut self.edge)
     }
 
-    /// Puts one of the bench's programs on an interface whose driver runs it.
+    /// Attaches one of the bench's programs to an interface in native mode.
     pub(super) fn attach(&mut self, name: &str, interface: &str) -> Result<()> {
         let attached = xdp(&mut self.bench, name)?.attach(interface, XdpMode::Driver);
         attached.with_context(|| format!("could not attach `{name}` to {interface}")).map(drop)
     }
 
-    /// Makes owners and records those that packets of `case` are to meet.
+    /// Prepares owners and records for packets of `case`.
     pub(super) fn prepare(&mut self, case: &Case) -> Result<()> {
         self.write_slots(case.state);
         let (frame, records, flows) = (&case.stream.frame, case.state.records(), case.stream.flows);
         if case.state.is_transition() { self.flows.prepare(frame, case.side, records, flows) } else { Ok(()) }
     }
 
-    /// Makes room for the records that `rounds` packets of `case` are about to leave.
+    /// Makes room for the records that `rounds` packets of `case` will leave.
     pub(super) fn make_room(&mut self, case: &Case, rounds: u32) -> Result<()> {
         let (start, flows) = (self.progress()?.rounds, case.stream.flows);
         self.flows.make_room(start, rounds, flows)
     }
 
-    /// Gives the slots the owners that packets in `state` are to meet.
+    /// Writes the slots' owners for packets in `state`.
     pub(super) fn write_slots(&mut self, state: State) {
         let slots = self.world.slots(&self.memory, state);
         let bytes: &[u8] = cast_slice(&slots);
-        // SAFETY: the mapping has as many bytes (it was made so, for the same memory), and nothing runs that uses it now.
+        // SAFETY: the mapping has this many bytes (it was made for the same memory), and no program uses it at the
+        // moment.
         unsafe { self.slots.as_mut_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
     /// Runs `measure` on packets in `state`.
     ///
     /// # Errors
-    /// The program made something else of flow records than the state says; of a stable service, anything at all.
+    /// If the program's counts of flow records differ from those of the state; in a stable service, if there are any.
     pub(super) fn checked<T>(&mut self, state: State, measure: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let (before, sent) = (self.flow_counts()?, self.sent);
         let result = measure(self)?;
@@ -158,7 +159,7 @@ impl Rig {
             let expected = if state.counts().contains(&what) { sent } else { 0 };
             let is_right = match state {
                 _ if state.may_ask() && what == FlowCount::Lookups => true,
-                // Now and then two packets are of one slot.
+                // Occasionally two packets share a slot.
                 State::OwnerTakenOver => count <= expected && 20 * count >= 19 * expected,
                 _ => count == expected,
             };
@@ -167,7 +168,7 @@ impl Rig {
         Ok(result)
     }
 
-    /// What the program did with flow records so far, of all services.
+    /// Counts of the program's operations on flow records so far, over all services.
     fn flow_counts(&self) -> Result<[u64; FlowCount::COUNT]> {
         let mut sum = [0; FlowCount::COUNT];
         for service in 0..self.flow_stats.len() {
@@ -178,27 +179,27 @@ impl Rig {
         Ok(sum)
     }
 
-    /// How many slots have an owner.
+    /// Number of slots with an owner.
     pub(super) fn owned(&self) -> usize {
-        // SAFETY: the mapping is alive, and nothing runs that writes to it now.
+        // SAFETY: the mapping is alive, and no running program writes to it.
         let bytes = unsafe { std::slice::from_raw_parts(self.slots.as_ptr(), self.slots.len()) };
         bytes.chunks_exact(size_of::<Slot>()).filter(|slot| slot[..2] != [0, 0]).count()
     }
 
-    /// What the driver takes now with a program that returns at once, over a few packets.
+    /// Time of the driver with a program that returns immediately, over a few packets.
     pub(super) fn base(&mut self, stream: &Stream) -> Result<f64> {
         self.run(Target::Return, stream, 999)
     }
 
-    /// The same over so many.
+    /// Time of the driver with a program that returns immediately, over `rounds` packets.
     pub(super) fn base_of(&mut self, stream: &Stream, rounds: u32) -> Result<f64> {
         self.run(Target::Return, stream, rounds)
     }
 
-    /// Runs `target` on `rounds` packets of `stream`; nanoseconds a packet.
+    /// Runs `target` on `rounds` packets of `stream`; returns nanoseconds per packet.
     ///
     /// # Errors
-    /// The run did not do what it is meant to time.
+    /// If the run did not do what it is meant to time.
     pub(super) fn run(&mut self, target: Target, stream: &Stream, rounds: u32) -> Result<f64> {
         let undone_before = self.progress()?.undone;
         let result = self.drive(target, stream, rounds, TestRunOptions::default())?;
@@ -211,11 +212,11 @@ impl Rig {
         time(&result)
     }
 
-    /// Runs `target` on `rounds` packets of `stream` as if they had come in by interface `ingress`, and lets the kernel
-    /// do with them what the program says; nanoseconds a packet, if all came out of the interface's other end.
+    /// Runs `target` on `rounds` packets of `stream` as if they had arrived at interface `ingress`, and lets the kernel
+    /// carry out the verdicts. Returns nanoseconds per packet, if all packets came out of the interface's other end.
     ///
     /// # Errors
-    /// What came out is not what should have.
+    /// If other packets came out.
     pub(super) fn run_live(
         &mut self,
         target: Target,
@@ -236,7 +237,7 @@ impl Rig {
         Ok(if frames == u64::from(rounds) { Some(time(&result)?) } else { None })
     }
 
-    /// Runs the driver, and checks that it went on to `target` each time, and that each packet left as it should.
+    /// Runs the driver, and checks that it reached `target` each time, and that each packet left as expected.
     fn drive(
         &mut self,
         target: Target,
@@ -258,7 +259,7 @@ impl Rig {
             target: target.place(),
             listed: (*listed).into(),
             reads: target.reads(),
-            // As many as translated flows may have.
+            // The number of entries for translated flows.
             entry_mask: self.memory.nat.head.flows.mask,
             ..Plan::zeroed()
         };
@@ -288,7 +289,7 @@ impl Rig {
         Ok(bytemuck::cast(progress.get(&0, 0)?))
     }
 
-    /// What came out of the device so far.
+    /// Frames that came out of the device so far.
     fn arrived(&self) -> Result<Arrived> {
         let map = self.bench.map("BENCH_ARRIVED").context("no count of arrivals")?;
         let arrived: PerCpuArray<_, [u64; 2]> = PerCpuArray::try_from(map)?;
@@ -299,7 +300,7 @@ impl Rig {
         }))
     }
 
-    /// Packets that left by the target's exit so far.
+    /// Number of packets that left by the target's exit so far.
     fn count(&self, target: Target) -> Result<Option<u64>> {
         let Target::Ours(Leaving { way, .. }) = target else { return Ok(None) };
         let count = match way {
@@ -310,7 +311,7 @@ impl Rig {
     }
 }
 
-/// Nanoseconds a packet. The kernel says whole ones, rounded down; on average half a one is lost.
+/// Nanoseconds per packet. The kernel reports whole ones, rounded down; on average, half a nanosecond is lost.
 fn time(result: &TestRunResult) -> Result<f64> {
     Ok(f64::from(u32::try_from(result.duration.as_nanos())?) + 0.5)
 }

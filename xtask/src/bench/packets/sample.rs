@@ -1,12 +1,11 @@
-//! How a row's figures are sampled.
+//! Sampling of a row's figures.
 //!
-//! A processor has slow times, by other work on this machine or beside it (on a virtual one nobody here can tell), and
-//! they slow some programs down more than others: seen were a base half as long again beside a program of ours that took
-//! twice as long. And each run finds
-//! the kernel's stack elsewhere, which caches and store forwarding may like more or less. So there are many short turns,
-//! in each of which the baselines and the program under test run one after the other. Those in which the baseline shows
-//! that the machine was at its full pace are put together to samples; ratios are taken within a sample, and the row has
-//! the medians.
+//! A CPU has slow times, caused by other work on this machine or beside it (on a virtual machine they cannot be
+//! observed), and slows some programs down more than others: a base half as long again was seen beside a program of
+//! ours that took twice as long. Each run also has another position of the kernel's stack, which affects caches and
+//! store forwarding. Therefore there are many short turns, in each of which the baselines and the program under test
+//! run one after the other. Turns in which the baseline shows the machine at its full speed are combined into samples.
+//! Ratios are computed within a sample, and the row contains the medians.
 
 use std::time::{Duration, Instant};
 
@@ -20,33 +19,33 @@ use super::{
     stream::{Leaving, Target},
 };
 
-/// Turns of a sample.
+/// Number of turns in a sample.
 const TURNS: usize = 8;
-/// Quiet samples without which a row's times are not to be trusted.
+/// Minimum number of quiet samples for reliable times of a row.
 const ENOUGH: usize = 5;
-/// How far the baseline may be above the best of the whole run: more than the steps of a processor's clock, less than
-/// slow times make of it.
+/// Maximum excess of the baseline over the best one of the whole run: more than the steps of a CPU's clock, less than
+/// the effect of slow times.
 const PACE: f64 = 0.25;
-/// Packets of a run: as few as let a turn fit into a short pause of everything else. No power of two divides it, so that
-/// each program comes by all flows.
+/// Number of packets in a run: few enough for a turn to fit into a short pause of other work. No power of two divides it,
+/// so that each program reaches all flows.
 const ROUNDS: u32 = 1_999;
-/// The same where each SYN must find a slot of its own.
+/// The same if each SYN must find a slot of its own.
 const MOVING_ROUNDS: u32 = 11_999;
 
-/// Nanoseconds a packet of each program: one run of each, or the mean of several.
+/// Nanoseconds per packet of each program: of one run, or the mean of several.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sample {
     pub(super) base: f64,
-    /// The slower one of those before and after the others.
+    /// The slower baseline of the runs before and after the others.
     pub(super) slower_base: f64,
     pub(super) head: f64,
-    /// Of cutting the end off; as `base` if the program under test does not.
+    /// Time of cutting the end off; equal to `base` if the program under test does not.
     pub(super) tail: f64,
     pub(super) raw: f64,
 }
 
 impl Sample {
-    /// Of several turns. The kernel tells time in whole nanoseconds, so a median alone would jump.
+    /// Combines several turns. The kernel reports whole nanoseconds, so that a median alone would jump.
     fn mean(turns: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| middle_mean(turns.iter().map(figure));
         Self {
@@ -58,20 +57,20 @@ impl Sample {
         }
     }
 
-    /// Whether the machine was at its full pace.
+    /// Whether the machine was at its full speed.
     fn is_quiet(&self, fastest: f64) -> bool {
         self.slower_base < (1.0 + PACE) * fastest
     }
 
-    /// What the program under test costs without the driver.
+    /// Cost of the program under test without the driver.
     fn net(&self, moves: bool) -> f64 {
-        // Half of what a move costs is the driver's, which undoes it. How far it goes costs nothing.
+        // Half of the cost of a move is the driver's, which undoes it. The distance does not matter.
         let head = if moves { (self.head - self.base) / 2.0 } else { 0.0 };
         self.raw - self.base - head - (self.tail - self.base) / 2.0
     }
 }
 
-/// The mean of the middle half of the values of a sample's turns: what came between in a single turn is in none of them.
+/// Mean of the middle half of the values of a sample's turns, which excludes disturbances of single turns.
 fn middle_mean(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -80,19 +79,19 @@ fn middle_mean(values: impl Iterator<Item = f64>) -> f64 {
     middle.iter().sum::<f64>() / f64::from(count)
 }
 
-/// Takes the samples of all rows, in several passes: a slow time may last longer than anyone should wait at one row.
+/// Takes the samples of all rows, in several passes: a slow time may last longer than a row is worth waiting for.
 pub(super) struct Sampler {
-    /// Quiet samples that a row is to have.
+    /// Wanted number of quiet samples of a row.
     wanted: usize,
-    /// How long a row may take in this pass.
+    /// Maximum time of a row in this pass.
     patience: Duration,
     /// The fastest base so far: where the driver restores what forwarding rewrites, and where it restores more.
     fastest: [f64; 2],
 }
 
-/// What was found of one row.
+/// The samples of one row.
 pub(super) struct Samples {
-    /// Quiet ones; if those are too few, [`ENOUGH`] of the least disturbed turns.
+    /// Quiet samples; if there are too few, [`ENOUGH`] of the least disturbed turns.
     pub(super) all: Vec<Sample>,
     pub(super) quiet: usize,
     pub(super) noisy: bool,
@@ -103,12 +102,12 @@ impl Sampler {
         Self { wanted, patience: Duration::ZERO, fastest: [f64::INFINITY; 2] }
     }
 
-    /// Begins a pass over so many rows that may take so much time.
+    /// Begins a pass over `rows` rows that may take `time`.
     pub(super) fn begin(&mut self, rows: usize, time: Duration) {
         self.patience = time / u32::try_from(rows.max(1)).expect("a table that somebody reads");
     }
 
-    /// Takes turns until enough were quiet.
+    /// Takes turns until enough of them were quiet.
     pub(super) fn take(&mut self, rewritten: bool, mut turn: impl FnMut() -> Result<Sample>) -> Result<Samples> {
         let fastest = &mut self.fastest[usize::from(rewritten)];
         let start = Instant::now();
@@ -126,7 +125,7 @@ impl Sampler {
         }
         let noisy = quiet < TURNS * ENOUGH;
         if noisy {
-            // The best there is.
+            // The least disturbed turns.
             turns.sort_by(|one, other| one.slower_base.total_cmp(&other.slower_base));
             turns.truncate(TURNS * ENOUGH);
         } else {
@@ -136,7 +135,7 @@ impl Sampler {
         Ok(Samples { all, quiet: quiet / TURNS, noisy })
     }
 
-    /// Whether this base turned out, now that all is known, to be slower than the machine's best.
+    /// Whether this base is slower than the machine's best, as known now.
     pub(super) fn is_slow(&self, rewritten: bool, base: f64) -> bool {
         base > (1.0 + PACE) * self.fastest[usize::from(rewritten)]
     }
@@ -146,7 +145,7 @@ impl Sampler {
         rig.prepare(case)?;
         let samples = rig.checked(case.state, |rig| {
             if !moves_owners(case) && !case.state.records_flows() {
-                // Every flow once, so that what can be in a cache is there.
+                // Every flow once, to warm the caches.
                 rig.run(Target::Ours(case.leaving), &case.stream, case.stream.flows.max(ROUNDS))?;
             }
             self.take(case.stream.rewritten, || turn(case, rig))
@@ -159,13 +158,13 @@ impl Sampler {
     }
 }
 
-/// Whether each packet makes another backend the owner of its slot.
+/// Whether each packet changes the owner of its slot.
 fn moves_owners(case: &Case) -> bool {
     case.state == State::OwnerTakenOver
 }
 
 fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
-    // A flow is recorded once.
+    // A flow is recorded only once.
     let most = if case.state.records_flows() { case.stream.flows - 1 } else { u32::MAX };
     let rounds = if moves_owners(case) { MOVING_ROUNDS } else { ROUNDS.min(most) };
     let Leaving { cut, .. } = case.leaving;

@@ -1,33 +1,33 @@
-//! What packets meet on their way.
+//! States of slots, records and packets that a row measures.
 
 use edge_common::abi::FlowCount;
 
 use super::frames::Shape;
 
-/// What the packets of a row meet.
+/// The state that the packets of a row find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The service is stable: the slot's owner is alive, and the one that takes new flows, and no flow is recorded.
+    /// The service is stable: the slot's owner is alive and takes new flows, and no flow is recorded.
     Steady,
-    /// The service is in transition, and this flow's slot is not concerned.
+    /// The service is in transition, but `look` is clear in the flow's slot.
     Unconcerned,
-    /// Packets look at the slot, and find no record of the flow: its owner is who takes new flows.
+    /// Packets look further than the slot, and find no record of the flow; the slot's owner is its pick.
     NoRecord,
-    /// The flow is recorded, and its backend alive.
+    /// The flow is recorded, and its backend is alive.
     RecordRead,
-    /// The same in a table in which others came and went meanwhile.
+    /// As `RecordRead`, in a table in which other records came and went meanwhile.
     RecordAged,
-    /// The flow starts while another backend than the owner takes new flows, and is recorded there.
+    /// The flow starts, and is recorded at the pick, which is not the owner.
     RecordedAtNew,
-    /// The flow runs while another backend than the owner takes new flows, and is recorded at the owner.
+    /// The flow runs, and is recorded at the owner, which is not the pick.
     RecordedAtOwner,
-    /// The flow starts while another backend than the owner takes new flows; but there is no room for a record.
+    /// The flow starts while the pick is not the owner, but there is no room for a record.
     NoRoom,
-    /// The same, and the owner is dead: who takes the flow becomes the owner.
+    /// As `NoRoom`, with a dead owner: the flow's backend becomes the owner.
     OwnerTakenOver,
-    /// As steady; packets come in a VLAN.
+    /// As `Steady`; packets have a VLAN tag.
     Vlan,
-    /// As steady; packets have an extension header.
+    /// As `Steady`; packets have an extension header.
     Extension,
     /// No backend is left.
     Reject,
@@ -36,12 +36,12 @@ pub(super) enum State {
     Echo,
     IcmpError,
     NotOurs,
-    /// The first fragment of a packet: the later ones are to follow it.
+    /// The first fragment of a packet, which is remembered for later ones.
     FirstFragment,
-    /// A later one, whose first one was not seen.
+    /// A later fragment whose first one was not seen.
     Fragment,
     Malformed,
-    /// At the other end of a tunnel.
+    /// A tunnel packet at the decapsulating end.
     Decapsulated,
     NotTunnel,
 }
@@ -87,7 +87,7 @@ impl State {
         }
     }
 
-    /// Whether packets get as far as a service's backend, or to where there is none.
+    /// Whether packets reach the choice of a service's backend, even if there is none.
     pub(super) const fn is_forwarded(self) -> bool {
         match self {
             Self::Steady
@@ -119,7 +119,7 @@ impl State {
         matches!(self, Self::Reject | Self::TtlExceeded | Self::TooBig | Self::Echo)
     }
 
-    /// What each packet makes the program count of flow records; a stable slot's packets nothing.
+    /// Counts of flow records per packet; packets of stable slots have none.
     pub(super) const fn counts(self) -> &'static [FlowCount] {
         match self {
             Self::NoRecord => &[FlowCount::Lookups],
@@ -132,7 +132,8 @@ impl State {
         }
     }
 
-    /// Whether packets may ask for records of a stable service, too: where nobody owns their slot, they look everywhere.
+    /// Whether packets may look records up in a stable service as well: a slot without an owner always makes them look
+    /// further.
     pub(super) const fn may_ask(self) -> bool {
         matches!(self, Self::Reject)
     }
@@ -156,41 +157,41 @@ impl State {
         }
     }
 
-    /// Whether each packet leaves a record behind.
+    /// Whether each packet leaves a record.
     pub(super) const fn records_flows(self) -> bool {
         matches!(self, Self::RecordedAtNew | Self::RecordedAtOwner)
     }
 
-    /// Whether packets look further than at the owners of their slots.
+    /// Whether packets look further than the owners of their slots.
     pub(super) const fn looks(self) -> bool {
         !self.counts().is_empty()
     }
 
-    /// Whether it is about a service that is in transition.
+    /// Whether the state is one of a service in transition.
     pub(super) const fn is_transition(self) -> bool {
         matches!(self, Self::Unconcerned) || self.looks()
     }
 }
 
-/// Who owns the slots.
+/// The owners of the slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owners {
-    /// Who takes their new flows.
+    /// The slots' picks.
     Picks,
-    /// Another backend.
+    /// Another backend than the pick.
     Others,
     Nobody,
 }
 
-/// Which records there are.
+/// The records in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Records {
-    /// None of the flows that packets are of; there is room.
+    /// No records of the packets' flows; there is room.
     Free,
-    /// One of each flow that packets are of.
+    /// A record of each of the packets' flows.
     Own,
-    /// The same, made while others were made and removed.
+    /// As `Own`, made while other records were made and removed.
     Aged,
-    /// None of these flows; there is no room.
+    /// No records of the packets' flows; there is no room.
     Full,
 }

@@ -1,4 +1,4 @@
-//! What is sent to which program, and how it is to leave.
+//! Streams of packets, the programs that receive them, and the expected results.
 
 use anyhow::{Context as _, Result};
 use edge_bench_ebpf::place;
@@ -6,43 +6,43 @@ use edge_tests::both::Way;
 
 use super::frames::Frame;
 
-/// What is sent.
+/// A stream of packets.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     pub(super) frame: Frame,
-    /// A power of two.
+    /// Number of flows, a power of two.
     pub(super) flows: u32,
     pub(super) services: u32,
     /// Whether the program rewrites more of the frame than forwarding does.
     pub(super) rewritten: bool,
-    /// Whether addresses and ports of flows stand in a list.
+    /// Whether the flows' addresses and ports are in a list.
     pub(super) listed: bool,
 }
 
-/// A program that the driver goes on to.
+/// A program that the driver tail-calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Returns at once.
+    /// Returns immediately.
     Return,
     /// Moves the head by 20 bytes, and sends the frame back.
     Head,
-    /// Cuts so many bytes off, and sends the frame back.
+    /// Cuts this many bytes off, and sends the frame back.
     Tail(u32),
-    /// Reads so many of two arrays, and sends the frame back.
+    /// Makes this many reads of two arrays, and sends the frame back.
     Reads(u32),
     /// Translates by hash maps.
     Hashed,
-    /// One of ours.
+    /// One of the project's programs.
     Ours(Leaving),
 }
 
-/// How each packet is to leave one of our programs.
+/// How each packet must leave one of the project's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leaving {
     pub(super) way: Way,
-    /// Bytes that the frame is longer by at its head.
+    /// Bytes by which the frame becomes longer at its head.
     pub(super) moved: i32,
-    /// Bytes that are cut off at its end.
+    /// Bytes that are cut off at the frame's end.
     pub(super) cut: u32,
 }
 
@@ -74,7 +74,7 @@ impl Target {
         }
     }
 
-    /// How many reads `bench_reads` makes.
+    /// Number of reads that `bench_reads` makes.
     pub(super) const fn reads(self) -> u32 {
         match self {
             Self::Reads(reads) => reads,
@@ -82,7 +82,7 @@ impl Target {
         }
     }
 
-    /// Bytes of a frame of `stream` once it has left.
+    /// Length of a frame of `stream` after it has left, bytes.
     pub(super) fn length_after(self, stream: &Stream) -> Result<u32> {
         let length = u32::try_from(stream.frame.bytes.len())?.checked_add_signed(self.moved());
         length.and_then(|length| length.checked_sub(self.cut())).context("no frame left")

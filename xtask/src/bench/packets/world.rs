@@ -1,4 +1,4 @@
-//! The maps' contents for the bench: services that forward in every way there is, as many as asked for.
+//! The maps' contents for the bench: as many services as wanted, in every forwarding mode.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,17 +24,17 @@ use super::{
     state::{self, Owners},
 };
 
-/// Slots of a service, unless a row says otherwise.
+/// Default number of slots of a service.
 pub(super) const USUAL_SLOTS: u32 = 65_536;
 /// Port of the first service of a VIP; the others follow.
 pub(super) const FIRST_PORT: u16 = 1000;
-/// The bank that is published.
+/// The published bank.
 const BANK: u32 = 0;
 /// The edge's end of tunnels.
 pub(super) const TUNNEL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(super) const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 
-/// A backend's end of them.
+/// A backend's end of tunnels.
 pub(super) const ENDPOINT_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub(super) const ENDPOINT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1);
 
@@ -47,42 +47,42 @@ pub(super) enum Side {
     V6,
 }
 
-/// What a service's packets meet: how they are forwarded, and to backends of which family. `None`: to nobody.
+/// How a service's packets are forwarded, and the family of its backends; `None` if there are no backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Form {
     pub(super) vip: Side,
     pub(super) backends: Option<Side>,
-    /// As in a configuration.
+    /// Name of the mode in a configuration.
     pub(super) mode: &'static str,
     pub(super) protocol: u8,
 }
 
-/// How large everything is.
+/// Sizes of the maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct World {
-    /// Of each form.
+    /// Number of services of each form.
     pub(super) services: u32,
-    /// Ports of each service.
+    /// Number of ports of each service.
     pub(super) ports: u32,
-    /// Of each family.
+    /// Number of backends of each family.
     pub(super) backends: u16,
-    /// Of each service; a power of two.
+    /// Number of slots of each service; a power of two.
     pub(super) slots: u32,
-    /// Interface that all backends are behind; packets that come in by it are sent back.
+    /// Interface of all backends, which is also the ingress: packets are sent back.
     pub(super) interface: u32,
     pub(super) forms: Vec<Form>,
-    /// What holds the flow records. With it each service is in transition, without it none is.
+    /// The flow table. With a table, each service is in transition; without one, none is.
     pub(super) table: Option<Table>,
 }
 
 /// A table of flow records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Table {
-    /// Its entries, a power of two.
+    /// Number of entries, a power of two.
     pub(super) room: u32,
 }
 
-/// The VIP of the form at `place` in a world's list, without those of the other family.
+/// The VIP of the form at index `place` of a world's list, if the form is IPv4.
 pub(super) const fn vip_v4(place: u8) -> [u8; 4] {
     [192, 0, 2, 10 + place]
 }
@@ -92,16 +92,16 @@ pub(super) const fn vip_v6(place: u8) -> [u8; 16] {
 }
 
 impl World {
-    /// Ports and slots of a service, where these are other than usual.
+    /// Ports and slots of a service, where they differ from the default.
     pub(super) fn layout(&self) -> String {
         let ports = if self.ports == 1 { String::new() } else { format!("x{}", self.ports) };
-        // A table of records goes with slots of its own.
+        // A world with a flow table has its own number of slots.
         let slots =
             if self.slots == USUAL_SLOTS || self.table.is_some() { String::new() } else { format!("/{}", self.slots) };
         ports + &slots
     }
 
-    /// The maps, with the owners that a controller gives to new services.
+    /// The maps' content, with the owners that a controller gives to new services.
     pub(super) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
         memory.published.active = BANK;
@@ -201,7 +201,7 @@ impl World {
         Ok(memory)
     }
 
-    /// The slots that packets in `state` are to meet, if `memory` has the owners that a controller gives to new services.
+    /// The slots for packets in `state`, if `memory` has the owners that a controller gives to new services.
     pub(super) fn slots(&self, memory: &Memory, state: state::State) -> Vec<SlotCell> {
         let other = |number: u16| match number {
             0 => 0,
@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// A pool of backends that are all up, its cells at the end of the candidates.
+    /// Adds a pool of backends that are all up, with its cells at the end of the candidates.
     fn pool(&self, memory: &mut Memory, numbers: &[u16]) -> Pool {
         let all = &memory.backends;
         let identity = |number: u16| all[usize::from(number)].address;
@@ -284,7 +284,7 @@ impl World {
         }
     }
 
-    /// Owners of a service of `pool`: all backends are up, so each slot's first candidate.
+    /// Slots of a service of `pool`: all backends are up, so each slot's owner is its first candidate.
     fn first_candidates(&self, memory: &Memory, pool: u16) -> Vec<SlotCell> {
         let pool = memory.pools[banked(BANK, pool.into()) as usize];
         let start = pool.table as usize;
@@ -296,7 +296,7 @@ impl World {
     }
 }
 
-/// A service index and an empty one, interleaved, and the mask of either.
+/// A service index interleaved with an empty one, and the mask of both.
 fn index<K: Key>(destinations: &[(K, Target)]) -> Result<(Vec<K::Entry>, u32)> {
     let index = service_index::build(destinations, &KEY, 1 << 20).context("the service index has no room")?;
     let mask = u32::try_from(index.len())? - 1;

@@ -1,4 +1,4 @@
-//! What clients see when a backend dies without a word.
+//! The effect on clients when a backend dies silently.
 
 use std::{
     net::SocketAddr,
@@ -18,23 +18,23 @@ use edge_tests::lab::{
 use super::super::results::Failover;
 use crate::interrupt;
 
-/// The one that dies.
+/// The backend that dies.
 pub(super) const VICTIM: Backend = Backend { provider: Provider::A, number: 2 };
 
 /// Streams of each client over kept connections, and as many over new ones.
 const STREAMS: usize = 18;
-/// How often each asks. One that has no answer does nothing else until it gives up.
+/// Interval of requests in each stream. A stream that waits for an answer sends nothing else until its timeout.
 const PACE: Duration = Duration::from_millis(50);
-/// When it gives up, and asks again.
+/// Timeout of a request, after which the next one is sent.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// What the plot shows a point for.
+/// Interval between the points of the plot.
 const TENTH: Duration = Duration::from_millis(100);
 
-/// Load for `before`, then the victim's cables are cut and its server killed, then load for `after`.
+/// Makes load for `before`, cuts the victim's cables and kills its server, and makes load for `after`.
 ///
 /// # Errors
-/// It did not show what it should: requests failed before, the victim had no traffic, or (if somebody `balances`) clients
-/// were not moved.
+/// If the run is invalid: requests failed before, the victim had no traffic, or (if the load balancer `balances`)
+/// clients were not moved.
 pub(super) fn run(
     lab: &mut Lab,
     targets: &[SocketAddr],
@@ -70,7 +70,7 @@ pub(super) fn run(
     })
 }
 
-/// Whether the figures are about what they say.
+/// Checks that the run is valid.
 fn check(records: &[Record], start: Instant, died: Instant, dead: Instant, end: Instant, balances: bool) -> Result<()> {
     let failed = |record: &&Record| record.outcome.is_err();
     let early = records.iter().filter(|record| record.end < died);
@@ -81,7 +81,7 @@ fn check(records: &[Record], start: Instant, died: Instant, dead: Instant, end: 
     let before = served(records, start, died);
     ensure!(before.len() == 3, "answers came from {before:?}, not from three backends");
     ensure!(before[&victim] * 10 > all, "{victim} had next to no traffic: {before:?}");
-    // What it had sent may still have been on its way.
+    // Answers that were sent before may still arrive.
     let afterwards = served(records, dead + TENTH, end);
     ensure!(!afterwards.contains_key(&victim), "{victim} is dead and answers: {afterwards:?}");
     ensure!(records.iter().any(|record| failed(&record)), "a backend died and no request was lost");
@@ -93,7 +93,7 @@ fn check(records: &[Record], start: Instant, died: Instant, dead: Instant, end: 
     Ok(())
 }
 
-/// Answers in each tenth of a second between `start` and `end`, the last one whole.
+/// Number of answers in each tenth of a second between `start` and `end`; only whole tenths count.
 fn answers(records: &[Record], start: Instant, end: Instant) -> Vec<u32> {
     let mut answers = vec![0; tenth(start, end)];
     for record in records.iter().filter(|record| record.outcome.is_ok()) {

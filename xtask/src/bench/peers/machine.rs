@@ -1,27 +1,27 @@
-//! Processor time of the whole machine, as what was left of it.
+//! CPU time of the whole machine, computed from idle time.
 //!
-//! The kernel counts idle time exactly where an idle processor has no ticks, as nearly everywhere. What it says of busy
-//! time is who was seen at each tick: work in short bursts between ticks, which this is, is often not seen at all.
+//! The kernel counts idle time exactly where an idle CPU has no ticks, as nearly everywhere. Busy time is sampled at
+//! ticks: work in short bursts between ticks, as here, is often missed entirely.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// What /proc/stat counts in, whatever the kernel's own ticks are.
+/// Unit of /proc/stat, whatever the kernel's own ticks are.
 const TICK_MS: u64 = 10;
 
-/// Counts from when it was started.
+/// A meter that counts from its start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meter {
     start: Instant,
     left: Left,
 }
 
-/// What processors did not do since the machine started, all together.
+/// Unused time of all CPUs since the machine was started.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Left {
     processors: u32,
-    /// Idle, or waiting for disks. Time that a host gave to other machines is booked late, so it stays what it looks like.
+    /// Time idle, or waiting for disks. Stolen time is accounted late, so it is not treated separately.
     time: Duration,
 }
 
@@ -30,13 +30,13 @@ impl Meter {
         Ok(Self { start: Instant::now(), left: Left::now()? })
     }
 
-    /// Time that all processors together were busy with anything.
+    /// Busy time of all CPUs.
     pub(super) fn busy(&self) -> Result<Duration> {
         let all = self.start.elapsed() * self.left.processors;
         Ok(all.saturating_sub(Left::now()?.time.saturating_sub(self.left.time)))
     }
 
-    /// The same as a part of all that there was: 0 to 1.
+    /// Busy time relative to the total: 0 to 1.
     pub(super) fn busy_part(&self) -> Result<f64> {
         Ok(self.busy()?.div_duration_f64(self.start.elapsed() * self.left.processors))
     }
@@ -49,7 +49,7 @@ impl Left {
 
     fn parse(stat: &str) -> Option<Self> {
         let all = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-        // user nice system idle iowait, and more
+        // The columns are user, nice, system, idle, iowait, and more.
         let ticks = all.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
         let left = ticks.get(3)?.checked_add(*ticks.get(4)?)?;
         let processors = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();

@@ -1,11 +1,11 @@
-//! How this load balancer does beside what one would use instead: same lab, same clients, same backends, one run.
+//! Comparison of this load balancer with alternatives: same lab, same clients, same backends, one run.
 //!
-//! Clients, load balancer and backends share the machine's processors, so figures compare within a run and say little
+//! Clients, load balancer and backends share the machine's CPUs, so figures compare within a run, and mean little
 //! beyond it. "No balancer" is the floor: clients that know the three backends and spread themselves over them.
 //!
-//! The XDP ways need cables with checksums made by the sender and a program at the far end (see `lab::link` and
-//! `lab::fabric`), on which others would pay for something that they don't need. So these come first, and then all cables
-//! become what the kernel makes them by default.
+//! Load balancers on XDP need cables whose senders compute checksums, and a program at the far end (see `lab::link` and
+//! `lab::fabric`), which would cost the others time without need. So the XDP ones come first, and then all cables are
+//! reset to the kernel's defaults.
 
 mod tools;
 mod way;
@@ -25,18 +25,18 @@ use self::{machine::Meter, running::Running, tools::Tools, way::Way};
 use super::results::{Peer, Results};
 use crate::{interrupt, step::step};
 
-/// Connections of the two maxima, and of the steady phase: of all clients together.
+/// Number of connections of all clients, in the two maxima and in the steady phase.
 const CONNECTIONS: usize = 48;
 
-/// How long each phase lasts.
+/// Duration of each phase.
 #[derive(Clone, Copy, Debug)]
 struct Times {
-    /// Each of the two maxima.
+    /// Duration of each of the two maxima.
     maximum: Duration,
     steady: Duration,
-    /// With all backends.
+    /// Time with all backends.
     before: Duration,
-    /// With a dead one.
+    /// Time with a dead backend.
     after: Duration,
 }
 
@@ -47,7 +47,7 @@ const FULL: Times = Times {
     after: Duration::from_secs(8),
 };
 
-/// The last phase is as long as the slowest check takes, and the last client's patience.
+/// Short phases; the last one is as long as the slowest check takes, plus the last client's timeout.
 const QUICK: Times = Times {
     maximum: Duration::from_millis(500),
     steady: Duration::from_millis(500),
@@ -55,7 +55,7 @@ const QUICK: Times = Times {
     after: Duration::from_millis(1900),
 };
 
-/// Measures one after the other.
+/// Measures all load balancers, one after the other.
 pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Result<()> {
     interrupt::install()?;
     let tools = Tools::ensure(edge_ctl)?;
@@ -82,7 +82,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
             lab.without_xdp()?;
         }
         let measured = peer(&mut lab, way, &tools, times);
-        // An interrupted system call is not the reason; the user's Ctrl-C is.
+        // The cause is the user's Ctrl-C, not the interrupted system call.
         interrupt::check()?;
         match measured {
             Ok(peer) => {
@@ -95,7 +95,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
     Ok(())
 }
 
-/// Room for many connections in a short time.
+/// Sets kernel limits for many connections in a short time.
 fn settings(lab: &Lab) -> Result<()> {
     for host in CLIENTS.into_iter().chain([edge_tests::lab::topology::EDGE]) {
         lab.netns(host).set("ipv4/ip_local_port_range", "10000 65000")?;

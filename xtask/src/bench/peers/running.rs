@@ -1,4 +1,4 @@
-//! One of the ways at work: how it starts, what shows that it does the work, how it ends.
+//! A running load balancer: its start, the proof that it carries the traffic, and its end.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -21,11 +21,11 @@ use super::{
     way::{VIP, Way},
 };
 
-/// The clients' segment, and the balancer in the segment of the backends.
+/// Network of the clients, and the balancer's address in the backends' network.
 const CLIENTS_NET: &str = "10.0.0.0/24";
 const GATEWAY: &str = "10.0.1.1";
 
-/// The lab has room for one at a time.
+/// A running load balancer; the lab has room for one at a time.
 #[derive(Debug)]
 pub(super) struct Running {
     way: Way,
@@ -33,7 +33,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Returns when it answers on behalf of the backends.
+    /// Starts the load balancer; returns once it answers for the backends.
     pub(super) fn start(lab: &mut Lab, way: Way, tools: &Tools) -> Result<Self> {
         let mut running = Self { way, process: None };
         match way {
@@ -58,7 +58,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Where clients connect to: one address, or, without a balancer, each of the backends'.
+    /// Addresses that clients connect to: one address or, without a balancer, that of each backend.
     pub(super) fn targets(&self) -> Vec<SocketAddr> {
         if self.way.balances() {
             vec![SocketAddr::new(VIP.parse().expect("this is an address"), HTTP)]
@@ -67,7 +67,7 @@ impl Running {
         }
     }
 
-    /// What went through it since it started: packets of an edge, connections of the others.
+    /// Traffic carried since the start: packets for an edge, connections for the others.
     pub(super) fn carried(&self, lab: &Lab) -> Result<u64> {
         let count = match self.way {
             Way::EdgeDsr | Way::EdgeIpip | Way::EdgeNat => lab.status()?["services"][0]["traffic"]["packets"].as_u64(),
@@ -78,7 +78,7 @@ impl Running {
                 list["nftables"].as_array().and_then(|items| items.iter().find_map(of))
             }
             Way::HaProxy | Way::Nginx => {
-                // The thread's own, as `/proc/net` is the whole process's.
+                // The thread's own file, since `/proc/net` is that of the process.
                 let snmp = lab.netns(EDGE).within(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
                 tcp_counter(&snmp, "PassiveOpens")
             }
@@ -87,19 +87,20 @@ impl Running {
         count.with_context(|| format!("{} does not count what it carries", self.way.name()))
     }
 
-    /// Whether `carried` fits `connections` that clients made meanwhile.
+    /// Checks that `carried` fits the `connections` that clients made meanwhile.
     ///
     /// # Errors
-    /// Most of them went some other way.
+    /// If most connections bypassed the load balancer.
     pub(super) fn has_carried(&self, carried: u64, connections: u64) -> Result<()> {
-        // Of each connection an edge sees six packets and more: SYN, its ACK, the request, the answer's ACK, FIN, an ACK.
+        // An edge receives at least six packets per connection: SYN, its ACK, the request, the answer's ACK, FIN, an
+        // ACK.
         let each = if self.way.is_xdp() { 4 } else { 1 };
         let enough = !self.way.balances() || carried * 10 >= connections * each * 9;
         ensure!(enough, "it carried {carried}, but clients made {connections} connections");
         Ok(())
     }
 
-    /// Leaves the lab as it was before.
+    /// Stops the load balancer, and restores the lab.
     pub(super) fn stop(self, lab: &mut Lab, tools: &Tools) -> Result<()> {
         if let Some(process) = self.process {
             process.kill()?;
@@ -128,24 +129,25 @@ impl Running {
     }
 }
 
-/// Whether backends answer to the balancer itself, so that they need no route to it.
+/// Whether backends answer to the balancer, so that they need no route through it.
 fn is_answered_itself(way: Way) -> bool {
     way == Way::NftMasquerade
 }
 
-/// The rules, and the script that checks the backends.
+/// Loads the rules, and starts the script that checks the backends.
 fn nftables(lab: &Lab, way: Way, choose: &str) -> Result<Process> {
     for backend in Backend::of(Provider::A).filter(|_| !is_answered_itself(way)) {
         lab.netns(&backend.to_string()).ip(&format!("route add {CLIENTS_NET} via {GATEWAY} dev lan"))?;
     }
     let edge = lab.netns(EDGE);
     tool::run_with_input(edge.command("nft")?.args(["-f", "-"]), &way.text())?;
-    // Else each connection stays in the table for two minutes after its end, and the machine's table is full in seconds.
+    // With the default, each connection stays in the table for two minutes after its end, and the machine's table is
+    // full within seconds.
     edge.set("netfilter/nf_conntrack_tcp_timeout_time_wait", "10")?;
     let mut check = contained(edge, Path::new("sh"))?;
     check.args(["-c", include_str!("nft-check.sh"), "nft-check.sh", choose, VIP]);
     check.args(way.addresses().iter().map(ToString::to_string));
-    // Where its own files are goes with the lab.
+    // Its temporary files are deleted with the lab.
     check.env("TMPDIR", lab.dir());
     Process::start("nft-check.sh", &mut check, &log(lab, way))
 }
@@ -170,7 +172,7 @@ fn proxy(lab: &Lab, way: Way, tools: &Tools) -> Result<Process> {
     Process::start(way.name(), &mut command, &log(lab, way))
 }
 
-/// A command in `netns` whose children end with it, however it ends.
+/// A command in `netns` whose children end with it, even if it is killed.
 fn contained(netns: &Netns, program: &Path) -> Result<Command> {
     let mut command = netns.command("unshare")?;
     command.args(["--pid", "--fork", "--kill-child", "--"]).arg(program);
@@ -181,7 +183,7 @@ fn log(lab: &Lab, way: Way) -> PathBuf {
     lab.dir().join(format!("{way:?}.log"))
 }
 
-/// What it printed, for a message about its failure.
+/// The log of a load balancer, for a message about its failure.
 fn said(lab: &Lab, way: Way) -> String {
     let said = std::fs::read_to_string(log(lab, way)).unwrap_or_default();
     if said.is_empty() { said } else { format!(":\n{}", said.trim()) }
@@ -191,7 +193,7 @@ fn connects(netns: &Netns, address: SocketAddr) -> Result<bool> {
     netns.within(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok())
 }
 
-/// A counter of the kernel's TCP in one namespace: a line with names, then one with values.
+/// A counter of TCP in one namespace, in the kernel's format: a line with names, then a line with values.
 fn tcp_counter(snmp: &str, name: &str) -> Option<u64> {
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = (lines.next()?, lines.next()?);

@@ -1,4 +1,4 @@
-//! Latency and work at a rate that everybody carries: open loop, over connections that are kept.
+//! Latency and CPU time at a rate that all load balancers sustain: open loop, over kept connections.
 
 use std::{
     collections::BTreeSet,
@@ -16,19 +16,20 @@ use edge_tests::lab::{
 use super::{super::results::Latency, machine::Meter};
 use crate::interrupt;
 
-/// Requests a second, of all clients together. Not in step with anything that ticks in a whole number of milliseconds.
+/// Requests per second of all clients. The interval is no whole number of milliseconds, so that it is not in step with
+/// timers.
 const RATE: u32 = 1900;
-/// Until all connections are made.
+/// Time until all connections are established.
 const WARM_UP: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Debug)]
 pub(super) struct Steady {
     pub(super) latency: Latency,
-    /// Processor time of the whole machine: clients and backends are in it, and so is whatever else runs.
+    /// CPU time of the whole machine, which includes clients, backends, and all other processes.
     pub(super) cpu_seconds_per_million: f64,
 }
 
-/// Asks at the fixed rate for `time`, over `connections` connections in all.
+/// Sends requests at the fixed rate for `time`, over `connections` connections in all.
 pub(super) fn run(lab: &Lab, targets: &[SocketAddr], connections: usize, time: Duration) -> Result<Steady> {
     let pace = Duration::from_secs(1).mul_f64(f64::from(u32::try_from(connections)?) / f64::from(RATE));
     let each = connections / CLIENTS.len();
@@ -67,7 +68,7 @@ fn latency(mut sorted: Vec<Duration>) -> Latency {
     Latency { rate: RATE, requests: sorted.len() as u64, p50_us: at(500), p99_us: at(990), p999_us: at(999) }
 }
 
-/// The smallest value that is not less than `thousandths` of all.
+/// The smallest value that is at least as large as `thousandths` of all.
 fn percentile(sorted: &[Duration], thousandths: usize) -> Duration {
     let rank = (sorted.len() * thousandths).div_ceil(1000);
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()

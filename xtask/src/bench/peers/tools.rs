@@ -1,4 +1,4 @@
-//! The programs that are compared: unpacked, not installed, where a package would start a server of its own.
+//! The programs to compare; unpacked, not installed, if a package would start a server.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::{
     setup, unpacked,
 };
 
-/// Where each is.
+/// Paths of the programs.
 #[derive(Debug)]
 pub(super) struct Tools {
     pub(super) edge_ctl: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// Makes sure that all are there.
+    /// Makes sure that all programs exist.
     pub(super) fn ensure(edge_ctl: &Path) -> Result<Self> {
         const PURPOSE: &str = "the comparison with other load balancers";
         setup::lab()?;
@@ -29,7 +29,7 @@ impl Tools {
             ["libcrypt1", "liblua5.3-0", "libopentracing-c-wrapper0", "libpcre2-8-0", "libssl3", "libsystemd0"];
         packages::ensure(&libraries.map(Package::any), PURPOSE)?;
         let haproxy = unpacked::ensure("haproxy", &["haproxy"], "usr/sbin/haproxy")?;
-        // Both at once, as the module fits the nginx that it was built with and no other.
+        // Both at once, since the module only fits the nginx that it was built with.
         let nginx = unpacked::ensure("nginx-stream", &["nginx", "libnginx-mod-stream"], "usr/sbin/nginx")?;
         let module = "usr/lib/nginx/modules/ngx_stream_module.so";
         let stream = unpacked::ensure("nginx-stream", &["nginx", "libnginx-mod-stream"], module)?;

@@ -1,4 +1,4 @@
-//! Each way to spread clients over three backends, and its configuration.
+//! The load balancers that spread clients over three backends, and their configurations.
 
 use std::{net::IpAddr, process::Command};
 
@@ -7,7 +7,7 @@ use edge_tests::lab::topology::{Backend, EDGE_V4, Family, Part, Provider};
 
 use super::tools::Tools;
 
-/// Every host of the lab knows the way to it.
+/// Every host of the lab has a route to this VIP.
 pub(super) const VIP: &str = "192.0.2.10";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// In the order in which they are measured: those on XDP first.
+    /// All load balancers, in the order of measurement: those on XDP first.
     pub(super) const ALL: [Self; 9] = [
         Self::EdgeDsr,
         Self::EdgeIpip,
@@ -51,7 +51,7 @@ impl Way {
         }
     }
 
-    /// Its file beside this one.
+    /// Name of the configuration file in this directory.
     pub(super) fn configuration(self) -> Option<&'static str> {
         match self {
             Self::EdgeDsr => Some("edge-dsr.toml"),
@@ -70,7 +70,7 @@ impl Way {
         matches!(self, Self::EdgeDsr | Self::EdgeIpip | Self::EdgeNat)
     }
 
-    /// Whether something moves clients when a backend dies.
+    /// Whether anything moves clients when a backend dies.
     pub(super) fn balances(self) -> bool {
         self != Self::Direct
     }
@@ -85,7 +85,7 @@ impl Way {
         }
     }
 
-    /// Where the backends are for it.
+    /// The network of the backends.
     fn part(self) -> Part {
         match self {
             Self::EdgeIpip | Self::EdgeNat | Self::NftMasquerade | Self::Direct => Part::Wan,
@@ -93,12 +93,12 @@ impl Way {
         }
     }
 
-    /// The backends, in order.
+    /// Addresses of the backends, in order.
     pub(super) fn addresses(self) -> Vec<IpAddr> {
         Backend::of(Provider::A).map(|backend| backend.address(self.part(), Family::V4)).collect()
     }
 
-    /// Its configuration with the lab's addresses.
+    /// The configuration with the lab's addresses.
     pub(super) fn text(self) -> String {
         let template = match self {
             Self::EdgeDsr => include_str!("edge-dsr.toml"),
@@ -118,10 +118,10 @@ impl Way {
     }
 }
 
-/// What `command` says its version is: from the first digit that it prints to the end of that word.
+/// The version in `command`'s output: from the first digit to the end of that word.
 fn version(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("could not start {}", command.get_program().display()))?;
-    // nginx says it on standard error.
+    // nginx prints it on standard error.
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let digit = said.find(|char: char| char.is_ascii_digit()).with_context(|| format!("no version in: {said}"))?;
     Ok(said[digit..].split_whitespace().next().unwrap_or_default().to_owned())

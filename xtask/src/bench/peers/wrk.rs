@@ -1,4 +1,4 @@
-//! As many requests as the machine carries: closed loop, by wrk.
+//! Maximum rate of requests that the machine sustains: closed loop, by wrk.
 
 use std::{
     net::SocketAddr,
@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::interrupt;
 
-/// Processes of each client: as many as there are backends, for those that have to find them by themselves.
+/// Processes per client: as many as there are backends, for clients without a balancer.
 const EACH: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Reuse {
     New,
 }
 
-/// What came of a load; sums over all its processes.
+/// Results of a load; sums over all its processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Found {
     pub(super) requests: u64,
@@ -30,10 +30,10 @@ pub(super) struct Found {
     errors: u64,
 }
 
-/// Load for `time` from all clients over `connections` connections in all.
+/// Makes load for `time` from all clients, over `connections` connections in all.
 ///
 /// # Errors
-/// More than one request in a hundred failed.
+/// If more than one request in a hundred failed.
 pub(super) fn run(
     lab: &Lab,
     targets: &[SocketAddr],
@@ -46,14 +46,14 @@ pub(super) fn run(
     for client in CLIENTS {
         for number in 0..EACH {
             let mut wrk = lab.netns(client).command("wrk")?;
-            // It takes whole seconds only; in truth it ends when it is asked to.
+            // wrk accepts whole seconds only; it is stopped by a signal.
             wrk.args(["-t", "1", "-c", &each, "-d", "1h"]);
             if reuse == Reuse::New {
                 wrk.args(["-H", "Connection: close"]);
             }
             wrk.arg(format!("http://{}/", targets[number % targets.len()]));
             let log = lab.dir().join(format!("wrk-{client}-{number}.log"));
-            // What it prints is added to a log.
+            // Output is appended to a log.
             let _ = std::fs::remove_file(&log);
             loads.push((Process::start("wrk", &mut wrk, &log)?, log));
         }

@@ -1,4 +1,4 @@
-//! Clocks that went wrong.
+//! Clocks that were wrong.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use crate::{
     unpacked,
 };
 
-/// What the wall clock shows beside the time, one after the other.
+/// Offsets of the wall clock, applied one after the other.
 const STEPS: [&str; 4] = ["-1s", "+1d", "-1d", "+0"];
-/// In milliseconds.
+/// A day in milliseconds.
 const DAY: i64 = 24 * 60 * 60 * 1000;
-/// Longer than a dead backend is unknown.
+/// Duration of each step: longer than the detection of a dead backend.
 const EACH: Duration = Duration::from_secs(2);
-/// Events that would be false: nothing has happened.
+/// Events that would be false, since nothing has happened.
 const FALSE: [&str; 7] = ["backend_down", "backend_unknown", "pool_left", "frozen", "panic", "config_undone", "thawed"];
 
 pub(super) fn rows() -> Vec<Incident> {
@@ -60,7 +60,7 @@ fn leap_second(stage: &mut Stage) -> Result<Observed> {
         let mut days = Vec::new();
         for step in STEPS {
             fs::write(&clock, format!("{step}\n"))?;
-            // It leaves its time in the events.
+            // These commands leave events with the wall clock's time.
             lab.ctl(&["drain", "provider-b-lan4/b1"])?;
             lab.ctl(&["enable", "provider-b-lan4/b1"])?;
             sleep(EACH);
@@ -81,14 +81,14 @@ fn leap_second(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// How many days from now an event is.
+/// Distance of an event's time from now, in days.
 fn days_off(event: &serde_json::Value) -> Result<i64> {
     let at = event["at"].as_i64().context("an event has a time")?;
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     Ok((at - now + DAY / 2).div_euclid(DAY))
 }
 
-/// The library that shows a program another wall clock.
+/// Path of the library that gives a program another wall clock.
 fn faketime() -> Result<PathBuf> {
     let file = format!("usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
     unpacked::ensure("faketime", &["libfaketime"], &file)

@@ -1,4 +1,4 @@
-//! Configurations that took networks down.
+//! Configurations that caused outages.
 
 use std::{
     fmt::Write as _,
@@ -72,7 +72,7 @@ pub(super) fn rows() -> Vec<Incident> {
 fn late_fault(stage: &mut Stage) -> Result<Observed> {
     let path = stage.lab.edge().configuration();
     let good = std::fs::read_to_string(&path)?;
-    // A soak of a second, for the time of this replay.
+    // A soak of a second, for the duration of this replay.
     let soaking = good.replacen("\n[tunnel]", "\n[edge]\nsoak = \"1s\"\n\n[tunnel]", 1);
     let bad = soaking.replace("path = \"/healthz\"\n", "path = \"/healthz\"\nstatus = [599]\n");
     let ((last_good, took), meanwhile) = stage.toll(Duration::ZERO, |lab| {
@@ -153,7 +153,7 @@ fn deleted_state(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// Generations, as `history` has them.
+/// Generations in the output of `history`.
 struct Generations {
     in_force: u64,
     last_good: u64,
@@ -197,11 +197,11 @@ fn doubled_file(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// What a generator can make of a good file.
+/// Bad files that a generator may make from a good one.
 fn bad_files(good: &str) -> Result<Vec<(&'static str, String)>> {
     let (head, rest) = good.split_once("[[pool.backend]]").context("a backend")?;
     let (first, _) = rest.split_once("[[").context("something after it")?;
-    // A file that names no limit gets larger maps.
+    // A file without limits gets larger maps.
     let mut crowd = good.replacen("[limits]\n", "[limits]\nbackends = 1024\n", 1);
     write!(crowd, "\n[[pool]]\nname = \"crowd\"\n")?;
     for number in 0..3000 {
@@ -219,7 +219,7 @@ fn bad_files(good: &str) -> Result<Vec<(&'static str, String)>> {
     ])
 }
 
-/// Whether the daemon is there and answers.
+/// Whether the daemon still answers.
 fn goes_on(lab: &Lab) -> Result<bool> {
     Ok(lab.status()?["source"] == "daemon")
 }

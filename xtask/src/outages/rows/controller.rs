@@ -1,4 +1,4 @@
-//! Control planes that died, crashed in a loop, came late, or were needed and had never been used.
+//! Control planes that died, crashed in a loop, acted late, or were needed and had never been used.
 
 use std::{
     collections::BTreeSet,
@@ -116,7 +116,7 @@ fn crash_loop(stage: &mut Stage) -> Result<Observed> {
     let lines: Vec<_> = good.lines().collect();
     let mut seen = BTreeSet::new();
     for (number, line) in lines.iter().enumerate() {
-        // One of each key is enough.
+        // Each key is tested once.
         let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| seen.insert(key.to_owned())) else { continue };
         let mut text = lines.clone();
         let empty = format!("{key} = \"\"");
@@ -149,7 +149,7 @@ fn late_writer(stage: &mut Stage) -> Result<Observed> {
     let generation = stage.lab.status()?["generation"].as_u64().unwrap_or_default();
     let ((refused, drained), toll) = stage.toll(Duration::from_secs(1), |lab| {
         lab.edge().signal(Signal::SIGSTOP)?;
-        // What was wanted within half a second, and is still there to be read when nobody wants it any more.
+        // A request with a deadline in half a second, which the daemon can only read after the deadline.
         let asked = ask_by(lab, "/v1/backends/provider-a-wan4/a3/disable", boot_ms()? + 500);
         let drained = lab.ctl(&["drain", "provider-a-wan4/a2", "--reason", "disk swap"]);
         sleep(Duration::from_millis(500));
@@ -177,7 +177,7 @@ fn late_writer(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// Asks for a change that is to be done until `deadline`, in milliseconds since the host's start, and does not wait for it.
+/// Requests a change before `deadline`, in milliseconds since the host's start, and does not wait for the answer.
 fn ask_by(lab: &Lab, path: &str, deadline: u64) -> Result<UnixStream> {
     let mut socket = UnixStream::connect(lab.edge().run_dir().join("edge.sock"))?;
     socket.set_read_timeout(Some(PATIENCE))?;

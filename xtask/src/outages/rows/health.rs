@@ -1,4 +1,4 @@
-//! Checks that took healthy machines out, or that cost more when everything was down.
+//! Health checks that took healthy machines out, or cost more when everything was down.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,8 @@ use crate::outages::{
     stage::{PATIENCE, Stage, events, restart},
 };
 
-/// From the death of a provider until its successor serves all: three probes of 0.2 s, the last one's time-out, and its jitter.
+/// Time from a provider's death until the other one serves all: three probes of 0.2 s, the last one's timeout, and
+/// jitter.
 const FAILED_OVER: Duration = Duration::from_secs(2);
 
 pub(super) fn rows() -> Vec<Incident> {
@@ -122,7 +123,7 @@ fn dead_provider(stage: &mut Stage) -> Result<Observed> {
         })?;
         Ok(moved.then(|| start.elapsed()))
     })?;
-    // Whose flow was with a machine that died has heard of it, or given up.
+    // By then, clients with flows to dead machines were reset, or gave up.
     sleep(Duration::from_secs(1));
     let (answers, toll) = stage.toll(Duration::from_secs(2), |lab| {
         let web = Service::of(Protocol::Tcp).map(|service| format!("http://{}/", service.address()));
@@ -136,7 +137,7 @@ fn dead_provider(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// Five minutes are two seconds here, and what is judged by default in minutes goes with them.
+/// Five minutes become two seconds here, and the defaults of judging, which are in minutes, are scaled alike.
 const TURN: Duration = Duration::from_secs(2);
 const SCALED: &str = "damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n";
 
@@ -191,7 +192,7 @@ fn flapping(stage: &mut Stage, seconds: u32) -> Result<Observed> {
     })
 }
 
-/// Runs `replay` with health judged by these lines, and puts all back as it was.
+/// Runs `replay` with these lines about judging, and restores the configuration afterwards.
 fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<Observed>) -> Result<Observed> {
     let path = stage.lab.edge().configuration();
     let good = std::fs::read_to_string(&path)?;
@@ -200,12 +201,12 @@ fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<
     stage.lab.wait_for_health(|_| "up")?;
     let observed = replay(&stage.lab)?;
     std::fs::write(&path, good)?;
-    // A daemon that starts anew remembers no flapping.
+    // A restarted daemon has no memory of flapping.
     restart(&mut stage.lab, |_| Ok(()))?;
     Ok(observed)
 }
 
-/// What events of this kind were about, so far: each service, of those that are about several.
+/// Subjects of the events of this kind so far; each service of an event about several services.
 fn counted(lab: &Lab, kind: &str) -> Result<Vec<String>> {
     let of_kind = events(lab)?.into_iter().filter(|event| event["kind"] == kind);
     let about = |event: serde_json::Value| match event["services"].as_array() {
@@ -215,7 +216,7 @@ fn counted(lab: &Lab, kind: &str) -> Result<Vec<String>> {
     Ok(of_kind.flat_map(about).map(|name| name.as_str().unwrap_or_default().to_owned()).collect())
 }
 
-/// Makes backends answer their probes with 500, or with 200 again.
+/// Makes backends answer probes with 500, or with 200 again.
 fn sick(lab: &Lab, backends: impl Iterator<Item = Backend>, sick: bool) -> Result<()> {
     for backend in backends {
         let file = lab.dir().join(backend.to_string()).join("sick");
@@ -275,7 +276,7 @@ fn half_deaf_prober(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// Makes the edge deaf to a backend: what the backend sends to it goes nowhere.
+/// Makes the edge lose all packets from a backend.
 fn deafen(lab: &Lab, backend: Backend, verb: &str) -> Result<()> {
     let output = lab.netns(EDGE).command("ip")?.args(["-o", "addr", "show", "scope", "global"]).output()?;
     let text = String::from_utf8(output.stdout)?;
@@ -299,8 +300,8 @@ fn constant_work(stage: &mut Stage) -> Result<Observed> {
     )]))
 }
 
-/// TCP segments that the edge's own stacks send in a second, also the one that only its probes have: those of probes, since
-/// clients' packets get to none.
+/// TCP segments per second that the edge's own stacks send, including the stack of its probes. They belong to probes,
+/// since clients' packets reach none of these stacks.
 fn packets_of_probes(lab: &Lab) -> Result<f64> {
     let pid = lab.status()?["daemon"]["pid"].as_u64().context("a daemon")?;
     let sent = || -> Result<f64> {
@@ -322,7 +323,7 @@ fn packets_of_probes(lab: &Lab) -> Result<f64> {
     Ok((sent()? - before) / start.elapsed().as_secs_f64())
 }
 
-/// TCP segments that a stack has sent, by its counters.
+/// Number of TCP segments that a stack has sent, from its counters.
 fn segments(text: &str) -> Result<f64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;

@@ -1,4 +1,4 @@
-//! Hosts that ran out of something, or whose network was changed under them.
+//! Hosts that ran out of a resource, or whose network was changed by others.
 
 use std::{
     fmt::Write as _,
@@ -64,7 +64,7 @@ fn flushed_network(stage: &mut Stage) -> Result<Observed> {
         let start = Instant::now();
         edge.ip("link set eth1 down\n")?;
         sleep(Duration::from_millis(200));
-        // The kernel takes the IPv6 addresses of an interface that goes down.
+        // The kernel removes the IPv6 addresses of an interface that goes down.
         let mut up = String::from("link set eth1 up\n");
         for address in addresses {
             writeln!(up, "addr replace {address} dev eth1 nodad")?;
@@ -84,7 +84,7 @@ fn flushed_network(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// The IPv6 addresses of an interface, with their prefixes, that somebody gave to it.
+/// Configured IPv6 addresses of an interface, with their prefix lengths.
 fn addresses(interface: &str) -> Result<Vec<String>> {
     let output = std::process::Command::new("ip").args(["-o", "-6", "addr", "show", "dev", interface]).output()?;
     let text = String::from_utf8(output.stdout)?;
@@ -125,7 +125,7 @@ fn descriptors(stage: &mut Stage) -> Result<Observed> {
 
 fn full_disk(stage: &mut Stage) -> Result<Observed> {
     let tried = reweighed(&stage.lab)?;
-    // One page, and each text has more.
+    // One page, while each text needs more.
     let disk = restart(&mut stage.lab, |lab| Tmpfs::mount(&lab.edge().state_dir(), "size=4k"))?;
     let (alarm, toll) = stage.toll(Duration::from_secs(1), |lab| {
         lab.ctl(&["apply", &tried])?;
@@ -149,7 +149,7 @@ fn full_disk(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-/// Ten pools of fifty backends that are not there.
+/// Ten pools of fifty backends that do not exist.
 fn silent() -> Result<String> {
     let mut text = String::new();
     for pool in 0..10 {

@@ -1,4 +1,4 @@
-//! The museum's rows, in the order of the page.
+//! All rows of the museum, in the order of the page.
 
 mod clock;
 mod configuration;
