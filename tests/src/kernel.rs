@@ -197,8 +197,8 @@ impl Kernel {
         self.nat.copy(memory);
     }
 
-    /// Copies the flows with the ages that they have by the clock of `memory`, early in a unit of time, so that these
-    /// ages last for a moment.
+    /// Copies the flows with the ages that they have by the clock of `memory`, when enough of the current unit of time is
+    /// left for these ages to last for a moment.
     pub fn copy_flows(&self, memory: &Memory) {
         flows::wait_for_long_unit();
         self.flows.copy(memory);

@@ -1,4 +1,4 @@
-//! What packet tests and labs share.
+//! The library that packet tests and labs share.
 
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 

@@ -233,7 +233,7 @@ impl Small {
         Ok(())
     }
 
-    /// Makes the daemon probe backends at their addresses, for a test that would disturb probes through a service.
+    /// Makes the daemon probe backends at their addresses, for a test of faults that probes through a service would find.
     pub fn probe_addresses(&mut self) {
         self.plain = true;
     }

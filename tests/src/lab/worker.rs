@@ -27,7 +27,7 @@ impl Worker {
     /// Stops the thread.
     ///
     /// # Errors
-    /// Those of the thread.
+    /// If the thread fails.
     ///
     /// # Panics
     /// If the thread panicked.

@@ -1,6 +1,6 @@
 //! A controller reduced to its duties: it hands slots over, deletes redundant records, and ends transitions.
 //!
-//! It uses the real `select::pick` and the real `tables::handover`, except for the rule that the plan breaks.
+//! The controller uses the real `select::pick` and the real `tables::handover`, except for the rule that the plan breaks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

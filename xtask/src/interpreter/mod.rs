@@ -1,7 +1,7 @@
 //! Runs an eBPF program instruction by instruction outside the kernel, so that executed instructions can be counted
 //! exactly.
 //!
-//! It trusts the program, which the kernel's verifier has to check. It supports those instructions and helpers that the
+//! The interpreter trusts the program, which the kernel's verifier checks. It supports those instructions and helpers that the
 //! measured packets need, and rejects all others.
 
 mod object;

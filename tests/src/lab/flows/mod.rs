@@ -43,7 +43,7 @@ pub enum Pattern {
     /// Long-lived connections, each with a request every `pace`; a broken connection is replaced.
     Long { connections: usize, pace: Duration },
     /// Connections that end with their first answer. The server closes first, so that no port of the client stays in
-    /// TIME_WAIT.
+    /// `TIME_WAIT`.
     New { per_second: u32 },
 }
 

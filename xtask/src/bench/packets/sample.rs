@@ -29,7 +29,7 @@ const PACE: f64 = 0.25;
 /// Number of packets in a run: few enough for a turn to fit into a short pause of other work. No power of two divides it,
 /// so that each program reaches all flows.
 const ROUNDS: u32 = 1_999;
-/// The same if each SYN must find a slot of its own.
+/// Number of packets in a run in which each SYN must find a slot of its own.
 const MOVING_ROUNDS: u32 = 11_999;
 
 /// Nanoseconds per packet of each program: of one run, or the mean of several.

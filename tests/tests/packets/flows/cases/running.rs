@@ -215,7 +215,7 @@ pub(super) const CASES: &[Case] = &[
         counts: &[Lookups, RecordedAtNew],
         ..RUNNING
     },
-    // Nobody left.
+    // No backend left.
     Case {
         name: "nobody takes new flows: the owner keeps its own, and needs no record",
         others: DRAINED,

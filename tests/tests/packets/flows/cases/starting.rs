@@ -212,7 +212,7 @@ pub(super) const CASES: &[Case] = &[
         counts: &[Lookups, RecordedAtNew],
         ..STARTING
     },
-    // Nobody left.
+    // No backend left.
     Case {
         name: "nobody takes new flows: the living owner none either",
         others: DRAINED,
