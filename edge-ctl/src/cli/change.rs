@@ -1,4 +1,4 @@
-//! The verbs that change what is in force, and those that show what would change or has.
+//! The verbs that change the configuration in force, and those that show planned and past changes.
 
 use std::{
     cell::OnceCell,
@@ -71,7 +71,7 @@ pub(super) async fn reload(dirs: &Dirs, allow: AllowArgs, words: WordArgs) -> Re
     Ok(())
 }
 
-/// To the daemon; without one, on the maps themselves.
+/// Sends the change to the daemon; without a daemon, applies it to the pinned maps.
 fn send(
     dirs: &Dirs,
     path: &str,
@@ -84,7 +84,7 @@ fn send(
         client.post(path, body).await
     });
     let outcome = match answer {
-        // A daemon that hangs has the lock: then its PID is what helps.
+        // A hanging daemon holds the lock: the change then fails with an error that names the daemon's PID.
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
             let notify = || eprintln!("{NOTICE}");
             offline::change(&dirs.pin_dir, change, notify).map_err(|error| Failure::offline(error, dirs))?
@@ -108,7 +108,7 @@ pub(super) fn history(dirs: &Dirs, json: bool, text: Option<u64>) -> Result<(), 
 }
 
 pub(super) fn diff(dirs: &Dirs, from: &str, to: Option<&str>, json: bool) -> Result<(), Failure> {
-    // Two files need no maps.
+    // Read on demand: the comparison of two files needs no maps.
     let kept = OnceCell::new();
     let kept = || -> Result<&(History, u64), Failure> {
         if kept.get().is_none() {
@@ -155,6 +155,6 @@ fn said(allow: Option<&AllowArgs>, WordArgs { reason }: WordArgs) -> Words {
 }
 
 fn show(text: &str) {
-    // As in `print_line`.
+    // A closed pipe is no failure, as in `print_line`.
     let _ = write!(io::stdout(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! `edge-ctl check`: what is wrong with a file, and with `--host` what of it does not go with this host.
+//! `edge-ctl check`: reports the mistakes of a file, and with `--host` what in the file does not fit this host.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::{
     xdp,
 };
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     file: String,
@@ -29,7 +29,7 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
-/// Checks, and prints what was found.
+/// Checks the file, and prints the findings.
 pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let file = &args.file;
     let config = file.load()?;
@@ -66,9 +66,9 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// That a file ends as the one in force does, if that ends with the line which says so.
+/// Checks that the file has its end marker, if the text in force has one.
 fn has_end(dirs: &Dirs, config: &Config, file: &FileArgs) -> Result<(), Failure> {
-    // As far as there is a configuration in force: `check` needs none.
+    // Only if a configuration is in force: `check` works without one, too.
     if let Ok((history, in_force)) = offline::history(&dirs.pin_dir)
         && let Some(text) = history.entry(in_force).and_then(Entry::text)
         && let Some(what) = config::lost_end(&text, &config.text)

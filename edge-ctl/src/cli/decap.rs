@@ -19,7 +19,7 @@ use crate::{
 
 /// The port that GUE is registered for.
 const GUE_PORT: &str = "6080";
-/// Bytes of the longest headers between the outer IP header and the packet.
+/// Bytes of the UDP and GUE headers, the longest headers between the outer IP header and the inner packet.
 const UDP_AND_GUE: u32 = 8 + 4;
 
 /// Options of `edge-ctl decap`.
@@ -85,7 +85,7 @@ pub(crate) struct DecapArgs {
 ///
 /// # Errors
 ///
-/// Each with its remedy.
+/// Each error names its remedy.
 pub(crate) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<()> {
     if args.watch {
         return watch::run(args, pin_root, object);
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::R
     Ok(())
 }
 
-/// As [`run`]; returns what is to be printed.
+/// As [`run`] without `--watch`; returns the output instead of printing it.
 fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<String> {
     let interface = &args.interface;
     if args.status {
@@ -124,7 +124,7 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
     Ok(message)
 }
 
-/// What is to be attached must be said.
+/// Checks that the arguments name edges and VIPs.
 fn check(args: &DecapArgs) -> anyhow::Result<()> {
     let interface = &args.interface;
     anyhow::ensure!(
@@ -145,7 +145,7 @@ fn accepted(args: &DecapArgs) -> Accepted {
     Accepted { from: args.from.clone(), to: canonical(&args.to), vips: args.vip.clone(), gue: args.gue }
 }
 
-/// What is to be done with SYN-ACKs.
+/// The limits on the segment size of SYN-ACKs; `None` with `--keep-mss`.
 fn mss_plan(args: &DecapArgs) -> Result<Option<MssPlan>, XdpError> {
     if args.keep_mss {
         return Ok(None);
@@ -154,7 +154,7 @@ fn mss_plan(args: &DecapArgs) -> Result<Option<MssPlan>, XdpError> {
         Some(mtu) => mtu,
         None => net::link_mtu(&args.interface)?,
     };
-    // Any edge may be the one: the longest outer header of all.
+    // Tunnel packets may come from any of the edges, so the longest outer header counts.
     let outer = if args.from.iter().any(|from| from.is_ipv6()) { 40 } else { 20 };
     let outer = outer + if args.gue.is_some() { UDP_AND_GUE } else { 0 };
     let egress = if args.egress.is_empty() { vec![args.interface.clone()] } else { args.egress.clone() };
@@ -169,7 +169,7 @@ fn mss_in_words(mss: Option<&MssPlan>) -> String {
     )
 }
 
-/// Which packets are taken.
+/// Describes the accepted packets.
 fn in_words(Accepted { from, to, vips, gue }: &Accepted) -> String {
     fn list<T: ToString>(items: &[T]) -> String {
         items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -178,7 +178,7 @@ fn in_words(Accepted { from, to, vips, gue }: &Accepted) -> String {
     format!("tunnel packets from {} to {}{udp}, for {}", list(from), list(to), list(vips))
 }
 
-/// What `--status` shows.
+/// The output of `--status`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Status {
     interface: String,
@@ -186,11 +186,11 @@ struct Status {
     #[serde(flatten)]
     accepted: Accepted,
     exits: Vec<Count>,
-    /// What is done to SYN-ACKs, if anything.
+    /// The limits on SYN-ACKs; `None` if SYN-ACKs are not changed.
     mss: Option<MssStatus>,
 }
 
-/// What `--status` shows of SYN-ACKs.
+/// The part of `--status` about SYN-ACKs.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct MssStatus {
     egress: Vec<String>,
@@ -200,7 +200,7 @@ struct MssStatus {
     exits: Vec<Count>,
 }
 
-/// How many packets left by an exit, on all CPUs, since the counters were made.
+/// Packets that left by an exit, over all CPUs, since the counters were created.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Count {
     name: &'static str,

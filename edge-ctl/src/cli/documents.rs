@@ -1,4 +1,4 @@
-//! What a package has beside the binary and is made from it: man pages, and completions for shells.
+//! Generates the files that a package has beside the binary: man pages, and completions for shells.
 
 mod config_page;
 mod roff;
@@ -18,7 +18,7 @@ pub(super) fn write(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
     clap_mangen::generate_to(Args::command(), &man)?;
-    // Of verbs that nobody is shown.
+    // Hidden verbs get no page.
     for hidden in Args::command().get_subcommands().filter(|verb| verb.is_hide_set()) {
         match fs::remove_file(man.join(format!("{NAME}-{}.1", hidden.get_name()))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,4 +1,4 @@
-//! The configuration file that a command reads: a path, standard input, or the one place where it is by default.
+//! The configuration file that a command reads: a path, standard input, or the default path.
 
 use std::{
     fmt, io,
@@ -7,10 +7,10 @@ use std::{
 
 use crate::config::{self, Config, ConfigError};
 
-/// Where it is on a host that has one.
+/// Default path of the configuration file.
 pub(crate) const DEFAULT: &str = "/etc/edge/edge.toml";
 
-/// Standard input as it is written, and as errors name it.
+/// Standard input: as an argument, and as its name in errors.
 const STDIN: (&str, &str) = ("-", "<stdin>");
 
 /// Which file a command reads.
@@ -26,7 +26,7 @@ impl FileArgs {
         load(&self.file)
     }
 
-    /// Its name wherever the command is called from, for the history.
+    /// The file's absolute path, or the name of standard input, for the history.
     pub(crate) fn absolute(&self) -> String {
         if is_stdin(&self.file) {
             return STDIN.1.to_owned();
@@ -35,7 +35,7 @@ impl FileArgs {
     }
 }
 
-/// As errors name it.
+/// The file's name in errors.
 impl fmt::Display for FileArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if is_stdin(&self.file) { f.write_str(STDIN.1) } else { self.file.display().fmt(f) }
@@ -59,7 +59,7 @@ impl DaemonFileArgs {
     }
 }
 
-/// A path that can be read more than once.
+/// Parses a path; refuses standard input, which cannot be read again.
 fn lasting(path: &str) -> Result<PathBuf, &'static str> {
     match PathBuf::from(path) {
         path if is_stdin(&path) => Err("the daemon reads its file again on SIGHUP: it takes a path"),
@@ -67,7 +67,7 @@ fn lasting(path: &str) -> Result<PathBuf, &'static str> {
     }
 }
 
-/// Reads what `path` names.
+/// Loads the configuration from `path`, or from standard input for `-`.
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     if is_stdin(path) { config::load_from(io::stdin(), STDIN.1) } else { config::load(path) }
 }

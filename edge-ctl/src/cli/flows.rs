@@ -1,11 +1,11 @@
-//! The flow records in a terminal.
+//! The list of flow records in a terminal.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::table::{Cell, Table, age};
 use crate::control::flow_list::Listing;
 
-/// For a terminal.
+/// Renders the flow records for a terminal.
 pub(crate) fn render(flows: &Listing, colour: bool) -> String {
     if flows.records == 0 {
         return format!("{}\n", flows.none);
@@ -39,7 +39,7 @@ pub(crate) fn render(flows: &Listing, colour: bool) -> String {
     }
 }
 
-/// `192.0.2.10:80`, `[2001:db8::10]:80`.
+/// An address and a port: `192.0.2.10:80`, `[2001:db8::10]:80`.
 fn ends(address: IpAddr, port: u16) -> String {
     SocketAddr::new(address, port).to_string()
 }
@@ -61,7 +61,7 @@ mod tests {
         plan::RetiredRecord,
     };
 
-    /// With a backend that is retired.
+    /// The fixture's inventory, with a retired backend.
     fn inventory() -> Inventory {
         let mut inventory = fixture::inventory();
         let (pool, name) = ("provider-c".to_owned(), "c1".to_owned());

@@ -1,4 +1,5 @@
-//! Where the log goes: to the journal, with priorities and fields, where standard error leads there; else to standard error.
+//! Sets logging up: into the journal, with priorities and fields, if standard error is connected to the journal; else
+//! to standard error.
 
 use std::{env, io, os::fd::AsFd};
 
@@ -8,10 +9,11 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberI
 
 use super::coloured;
 
-/// Fields of the journal begin with this: `journalctl EDGE_KIND=backend_down`.
+/// Prefix of the journal's fields: `journalctl EDGE_KIND=backend_down`.
 const PREFIX: &str = "EDGE";
 
-/// Logs from now on. `EDGE_LOG` takes what tracing's filters take: `debug`, `info,edge_ctl::net=trace`.
+/// Starts logging. `EDGE_LOG` has the syntax of tracing's filters: `debug`, `info,edge_ctl::net=trace`. Without a valid
+/// value, `default` is the filter.
 pub(super) fn log(default: &str) {
     let filter = EnvFilter::try_from_env("EDGE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::registry().with(filter);
@@ -23,7 +25,8 @@ pub(super) fn log(default: &str) {
     }
 }
 
-/// The journal, if it is what standard error is connected to (systemd.exec(5), `JOURNAL_STREAM`) and if it can be reached.
+/// The journal's layer, if standard error is connected to the journal (systemd.exec(5), `JOURNAL_STREAM`) and the
+/// journal can be reached.
 fn journal() -> Option<Layer> {
     let stream = env::var("JOURNAL_STREAM").ok()?;
     if !is_stream(&stream, io::stderr()) {
@@ -40,7 +43,7 @@ fn journal() -> Option<Layer> {
     Some(layer.with_field_prefix(Some(PREFIX.to_owned())).with_priority_mappings(priorities))
 }
 
-/// Whether `stream`, a device and an inode in decimal, is this descriptor's.
+/// Whether `stream`, a device and an inode in decimal, identifies this descriptor's file.
 fn is_stream(stream: &str, descriptor: impl AsFd) -> bool {
     let Some((device, inode)) = stream.split_once(':') else { return false };
     fstat(descriptor).is_ok_and(|stat| device == stat.st_dev.to_string() && inode == stat.st_ino.to_string())

@@ -14,7 +14,7 @@ pub(super) struct Table {
     colour: bool,
 }
 
-/// One text of a table.
+/// The text of one cell, and its colour if it has one.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
     text: String,
@@ -54,7 +54,7 @@ impl<T: ToString> From<T> for Cell {
     }
 }
 
-/// One line without control characters: what somebody wrote as a reason must not move the cursor, or worse.
+/// Makes `text` one line without control characters: an operator's reason must not move the cursor, or worse.
 pub(super) fn printable(text: &str) -> String {
     let replaced = |char: char| match char {
         '\n' | '\t' => ' ',
@@ -76,7 +76,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The table as text; empty when it has no rows.
+    /// The table as text; empty if it has no rows.
     pub(super) fn finish(&self) -> String {
         if self.rows.is_empty() {
             return String::new();

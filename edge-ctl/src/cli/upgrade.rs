@@ -1,4 +1,4 @@
-//! `edge-ctl upgrade`: the daemon becomes the version that was installed in its place.
+//! `edge-ctl upgrade`: replaces the running daemon by the installed version.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,18 @@ use crate::{
     daemon::client::{Client, ClientError, LATER, SOON},
 };
 
-/// How long the new version may take until its program is attached.
+/// Timeout until the new version's program is attached.
 const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// This version's program is tried first: one that the kernel refuses, or that fails its rehearsal, changes nothing.
+/// Upgrades the daemon. This version's program is tried first: if the kernel refuses the program, or the program fails
+/// its rehearsal, nothing changes.
 pub(super) async fn upgrade(dirs: &Dirs) -> Result<(), Failure> {
     let before: Status = needed(dirs, "upgrade", LATER).await?.get("/v1/status").await?;
     if !offline::try_program(&dirs.pin_dir).map_err(|error| Failure::offline(error, dirs))? {
         print_line("no maps of this version are pinned: the new version makes some beside those of the old one");
     }
-    // By another connection: the verifier may have taken longer than the daemon keeps one that is silent.
+    // Over a new connection: the verifier may have taken longer than the daemon keeps a silent connection open.
     let outcome: Outcome = needed(dirs, "upgrade", LATER).await?.post("/v1/upgrade", &()).await?;
     print_outcome(&outcome);
     let started = |status: &Status| status.daemon.as_ref().map(|daemon| daemon.started);

@@ -23,7 +23,7 @@ fn in_bpf_lab(test: impl FnOnce(&Lab, &Path) + Send) {
     in_lab(|lab| test(lab, &Bpffs::mount().path().join("edge")));
 }
 
-/// Where the pins of this version are.
+/// The directory of this version's pins.
 fn own(pins: &Path) -> PathBuf {
     pins.join(format!("v{ABI_VERSION}")).join("decap")
 }
@@ -70,7 +70,7 @@ fn tunnelled(edge: Ipv4Addr, vip: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
-/// The same in UDP to `port`.
+/// As [`tunnelled`], but in UDP to `port`.
 fn in_udp(edge: Ipv4Addr, vip: Ipv4Addr, port: u16) -> Vec<u8> {
     let inner = tunnelled(edge, vip)[34..].to_vec();
     let length = u16::try_from(8 + inner.len()).unwrap();
@@ -90,7 +90,7 @@ fn send_frames(lab: &Lab, frame: Vec<u8>, count: usize, pause: Duration) -> std:
         // SAFETY: no pointers are involved; the result is checked before use.
         let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
         assert!(raw >= 0);
-        // SAFETY: `raw` was opened just now, and nobody else knows it.
+        // SAFETY: `raw` was opened just now, and has no other owner.
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
         // SAFETY: an all-zero `sockaddr_ll` is a valid one.
         let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -145,7 +145,7 @@ fn takes_packets_of_the_edges_that_it_was_told() {
             assert_eq!(arrived(), None);
             assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_source")), (1, 1));
 
-            // Other sources; the counters go on.
+            // Another edge is accepted; the counters continue.
             let line = "--interface edge0 --from 10.0.0.3 --vip 192.0.2.10";
             let said = decap(pins, &format!("{line} --mode {mode}")).unwrap();
             let packets_of = "tunnel packets from 10.0.0.3 to 10.0.0.1, fd00::1, for 192.0.2.10";
@@ -178,7 +178,7 @@ fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_wa
         inbox.set_nonblocking(true).unwrap();
         let arrived = || inbox.recv(&mut [0; 64]).is_ok();
 
-        // By default at all addresses but the VIPs: at 10.0.0.1, too.
+        // By default, tunnel packets are accepted at all addresses of the host but the VIPs, so at 10.0.0.1, too.
         let line = "--interface edge0 --from 10.0.0.2 --vip 192.0.2.0/24";
         let said = decap(pins, line).unwrap();
         assert!(said.contains("to 10.0.0.1, 10.0.0.7, fd00::1, for 192.0.2.0/24 ("), "{said}");
@@ -297,7 +297,7 @@ fn says_what_to_do_when_refused() {
 fn says_so_without_privileges() {
     in_bpf_lab(|_, pins| {
         let unprivileged = || {
-            // SAFETY: no pointers are involved. The system call itself, since the library's function would change the
+            // SAFETY: no pointers are involved. A direct system call, since the library's function would change the
             // user of all threads.
             let result = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
             assert_eq!(result, 0);
@@ -347,13 +347,13 @@ fn counters_of_another_shape_are_not_taken() {
     });
 }
 
-/// The segment size that a client of the peer hears of a VIP.
+/// The segment size that a client on the peer receives from a VIP.
 fn heard(lab: &Lab) -> u32 {
     let client = || {
         let stream = std::net::TcpStream::connect((Ipv4Addr::from(VIP), 80)).unwrap();
         nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::TcpMaxSeg).unwrap()
     };
-    // Less the time stamps that each segment has.
+    // The kernel's value is 12 bytes less, for the timestamps in each segment.
     lab.in_peer(client).join().unwrap() + 12
 }
 

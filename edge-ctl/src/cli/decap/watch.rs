@@ -1,6 +1,7 @@
-//! `edge-ctl decap --watch`: the decapsulation stays attached, whatever becomes of the interface and of this host's addresses.
+//! `edge-ctl decap --watch`: keeps the decapsulation attached when the interface or this host's addresses change.
 //!
-//! It holds nothing that packets need: they go on when it ends, and the next one takes over what is attached.
+//! The process holds nothing that packets need: the program stays attached when the process ends, and the next process
+//! takes over the attachment.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +23,14 @@ use crate::{
     xdp::{self, Accepted, DecapPins, MssPlan, XdpError},
 };
 
-/// Changes come in groups; the first is waited for so long before anything is looked at.
+/// Wait after the first notification of a change, since changes come in groups.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// How often everything is looked at without a change, and tried again.
+/// Interval of checks and retries without a notification.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How often what is still being dropped is logged.
+/// Interval of log messages about a drop reason that lasts.
 const REPEAT: Duration = Duration::from_mins(1);
 
-/// Stays until a signal ends it.
+/// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<()> {
     check(args)?;
     let mut watcher = Watcher {
@@ -49,7 +50,7 @@ struct Wanted {
     accepted: Accepted,
     mss: Option<MssPlan>,
     host: HostAddresses,
-    /// Indices of the interfaces by which answers leave: one that was made anew has lost its program.
+    /// Indices of the egress interfaces: an interface that was recreated has lost its program, and has a new index.
     egress: Vec<u32>,
 }
 
@@ -57,9 +58,9 @@ struct Watcher<'a> {
     args: &'a DecapArgs,
     object: &'a [u8],
     pins: DecapPins,
-    /// What this process has attached last.
+    /// The last attachment by this process.
     attached: Option<Wanted>,
-    /// Why it is not attached, as it was logged last.
+    /// Why the program is not attached, as last logged.
     fault: Option<String>,
     drops: Drops,
 }
@@ -69,7 +70,7 @@ impl Watcher<'_> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        // Without notifications it is looked at by the clock alone.
+        // Without notifications, only the ticks trigger a check.
         let mut changes = Changes::subscribe()?;
         loop {
             tokio::select! {
@@ -94,7 +95,7 @@ impl Watcher<'_> {
         Ok(())
     }
 
-    /// Looks whether what should be attached is, attaches what is not, and logs what came of it.
+    /// Checks the attachment, restores it if necessary, and logs the result.
     fn look(&mut self) {
         match self.hold() {
             Ok(()) => self.fault = None,
@@ -153,7 +154,7 @@ impl Watcher<'_> {
     }
 }
 
-/// As it is read from the maps.
+/// The lists in the form in which they are read from the maps: sorted and without duplicates.
 fn sorted(accepted: &Accepted) -> Accepted {
     let mut sorted = accepted.clone();
     for list in [&mut sorted.from, &mut sorted.vips] {
@@ -165,19 +166,19 @@ fn sorted(accepted: &Accepted) -> Accepted {
     sorted
 }
 
-/// Tunnel packets that were not taken, as far as they were logged.
+/// Tunnel packets that were not decapsulated, by exit: the counts that were logged.
 #[derive(Debug, Default)]
 struct Drops(BTreeMap<&'static str, Drop>);
 
 #[derive(Debug)]
 struct Drop {
-    /// Packets that are logged, or were there in the beginning.
+    /// Packets that were logged, or counted before the first report.
     known: u64,
     logged: Option<Instant>,
 }
 
 impl Drops {
-    /// Logs what is new in `packets`: a reason at once, and then again once in a while as long as it lasts.
+    /// Logs the increases in `packets`: a new reason at once, and a reason that lasts once per [`REPEAT`].
     fn report(&mut self, interface: &str, packets: &[u64], now: Instant) {
         for line in self.news(packets, now) {
             warn!("{interface}: {line}");
@@ -195,7 +196,7 @@ impl Drops {
             let (what, count) = (if exit.verdict() == Verdict::Drop { "dropped" } else { "not taken" }, *count);
             let drop =
                 self.0.entry(exit.name()).or_insert(Drop { known: if is_first { count } else { 0 }, logged: None });
-            // Counters that were made anew start again.
+            // Recreated counters start at 0.
             drop.known = drop.known.min(count);
             let more = count - drop.known;
             if more > 0 && drop.logged.is_none_or(|logged| now.duration_since(logged) >= REPEAT) {

@@ -1,11 +1,11 @@
-//! edge.toml(5): the keys as the parser knows them, each with what docs/config.md says of it.
+//! edge.toml(5): the parser's keys, each with its description from docs/config.md.
 
 use super::roff;
 use crate::config;
 
 const REFERENCE: &str = include_str!("../../../../docs/config.md");
 
-/// What follows from the keys alone: where the file lies, what becomes of it.
+/// The part before the keys: the file's path, and how the file is checked and applied.
 const HEAD: &str = ".TH edge.toml 5\n.SH NAME\nedge.toml \\- configuration of the XDP load balancer\n.SH SYNOPSIS\n\
     .B /etc/edge/edge.toml\n.SH DESCRIPTION\nOne TOML file has the whole configuration, or includes others with parts of it.\n\
     It is accepted as a whole or not at all: a refused file changes nothing.\n.B edge\\-ctl check\nreports its mistakes,\n\
@@ -30,12 +30,12 @@ pub(super) fn page() -> String {
     page + TAIL
 }
 
-/// The heading that the reference has for a section.
+/// The heading of a section in the reference.
 fn title(heading: &str) -> String {
     if heading.starts_with('[') { format!("`{heading}`") } else { "The top of the file".to_owned() }
 }
 
-/// The lines of the reference about a section, subsections included that are no sections of the file.
+/// The lines of the reference about a section, with those subsections that are not sections of the file themselves.
 fn chunk(heading: &str) -> Vec<&'static str> {
     let wanted = title(heading);
     let mut lines =
@@ -45,14 +45,15 @@ fn chunk(heading: &str) -> Vec<&'static str> {
     lines.take_while(|line| !ends(line)).collect()
 }
 
-/// What stands before the table of keys.
+/// The introduction of a section: its lines before the table of keys, the first code block or the first key's
+/// paragraph.
 fn lead<'a>(chunk: &[&'a str]) -> Vec<&'a str> {
     let before =
         chunk.iter().take_while(|line| !line.starts_with('|') && !line.starts_with("```") && !line.starts_with("**"));
     before.copied().filter(|line| !line.is_empty() && !line.starts_with("<a ")).collect()
 }
 
-/// Type, default and range of a key, and what is said of it.
+/// Type, default and range of a key, and its description.
 fn entry(chunk: &[&str], key: &str) -> String {
     let mut entry = match row(chunk, key) {
         Some(row) => format!("{}\n", roff::line(&row)),
@@ -112,7 +113,7 @@ mod tests {
             assert!(!chunk(heading).is_empty(), "docs/config.md has no section {heading}");
             for key in keys {
                 assert!(page.contains(&format!(".TP\n.B {}\n", roff::escaped(key))), "{heading} {key}");
-                // Its row may stand where the section that it also belongs to is described, or it opens a table.
+                // The key may have its row in another section that it belongs to as well, or open a table of its own.
                 let places = [format!("| `{key}` |"), format!("[{key}]"), format!(".{key}]")];
                 assert!(places.iter().any(|place| REFERENCE.contains(place)), "docs/config.md lacks {heading} {key}");
             }

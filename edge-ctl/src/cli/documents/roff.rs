@@ -1,10 +1,10 @@
-//! Markdown, as far as docs/config.md uses it, as text of a man page (man(7)).
+//! Converts the part of Markdown that docs/config.md uses to the text of a man page (man(7)).
 
-/// Escapes what roff would read as its own.
+/// Escapes the characters that roff would interpret.
 pub(super) fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     match text.chars().next() {
-        // At the start of a line these begin a request.
+        // At the start of a line, these characters begin a request.
         Some('.' | '\'') => format!("\\&{text}"),
         _ => text,
     }
@@ -27,7 +27,7 @@ pub(super) fn line(markdown: &str) -> String {
         rest = after;
     }
     text.push_str(rest);
-    // What was put in is marked by characters that no document has.
+    // Changes of font were inserted as control characters, which no document has, so that they are not escaped.
     escaped(&text).replace(BOLD, "\\fB").replace(ROMAN, "\\fR")
 }
 

@@ -1,4 +1,4 @@
-//! Plans, differences and the history as a person reads them in a terminal.
+//! Renders plans, differences and the history for a terminal.
 
 use std::{
     fmt::Write as _,
@@ -8,7 +8,7 @@ use std::{
 use super::super::table::{Cell, Shade, Table, printable};
 use crate::control::change::{Diff, Entry, History, Item, Moves, Plan, Verdict, What};
 
-/// What a change would do.
+/// The effects of a planned change.
 pub(crate) fn plan(plan: &Plan, colour: bool) -> String {
     let mut text = String::new();
     let _ = match plan.generation {
@@ -71,7 +71,7 @@ fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.001 { "less than 0.1 %".to_owned() } else { format!("{:.1} %", share * 100.0) }
 }
 
-/// What differs.
+/// The differences between two configurations.
 pub(crate) fn diff(diff: &Diff, colour: bool) -> String {
     if diff.is_empty() {
         return "nothing differs but the text\n".to_owned();
@@ -93,7 +93,7 @@ pub(crate) fn diff(diff: &Diff, colour: bool) -> String {
     table.finish()
 }
 
-/// The generations that are kept.
+/// The generations of the history.
 pub(crate) fn history(history: &History, in_force: u64, colour: bool) -> String {
     let mut table = Table::new(colour, ["GENERATION", "WHEN", "HOW", "BY", "RESULT", "FILE", "REASON"]);
     for entry in &history.entries {

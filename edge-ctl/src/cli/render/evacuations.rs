@@ -1,4 +1,4 @@
-//! Pools that services have left by an operator's word.
+//! Renders the pools that an operator has evacuated.
 
 use std::fmt::Write as _;
 

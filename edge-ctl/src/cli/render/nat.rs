@@ -1,4 +1,4 @@
-//! Translated flows.
+//! Renders the use of translated flows.
 
 use super::shaded;
 use crate::{
@@ -6,10 +6,11 @@ use crate::{
     control::status::NatStatus,
 };
 
-/// In percent of all ports: who has more in use should have another source address, or more ports.
+/// Percentage of ports in use from which the number is highlighted: the backend should then have another source
+/// address, or more ports.
 const MANY: u64 = 75;
 
-/// How full the table is, and who uses which ports; empty where nothing is translated.
+/// The used ports of each backend and source, and the number of translated flows; empty if nothing is translated.
 pub(super) fn nat(nat: Option<&NatStatus>, colour: bool) -> String {
     let Some(NatStatus { flows, room, ports }) = nat else { return String::new() };
     let mut rows = Table::new(colour, ["TRANSLATED", "FROM", "PORTS USED", "OF", "HALF OPEN", "CLOSED"]);

@@ -1,9 +1,9 @@
-//! How much goes through, in cells of a table.
+//! Rates of traffic as cells of a table.
 
 use super::Cell;
 use crate::control::status::TrafficStatus;
 
-/// Packets, bits and flows in a second.
+/// Packets, bits and flows per second.
 pub(super) fn rates(traffic: &TrafficStatus) -> [Cell; 3] {
     let cell = |text: String| Cell::from(text);
     match traffic.rates {
