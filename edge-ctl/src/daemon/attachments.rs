@@ -1,4 +1,4 @@
-//! The program on its interfaces: looked at each second, and attached again where it is not.
+//! The program's attachments to interfaces: checked each second, and restored if missing.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -12,12 +12,13 @@ use crate::{
     xdp::{EdgeProgram, XdpError},
 };
 
-/// Where the program could not be attached, or it could not be seen whether it is.
+/// Interfaces where the program could not be attached, or its attachment could not be checked, by name.
 #[derive(Debug, Default)]
 pub(super) struct Attachments(BTreeMap<String, Retry>);
 
 impl Attachments {
-    /// Attaches the program to all interfaces. A failure is reported, the rest is done all the same, and it is tried again.
+    /// Attaches the program to all interfaces, and returns the failures. A failure on one interface does not keep the
+    /// program from the others; it is reported, and tried again later.
     pub(super) fn attach(&mut self, program: &mut EdgeProgram, config: &Config, events: &Events) -> Vec<XdpError> {
         let mut failures = Vec::new();
         self.keep_only(config);
@@ -33,7 +34,7 @@ impl Attachments {
         failures
     }
 
-    /// Looks at all interfaces, and repairs what is not as the configuration says.
+    /// Checks all interfaces, and attaches the program where it is missing.
     pub(super) fn look(&mut self, program: &mut EdgeProgram, config: &Config, events: &Events, now: Instant) {
         self.keep_only(config);
         for interface in &config.interfaces {
@@ -48,25 +49,25 @@ impl Attachments {
                     Err(error) => self.failed(interface, &error, events, now),
                 },
                 Ok(false) => {}
-                // Not that it is not there: nothing is taken away, and nothing put over it.
+                // A failed check does not mean that the program is missing: nothing is detached or replaced.
                 Err(error) => self.failed(interface, &error, events, now),
             }
         }
     }
 
-    /// An interface has changed: what failed there is tried at the next look.
+    /// Makes the retry on a changed interface due at the next look.
     pub(super) fn hasten(&mut self, interface: &str, now: Instant) {
         if let Some(retry) = self.0.get_mut(interface) {
             retry.hasten(now);
         }
     }
 
-    /// Whether nothing is known to be amiss.
+    /// Whether no interface has a failure.
     pub(super) fn are_complete(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The first interface that something is amiss with.
+    /// The first interface with a failure.
     pub(super) fn first_failure(&self) -> Option<&str> {
         self.0.keys().next().map(String::as_str)
     }
@@ -99,7 +100,7 @@ impl Attachments {
             events.report(kind, &interface.name, message);
         }
         if let XdpError::NoInterface(_) = error {
-            // It is attached as soon as it is there.
+            // The program is attached as soon as the interface exists.
             retry.hasten(now);
         }
         self.0.insert(interface.name.clone(), retry);

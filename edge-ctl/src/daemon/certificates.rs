@@ -1,7 +1,7 @@
-//! Until when backends' certificates are valid, by what their probes have seen last. Pure.
+//! Validity of backends' certificates, as last seen by their probes. Pure.
 //!
-//! Says so once when a certificate has few days left, once when it has none, and once when that is over. Who has shown none
-//! is not known to have a bad one.
+//! Reports once when a certificate has few days left, once when it has expired, and once when it is valid again. A
+//! backend that has shown no certificate is not reported.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -24,14 +24,14 @@ struct Certificate {
 }
 
 impl Certificates {
-    /// A backend has shown a certificate that is valid until then.
+    /// Notes that a backend has shown a certificate that is valid until `end`.
     pub(super) fn note(&mut self, backend: BackendNumber, end: i64) {
         let known = self.0.entry(backend).or_insert(Certificate { end, reported: CertificateState::Valid });
         known.end = end;
     }
 
-    /// What has changed since it was last looked at: `now` in seconds since 1970, `warn_days` those of a backend's probe.
-    /// Backends without such a probe are forgotten.
+    /// The changes since the last look. `now` is in seconds since 1970, and `warn_days` returns the days of a backend's
+    /// probe. Backends without such a probe are forgotten.
     pub(super) fn look(
         &mut self,
         now: i64,
@@ -49,7 +49,7 @@ impl Certificates {
         changes
     }
 
-    /// What is known of a backend's.
+    /// The state of a backend's certificate; `None` if the backend has shown none.
     pub(super) fn status(&self, backend: BackendNumber, now: i64, warn_days: u16) -> Option<CertificateStatus> {
         self.0.get(&backend).map(|certificate| status(certificate.end, now, warn_days))
     }
@@ -74,7 +74,7 @@ mod tests {
     const ONE: BackendNumber = 1;
     const NOW: i64 = 1_800_000_000;
 
-    /// Changes of the only backend at a moment.
+    /// Changes of the only backend's state at `now`.
     fn look(certificates: &mut Certificates, now: i64) -> Vec<CertificateState> {
         certificates.look(now, |_| Some(14)).into_iter().map(|(_, status)| status.state).collect()
     }
@@ -84,7 +84,7 @@ mod tests {
         let mut certificates = Certificates::default();
         certificates.note(ONE, NOW + 20 * DAY);
         assert_eq!(look(&mut certificates, NOW), []);
-        // The day before the fourteenth has begun.
+        // Exactly fourteen days are left.
         assert_eq!(look(&mut certificates, NOW + 6 * DAY), []);
         assert_eq!(look(&mut certificates, NOW + 6 * DAY + 1), [CertificateState::ExpiresSoon]);
         certificates.note(ONE, NOW + 20 * DAY);

@@ -13,9 +13,9 @@ use tokio::{net::UnixStream, time::timeout};
 use super::api::{DEADLINE, ErrorBody};
 use crate::bpf::boot_ms;
 
-/// How long a daemon that lives may take to answer.
+/// Timeout for the answer of a running daemon.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
-/// The same where it has much to do: to publish a large configuration, or to take everything down.
+/// Timeout for requests with much work: to publish a large configuration, or to take everything down.
 pub(crate) const LATER: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Error)]
@@ -44,17 +44,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects; an absent daemon and one out of reach are different errors. Each answer may take as long as `patience`.
+    /// Connects to the daemon; `patience` is the timeout of each answer. An absent daemon and one out of reach are
+    /// different errors.
     pub(crate) async fn connect(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
         let path = socket.display().to_string();
         let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent { path },
-            // More wait to be accepted than may.
+            // The socket's backlog is full.
             io::ErrorKind::WouldBlock => ClientError::Slow(patience),
             _ => ClientError::Connect { path, source },
         })?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its errors come back through the sender.
+        // The connection's errors come back through the sender.
         tokio::spawn(connection);
         Ok(Self { sender, patience })
     }
@@ -105,7 +106,7 @@ impl Client {
     }
 
     async fn request(&mut self, method: Method, path: &str, body: Bytes) -> Result<Incoming, ClientError> {
-        // What it has not begun by then it does not do: who waited for it does something else by then.
+        // The daemon drops a request that it has not begun by the deadline: the client does something else by then.
         let deadline = boot_ms().saturating_add(u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX) * 9 / 10);
         let request = Request::builder()
             .method(method)
@@ -132,7 +133,7 @@ impl Client {
     }
 }
 
-/// `segment` as one segment of a URL's path: whatever was typed, it reaches the daemon as typed.
+/// Encodes `segment` as one segment of a URL's path, so that the daemon receives it as it was typed.
 pub(crate) fn segment(segment: &str) -> String {
     use std::fmt::Write;
 

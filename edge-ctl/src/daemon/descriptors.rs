@@ -1,27 +1,29 @@
-//! The file descriptors of this process, shared out: what keeps the traffic flowing never waits for probes or clients.
+//! Shares of this process's file descriptors: work that keeps the traffic flowing never waits for probes or clients.
 
 use std::{fs, io};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Left to the work with the kernel: sockets of netlink, to look at links and attach, to read the file, to load.
+/// Descriptors reserved for work with the kernel: netlink sockets, looks at links, attaching, reading the file,
+/// loading.
 const KERNEL: usize = 24;
-/// Connections to the API, at most.
+/// Maximum number of connections to the API.
 const MOST_CONNECTIONS: usize = 128;
-/// Of what is left, connections get one in so many, and probes the others.
+/// Connections get one in so many of the remaining descriptors, and probes the others.
 const PART: usize = 4;
 
-/// As many as a login has at least: a program takes thirty while it is loaded.
+/// A limit that suffices to load two programs at once; any login has at least as many. A program takes thirty
+/// descriptors while it is loaded.
 const PLENTY: u64 = 512;
 
-/// How many descriptors each of those may have at once who could take all.
+/// Maximum numbers of descriptors for the two users that could otherwise take all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
     pub(super) probes: usize,
     pub(super) connections: usize,
 }
 
-/// Raises the limit as far as this process may, and shares out what is free.
+/// Raises the limit as far as this process may, and shares out the free descriptors.
 pub(super) fn share_out() -> io::Result<Shares> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
@@ -31,15 +33,16 @@ pub(super) fn share_out() -> io::Result<Shares> {
     Ok(shares(usize::try_from(hard).unwrap_or(usize::MAX), used))
 }
 
-/// Whether there are enough to load two programs at once, whoever else needs some.
+/// Whether the limit suffices to load two programs at once, whatever else needs descriptors.
 pub(super) fn are_plenty() -> bool {
     getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(_, hard)| hard >= PLENTY)
 }
 
-/// The shares of a process that may have `limit` descriptors and has `used` ones that stay.
+/// The shares of a process with `limit` descriptors, `used` of which stay open.
 fn shares(limit: usize, used: usize) -> Shares {
     let free = limit.saturating_sub(used).saturating_sub(KERNEL);
-    // One each, whatever the limit: a daemon that can't be asked is worse than one that runs out.
+    // At least one each, whatever the limit: a daemon without connections is worse than one that runs out of
+    // descriptors.
     let connections = (free / PART).clamp(1, MOST_CONNECTIONS);
     Shares { probes: free.saturating_sub(connections).max(1), connections }
 }

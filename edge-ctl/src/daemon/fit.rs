@@ -1,4 +1,4 @@
-//! Whether the configuration in force still goes with the host: looked at in the beginning, and after each change of it.
+//! Checks whether the configuration in force still fits the host: at the start, and after each change of the host.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,19 +18,20 @@ use crate::{
     preflight::{self, Finding, Host, HostError, Pinned},
 };
 
-/// Changes are collected for this long.
+/// Minimum time for which changes are collected.
 const DEBOUNCE: Duration = Duration::from_secs(1);
-/// A look may take an eleventh of the time at most, however many backends there are and however much changes.
+/// Rest after a look, in durations of that look: looks take an eleventh of the time at most, however many backends
+/// there are and however much changes.
 const REST_FACTOR: u32 = 10;
-/// But a change is looked at so soon after the last look in any case: on a busy machine a look waits more than it works.
+/// Longest rest after a look: on a busy machine, a look waits more than it works.
 const LONGEST_REST: Duration = Duration::from_secs(10);
-/// Settings of the kernel change without a notification: it is looked at this often in any case.
+/// Longest wait for a notification, since settings of the kernel change without one.
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// What a look found.
+/// The result of a look.
 pub(super) type Found = Result<Vec<Finding>, HostError>;
 
-/// Looks at the host beside the daemon's loop, until it is dropped.
+/// A task that looks at the host beside the daemon's loop, until this handle is dropped.
 #[derive(Debug)]
 pub(super) struct Looking {
     task: AbortHandle,
@@ -44,7 +45,8 @@ impl Drop for Looking {
 }
 
 impl Looking {
-    /// Sends what of `config` does not go with this host and maps of this size, each time that it was looked at.
+    /// Starts the task. After each look, it sends the findings where `config` does not fit this host or maps of this
+    /// capacity.
     pub(super) fn start(config: Config, capacity: Capacity, found: Sender<Found>) -> Self {
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
@@ -62,7 +64,7 @@ impl Looking {
                     return;
                 }
                 let rest = (started.elapsed() * REST_FACTOR).clamp(DEBOUNCE, LONGEST_REST);
-                // Whichever comes first.
+                // Ends at the first change, or with the period.
                 let _ = timeout(PERIOD, wake.notified()).await;
                 sleep(rest).await;
             }
@@ -70,13 +72,13 @@ impl Looking {
         Self { task: task.abort_handle(), changed }
     }
 
-    /// Something of the host has changed.
+    /// Notes a change of the host.
     pub(super) fn changed(&self) {
         self.changed.notify_one();
     }
 }
 
-/// What was found at the last look.
+/// The findings of the last look.
 #[derive(Debug, Default)]
 pub(super) struct Fit {
     pub(super) findings: Vec<Finding>,
@@ -84,7 +86,7 @@ pub(super) struct Fit {
 }
 
 impl Fit {
-    /// Takes a look's result, and reports what is new in it. A look that failed changes nothing.
+    /// Takes a look's result, and reports findings that are new or over. A failed look leaves the findings as they are.
     pub(super) fn note(&mut self, found: Found, events: &Events) {
         let now = match found {
             Ok(now) => now,
@@ -106,7 +108,7 @@ impl Fit {
         }
     }
 
-    /// Whether there is still one of the same about the same subject, perhaps in other words.
+    /// Whether there is still a finding of the same severity about the same subject, perhaps in other words.
     fn is_known(&self, before: &Finding) -> bool {
         self.findings.iter().any(|finding| finding.subject == before.subject && finding.severity == before.severity)
     }

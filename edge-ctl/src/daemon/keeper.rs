@@ -1,5 +1,5 @@
-//! Keeps what survives a reboot on the disk: a thread of its own writes what was said last. A disk that is full, read-only or hangs
-//! costs an alarm, and nothing else.
+//! Writes the state that survives a reboot to the disk, on a thread of its own that writes the newest state. A disk
+//! that is full, read-only or hangs costs an alarm, and nothing else.
 
 use std::{
     io,
@@ -11,29 +11,29 @@ use std::{
 
 use crate::control::kept::{self, Kept};
 
-/// What failed is tried again after this time.
+/// Pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// A write that takes longer hangs.
+/// A write or read that takes longer counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often one who waits for the disk looks.
+/// Interval in which [`Keeper::flush`] checks for the end of the write.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// The writing thread, which ends with this.
+/// Handle of the writing thread, which ends when the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Keeper {
     directory: PathBuf,
     shared: Arc<(Mutex<Desk>, Condvar)>,
-    /// What was handed over last.
+    /// The last state that was handed over.
     last: Option<Kept>,
 }
 
-/// What loop and thread share.
+/// State shared by the loop and the thread.
 #[derive(Debug, Default)]
 struct Desk {
-    /// The newest that is not written.
+    /// The newest state, until the thread begins to write it.
     waiting: Option<Kept>,
-    /// Since when the thread writes.
+    /// Start of the write under way.
     writing: Option<Instant>,
     fault: Option<String>,
     ended: bool,
@@ -47,7 +47,7 @@ impl Keeper {
         Self { directory: directory.to_owned(), shared, last: None }
     }
 
-    /// Hands `kept` over, if it is another than before. Never waits.
+    /// Hands `kept` over, if it differs from the last state. Never blocks.
     pub(super) fn keep(&mut self, kept: Kept) {
         if self.last.as_ref() == Some(&kept) {
             return;
@@ -57,7 +57,7 @@ impl Keeper {
         self.shared.1.notify_one();
     }
 
-    /// Waits until what was handed over last is on the disk, or was tried to be, for `limit` at most.
+    /// Waits until the last state is on the disk, or its write has failed, for `limit` at most.
     pub(super) fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         let is_done = |desk: &Desk| desk.waiting.is_none() && desk.writing.is_none();
@@ -66,7 +66,7 @@ impl Keeper {
         }
     }
 
-    /// Why what was handed over last is not on the disk.
+    /// Why the last state is not on the disk.
     pub(super) fn fault(&self) -> Option<String> {
         let desk = self.desk();
         let hangs = desk.writing.is_some_and(|since| since.elapsed() > PATIENCE);
@@ -118,16 +118,16 @@ fn write_on(directory: &Path, (desk, rung): &(Mutex<Desk>, Condvar)) {
 }
 
 fn locked(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
-    // Nothing in it is left half done by a panic.
+    // A panic leaves no part of it half done.
     desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads what is kept, before there is a loop; for as long as it may take.
+/// Reads the kept state, before the loop runs; fails after [`PATIENCE`].
 pub(super) fn read_at_start(directory: &Path) -> io::Result<Option<Kept>> {
     let (done, result) = mpsc::sync_channel(1);
     let directory = directory.to_owned();
     thread::spawn(move || {
-        // Nobody waits any more if it was too late.
+        // The receiver is gone if the read took too long.
         let _late = done.send(kept::load(&directory));
     });
     result.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(io::Error::other("the disk does not answer")))

@@ -1,7 +1,7 @@
 //! The daemon: one task that owns the maps, and its inputs.
 //!
 //! Data flows one way: probe reports, netlink events and operators' requests go in as messages, and come out as stores
-//! into the maps. Nothing else in the process writes them.
+//! into the maps. Nothing else in the process writes the maps.
 
 pub(crate) mod api;
 pub(crate) mod client;

@@ -1,4 +1,4 @@
-//! The pins belong to one network namespace: a daemon in another would see none of the interfaces that packets come by.
+//! The pins belong to one network namespace: a daemon in another would not see the interfaces that packets arrive on.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _};
 
@@ -9,7 +9,7 @@ use crate::{
     xdp,
 };
 
-/// Where a thread's own network namespace is.
+/// The thread's own network namespace.
 const HERE: &str = "/proc/thread-self/ns/net";
 
 #[derive(Debug, Error)]
@@ -26,10 +26,10 @@ pub(crate) enum NetworkError {
     Other { pins: String, theirs: u64, ours: u64, interfaces: Vec<String> },
 }
 
-/// Claims the pins for this namespace. The caller holds the lock.
+/// Claims the pins for this namespace. The caller must hold the lock.
 ///
 /// # Errors
-/// When they are for another, and packets still come by there.
+/// If the pins are for another namespace, and the program is still attached there.
 pub(super) fn claim(pins: &PinDir) -> Result<(), NetworkError> {
     let ours = fs::metadata(HERE).map_err(NetworkError::Unknown)?.ino();
     match pins.network()? {
@@ -41,7 +41,7 @@ pub(super) fn claim(pins: &PinDir) -> Result<(), NetworkError> {
                 return Err(NetworkError::Other { pins, theirs, ours, interfaces });
             }
         }
-        // Pins of an earlier version have no word of it.
+        // Pins of an earlier version have no record of a namespace.
         None => {}
     }
     Ok(pins.set_network(ours)?)

@@ -1,4 +1,4 @@
-//! What the service manager hears of the daemon, by its own socket (`sd_notify(3)`).
+//! Notifications to the service manager over its own socket (`sd_notify(3)`).
 
 use std::{
     env,
@@ -14,12 +14,12 @@ use std::{
     process,
 };
 
-/// Says what is worth knowing, once for each change. What could not be sent costs nothing but the line.
+/// Notifies the service manager, once for each change. A message that cannot be sent is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Notify {
-    /// `NOTIFY_SOCKET`; `None` where nobody listens.
+    /// `NOTIFY_SOCKET`; `None` if there is no service manager to notify.
     socket: Option<OsString>,
-    /// Whether somebody ends the process that is not heard of for too long.
+    /// Whether the service manager ends a process that sends no sign of life for too long.
     watched: bool,
     ready: bool,
     last: String,
@@ -27,7 +27,7 @@ pub(super) struct Notify {
 
 impl Notify {
     pub(super) fn from_environment() -> Self {
-        // An upgrade starts another executable in the same process: the variables go on to be meant for it.
+        // An upgrade starts another executable in the same process: the variables are still meant for it.
         let mine = |pid: String| pid == process::id().to_string();
         let watched = env::var_os("WATCHDOG_USEC").is_some() && env::var("WATCHDOG_PID").map_or(true, mine);
         let notify = Self { socket: env::var_os("NOTIFY_SOCKET"), watched, ..Self::default() };
@@ -35,7 +35,7 @@ impl Notify {
         notify
     }
 
-    /// A line that people read.
+    /// Sends a status line for people, if it has changed.
     pub(super) fn status(&mut self, text: String) {
         if text != self.last {
             self.send(&format!("STATUS={text}"));
@@ -43,7 +43,7 @@ impl Notify {
         }
     }
 
-    /// The start is over.
+    /// Reports the end of the start, once.
     pub(super) fn ready(&mut self) {
         if !self.ready {
             self.send("READY=1");
@@ -51,7 +51,7 @@ impl Notify {
         }
     }
 
-    /// It does not hang.
+    /// Sends a sign of life, if the service manager expects one.
     pub(super) fn alive(&self) {
         if self.watched {
             self.send("WATCHDOG=1");

@@ -1,5 +1,5 @@
-//! Panic: so much of a pool is down, with no other pool to go to, that the rest would be overrun, or the probes are wrong. Then
-//! all of it serves.
+//! Panic: so much of a pool is down, with no other pool to go to, that either the remaining backends would be overrun
+//! or the probes are wrong. Then all backends of the pool serve.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -18,10 +18,10 @@ use crate::{
     plan::{self, Admin},
 };
 
-/// How long enough of a pool must have been up before its panic is over: it costs nothing meanwhile.
+/// How long enough of a pool must have been up before its panic is over: waiting costs nothing.
 const CALM: Duration = Duration::from_secs(5);
 
-/// Pools that panic, by position, and since when enough of them has been up again.
+/// Pools in panic, by position, with the time since which enough of their backends have been up again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Panic(BTreeMap<usize, Option<Duration>>);
 
@@ -30,7 +30,7 @@ impl Panic {
         self.0.contains_key(&pool)
     }
 
-    /// Whether as many of a pool are up as it needs; `None` where an operator has left it fewer.
+    /// Whether as many backends of a pool are up as the pool needs; `None` if an operator has left it fewer.
     pub(super) fn is_enough_up(
         inventory: &Inventory,
         plane: &impl DataPlane,
@@ -47,8 +47,9 @@ impl Panic {
         !self.0.is_empty()
     }
 
-    /// Decides for all pools anew; returns those that it is another way for. `is_up` is what is known of a backend itself. With
-    /// `deaf`, this is what was known before this host heard nothing any more: no panic is over for that.
+    /// Decides about panic for all pools anew; returns the pools where the decision has changed, with the new one.
+    /// `is_up` is the health of a backend itself. With `deaf`, it is the health from before this host stopped receiving
+    /// answers: then no panic ends.
     pub(super) fn look(
         &mut self,
         inventory: &Inventory,
@@ -90,7 +91,7 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         if self.inventory.config.pools[pool].judging.panic_below == 0.0 {
             return false;
         }
-        // Most pools have nobody who is down, and need no more.
+        // Fast path: in most pools no backend is down.
         if self.inventory.members_of(pool).all(|member| (self.is_up)(member.number)) || self.can_bear(pool) {
             return false;
         }
@@ -98,19 +99,19 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         self.is_alone(pool) && services.any(|(service, number)| self.serves(service, number, pool))
     }
 
-    /// Whether no service that uses the pool has another one, and each would rather have this one than none.
+    /// Whether no service that uses the pool has another pool to go to, and each prefers this pool to none.
     fn is_alone(&self, pool: usize) -> bool {
         let mut services = self.inventory.services().filter(|(service, _)| service.pools.contains(&pool));
         services.all(|(service, _)| self.may(service, pool))
     }
 
-    /// Whether a service has no other pool to go to, and would rather have this one than none.
+    /// Whether a service has no other pool to go to, and prefers this pool to none.
     fn may(&self, service: &Service, pool: usize) -> bool {
         let is_open = service.when_exhausted == WhenExhausted::Open || self.blame.get(pool) == Some(&Blame::All);
         is_open && !service.pools.iter().any(|other| *other != pool && self.would_take_over(*other))
     }
 
-    /// Whether new flows of a service would go to the pool as it really is.
+    /// Whether new flows of a service would go to the pool without its panic.
     fn serves(&self, service: &Service, number: u32, pool: usize) -> bool {
         let mut counts = vec![abi::Pool::default(); self.inventory.config.pools.len()];
         for pool in &service.pools {
@@ -118,14 +119,14 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         }
         let serving = selection::serving(&Counts::of(counts), self.plane.failover(number), service);
         let position = serving.position().or_else(|| {
-            // Its policy is to serve nobody: but nothing is known to be dead.
+            // The service's policy is to serve nothing then, but no backend is known to be dead.
             (serving == Serving::Exhausted).then(|| service.pools.iter().position(|known| *known == pool)).flatten()
         });
         position.is_some_and(|position| service.pools[position] == pool)
     }
 
-    /// Whether so much of the pool is up that new flows are better off with these alone. How many a service asks for before it
-    /// chooses the pool has no part in it: a backend that is dead does not make up the number.
+    /// Whether so much of the pool is up that new flows are better off with these backends alone. `min_healthy` plays
+    /// no part here: a dead backend does not make up that number.
     fn can_bear(&self, pool: usize) -> bool {
         let available = self.counted(pool).available;
         let share = self.inventory.config.pools[pool].judging.panic_below;
@@ -138,7 +139,7 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         self.can_bear(pool) && self.counted(pool).available >= needed
     }
 
-    /// The pool as it would be if nobody served but those that are up.
+    /// The pool's counts if only the backends that are up served.
     fn counted(&self, pool: usize) -> abi::Pool {
         let min_healthy = self.inventory.config.pools[pool].min_healthy.max(1);
         let mut counted = abi::Pool { min_healthy, ..abi::Pool::default() };
@@ -150,7 +151,7 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         counted
     }
 
-    /// How many of the pool an operator wants to serve.
+    /// Number of the pool's backends that operators want to serve.
     fn wanted(&self, pool: usize) -> u32 {
         let members = self.inventory.members_of(pool);
         let wanted = members.filter(|member| plan::admin(self.plane.state(member.number)) == Admin::Enabled);

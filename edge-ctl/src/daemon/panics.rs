@@ -1,12 +1,12 @@
-//! A panic in any task or thread ends the daemon: nobody would miss a task that is gone without a word, and the unit starts
-//! another daemon, which finds everything as it was.
+//! A panic in any task or thread ends the daemon: the silent end of a single task would go unnoticed, whereas the unit
+//! starts another daemon after this one, which finds everything as it was.
 
 use std::{panic, process};
 
 /// The exit code of a Rust program whose main thread has panicked.
 const CODE: i32 = 101;
 
-/// From now on.
+/// Makes each panic from now on end the process.
 pub(super) fn end_the_process() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

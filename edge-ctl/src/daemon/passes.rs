@@ -1,4 +1,4 @@
-//! When the next step of a reconcile pass is due: the loop has other work to do.
+//! Schedules the steps of reconcile passes between the other work of the loop.
 
 use std::{future::Future, time::Duration};
 
@@ -10,28 +10,28 @@ use crate::{
     control::{chain, data_plane::DataPlane, events::EventKind},
 };
 
-/// How often a pass that waits for packets looks whether they have left the packet path.
+/// Interval in which a pass that waits for packets checks whether they have left the packet path.
 const WAIT: Duration = Duration::from_millis(5);
 
-/// Passes, one after the other.
+/// The schedule of passes, which run one after the other.
 #[derive(Debug)]
 pub(super) struct Passes {
-    /// When the next step is due, and when the next pass is.
+    /// Times of the next step and of the next pass.
     step: Instant,
     next: Instant,
     /// Whether a pass is under way.
     active: bool,
-    /// Why the last pass broke off. It is reported once, and not each second.
+    /// Why the last pass failed. The cause is reported once, not each second.
     broken: Option<String>,
 }
 
 impl Passes {
-    /// The first one is due now.
+    /// A schedule whose first pass is due now.
     pub(super) fn new() -> Self {
         Self { step: Instant::now(), next: Instant::now(), active: false, broken: None }
     }
 
-    /// Until the next step is due.
+    /// Waits until the next step is due.
     pub(super) fn due(&self) -> impl Future<Output = ()> + use<> {
         sleep_until(if self.active { self.step } else { self.next })
     }
@@ -95,7 +95,7 @@ mod tests {
             assert_eq!((controller.plane.passes.len(), passes.active), (begun, active));
         }
         assert!((WAIT..Duration::from_millis(900)).contains(&start.elapsed()), "{:?}", start.elapsed());
-        // The next one is a second after the first.
+        // The next pass begins a second after the first.
         passes.due().await;
         assert!(start.elapsed() >= Duration::from_millis(990), "{:?}", start.elapsed());
         passes.step(&mut controller);

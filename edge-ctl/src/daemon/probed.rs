@@ -1,4 +1,4 @@
-//! A backend that is probed: its health, how it is probed, and since when nothing was heard of its probes.
+//! A probed backend: its health, its probe, and the time without a result.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::{
 
 use edge_common::abi::State;
 
-/// So many probes must have been missed before a verdict is too old.
+/// Number of missed probes after which a verdict is too old.
 const MISSED: u32 = 10;
-/// It is not before so many seconds.
+/// Minimum age in seconds at which a verdict is too old.
 const LEAST: u32 = 10;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -20,18 +20,19 @@ pub(super) struct Probed {
     probe: Probe,
     damping: Duration,
     machine: Machine,
-    /// Position of its pool; `None` for one that is retired.
+    /// Position of the backend's pool; `None` if the backend is retired.
     pub(super) pool: Option<usize>,
-    /// Seconds in which this daemon ran and no probe has ended. Not of a clock: while the daemon stands still, so do its
-    /// probes, and what they had found before must not be thrown away at the first moment after.
+    /// Seconds in which this daemon ran and no probe has ended. Not measured by a clock: while the daemon stands still,
+    /// so do its probes, and their earlier results must not be discarded as soon as the daemon goes on.
     silent: u32,
 }
 
 impl Probed {
-    /// A backend is probed by `probe` from now on; `state` is what an earlier daemon, or another probe, has left behind.
+    /// A backend that is probed by `probe` from now on. `state` is the one that an earlier daemon, or another probe,
+    /// left.
     pub(super) fn new(probe: &Probe, judging: &Judging, pool: Option<usize>, state: State) -> Self {
         let condition = plan::condition(state);
-        // What was not out was in doubt.
+        // A backend that kept its flows was in doubt.
         let evidence = if condition.standing == Standing::Keeping { Evidence::Soft } else { Evidence::Hard };
         let damping = judging.damping;
         Self {
@@ -43,7 +44,7 @@ impl Probed {
         }
     }
 
-    /// The same backend goes on, with what was counted, if it is probed and judged in the same way.
+    /// The same backend with the counts so far, if it is probed and judged in the same way.
     pub(super) fn go_on(self, probe: &Probe, judging: &Judging, pool: Option<usize>) -> Option<Self> {
         (self.probe == *probe && self.damping == judging.damping).then_some(Self { pool, ..self })
     }
@@ -61,22 +62,24 @@ impl Probed {
         self.machine.observe(verdict, now, deaf)
     }
 
-    /// Whether it is out for its silence, until it is up again or the silence was found to be this host's own.
+    /// Whether the backend is out for its silence. It stays out until it is up again, or until the silence is found to
+    /// be this host's own.
     pub(super) fn is_out(&self) -> bool {
         self.machine.is_convicted()
     }
 
-    /// It is out for its silence, which is its own.
+    /// Takes the backend out for its silence, which is its own.
     pub(super) fn put_out(&mut self, now: Duration) {
         self.machine.convict(now);
     }
 
-    /// It is held back no longer.
+    /// Ends the hold of a backend that damping holds back.
     pub(super) fn release(&mut self, now: Duration) -> Option<HealthChange> {
         self.machine.release(now)
     }
 
-    /// Its silence was not its own, unless it has been out for longer than a wave of silence takes.
+    /// Withdraws a silence that was not the backend's own, unless the backend has been out for longer than a wave of
+    /// silence takes.
     pub(super) fn pardon(&mut self, now: Duration, reason: &str) -> Option<HealthChange> {
         let is_of_this_wave = !self.is_out() || now.saturating_sub(self.machine.changed()) <= self.fall_time() * 2;
         if self.machine.is_silenced() && !is_of_this_wave {
@@ -85,7 +88,7 @@ impl Probed {
         self.machine.pardon(now, reason)
     }
 
-    /// A second has passed. A verdict that is too old is forgotten.
+    /// Counts a second without a result, and forgets a verdict that is too old.
     pub(super) fn age(&mut self, now: Duration) -> Option<HealthChange> {
         self.silent = self.silent.saturating_add(1);
         let limit = self.longest();
@@ -95,7 +98,7 @@ impl Probed {
         self.machine.forget(now, &format!("no probe has ended for {limit} s"))
     }
 
-    /// How long it takes at most from the death of a backend until its probes have found it.
+    /// Longest time from the death of a backend until its probes have found the death.
     pub(super) fn fall_time(&self) -> Duration {
         self.probe.fall_time()
     }
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_verdict_that_is_too_old_is_unknown_once() {
-        // Each second, a timeout of half of one: ten of them and their timeouts.
+        // The probe is sent each second and has a timeout of half a second: a verdict is too old after ten times both.
         for health in [Health::Up, Health::Down] {
             let mut probed = probed(health);
             for second in 1..=100 {

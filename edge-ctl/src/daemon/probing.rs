@@ -1,4 +1,4 @@
-//! How probes are sent: which of a backend's services they go through, and by what.
+//! How probes are sent: the services of a backend that they go through, and the programs that send them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,21 +30,22 @@ use crate::{
 /// Subject of events.
 const PROBES: &str = "probes";
 
-/// What sends probes by the way of clients' packets, where this host can. Where it can't, or can no more, they go to backends'
-/// addresses by the host's own network, and it is tried again.
+/// Sends probes on the path of clients' packets, if this host can. If it can't, or no longer can, probes go to
+/// backends' addresses over the host's own network, and loading is tried again.
 pub(super) struct Probing {
     pins: PinDir,
     state: State,
-    /// Why it was not loaded when that was last tried.
+    /// Why the last try to load the programs failed.
     refused: Option<Retry>,
-    /// Interfaces that answers can't be taken from.
+    /// Interfaces on which answers can't be received, by name.
     deaf: BTreeMap<String, Retry>,
     network: Network,
 }
 
 type Loaded = Result<(ProbePrograms, Carrier), XdpError>;
 
-/// As the packet path's program it is loaded on a thread of its own, but at the start.
+/// State of the programs. Like the packet path's program, they are loaded on a thread of their own, except at the
+/// start.
 enum State {
     Loading(JoinHandle<Loaded>),
     Loaded(Box<ProbePrograms>, Arc<Carrier>),
@@ -52,7 +53,7 @@ enum State {
 }
 
 impl Probing {
-    /// Loads what it needs.
+    /// Loads the programs.
     pub(super) fn start(pins: &PinDir, events: &Events) -> Self {
         let (refused, deaf, network) = (None, BTreeMap::new(), Network::default());
         let mut probing = Self { pins: pins.clone(), state: State::Refused, refused, deaf, network };
@@ -76,7 +77,7 @@ impl Probing {
         self.look(config, events);
     }
 
-    /// An interface has changed: what failed there is tried again.
+    /// Handles the change of an interface: whatever failed there is tried again.
     pub(super) fn link_changed(&mut self, interface: &str, config: &Config, events: &Events) {
         if let Some(retry) = self.deaf.get_mut(interface) {
             retry.hasten(Instant::now());
@@ -84,13 +85,13 @@ impl Probing {
         self.look(config, events);
     }
 
-    /// Looks whether all is as it should be, and does what is not done, as far as it is due.
+    /// Checks the programs and their device, and tries again what is missing, as far as it is due.
     pub(super) fn look(&mut self, config: &Config, events: &Events) {
         let now = Instant::now();
         match &mut self.state {
             State::Loading(loading) => {
                 if let Some(loaded) = loading.now_or_never() {
-                    // It is never aborted, so an error is a panic, and goes on as one.
+                    // The task is never aborted, so an error is a panic, which goes on here.
                     self.loaded(loaded.unwrap_or_else(|error| resume_unwind(error.into_panic())), events);
                 }
             }
@@ -134,7 +135,8 @@ impl Probing {
         }
     }
 
-    /// Takes answers from the interfaces by which backends are reached, and those of the configuration, as they are now.
+    /// Receives answers on the interfaces that backends are reached by, and on those of the configuration, as they are
+    /// now.
     fn take_answers(&mut self, config: &Config, events: &Events, now: Instant) {
         let State::Loaded(programs, carrier) = &mut self.state else { return };
         let by_ways = self.network.ways.interfaces().into_iter().filter_map(|index| {
@@ -170,20 +172,20 @@ impl Probing {
 }
 
 fn load(pins: &PinDir) -> Loaded {
-    // The pins were there a moment ago; whoever removed them starts anew, too.
+    // The pins existed a moment ago; a process that has removed them starts anew, too.
     let maps = PinnedMaps::open(pins)?.ok_or(BpfError::Unpublished)?;
     let net = PrivateNet::make()?;
     let (programs, probes) = ProbePrograms::load(&maps, net.door())?;
     Ok((programs, Carrier::new(net, Box::new(probes))))
 }
 
-/// Whether its device is in this network, with the number that it had.
+/// Whether the carrier's device is in this network namespace, with the same index as before.
 fn is_there(carrier: &Carrier) -> bool {
     let door = carrier.door();
     if_nametoindex(door.name.as_str()).is_ok_and(|index| index == door.index)
 }
 
-/// What is probed, and how.
+/// All targets of probes: backends and references.
 pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
     let own = inventory.config.own_probes();
     let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
@@ -199,19 +201,20 @@ pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
     targets.chain(references.map(|(position, target)| ProbeTarget::reference(position, *target))).collect()
 }
 
-/// The services through which a backend is probed: of each mode and IP version the first one in the file, at its first VIP. More of them would be
-/// more probes, and each new service a way for backends to go down that serve others.
+/// The services through which a backend is probed: for each mode and IP version the first service in the file, at its
+/// first VIP. More services would mean more probes, and each new service could take down backends that serve others.
 fn through(config: &Config, pool: &Pool, address: IpAddr) -> Vec<Through> {
     let mut found: Vec<Through> = Vec::new();
     let is_this = |&index: &usize| config.pools.get(index).is_some_and(|one| one.name == pool.name);
-    // Who knows nothing of the service answers at its own address alone, which is where its clients' packets go.
+    // In `nat`, the backend does not have the VIP: it answers at its own address alone, where its clients' packets go,
+    // too.
     let services =
         config.services.iter().filter(|service| service.mode != Mode::Nat && service.pools.iter().any(is_this));
     for (mode, vip) in
         services.flat_map(|service| service.vips.iter().map(|&vip| (config.tunnel.forwards(service.mode), vip)))
     {
         let same_family = vip.is_ipv4() == address.is_ipv4();
-        // Of the other IP version the way to the backend names no address to send from.
+        // For the other IP version, the route to the backend has no source address.
         let source = if same_family { None } else { config.tunnel.source(vip) };
         let is_known = |one: &Through| one.mode == mode && one.vip.is_ipv4() == vip.is_ipv4();
         if (same_family || !matches!(mode, Mode::Dsr) && source.is_some()) && !found.iter().any(is_known) {

@@ -1,5 +1,5 @@
-//! The program of this process: loaded before anything else where none is attached, beside everything else where one is,
-//! and tried again where that fails.
+//! The XDP program of this process: loaded before anything else if none is attached, beside everything else if one is,
+//! and tried again if that fails.
 
 use std::{
     future,
@@ -30,28 +30,29 @@ use crate::{
 pub(crate) struct Program {
     pins: PinDir,
     state: State,
-    /// Why it was not loaded when that was last tried.
+    /// Why the last try to load the program failed.
     refused: Option<Retry>,
     attachments: Attachments,
-    /// Until when it waits for new maps to know what older ones did.
+    /// Until when the program waits for the new maps to have the older ones' knowledge.
     takes_over: Option<Instant>,
 }
 
-/// The verifier may take seconds, and states must follow probes meanwhile: the program is loaded on a thread of its own, and
-/// stores nothing in the maps. An older one, if there is one, goes on until then.
+/// State of the program. The verifier may take seconds, and states must follow probes meanwhile: so the program is
+/// loaded on a thread of its own, which stores nothing in the maps. An older program, if any, stays attached until
+/// then.
 enum State {
     Loading(JoinHandle<Result<EdgeProgram, XdpError>>),
     Loaded(Box<EdgeProgram>),
-    /// Loaded onto new maps, while another one is attached that has older ones.
+    /// Loaded onto new maps, while another program with older maps is attached.
     Waiting(Box<EdgeProgram>),
     Refused,
 }
 
-/// How long the program with older maps goes on at most: nobody tells it who is down.
+/// Longest time for which the program with older maps stays attached: its maps no longer receive backends' health.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// Begins to load the program onto maps that are pinned. Whoever begins loads the one for rehearsals meanwhile: two that do so at a
-/// time would each wait for the verifier.
+/// Begins to load the program onto pinned maps. The caller loads the program for rehearsals meanwhile: if both loaded
+/// it at a time, each would wait for the verifier.
 pub(super) fn begin(pins: &PinDir) -> thread::JoinHandle<Result<EdgeProgram, XdpError>> {
     let pins = pins.clone();
     thread::spawn(move || EdgeProgram::load(&opened(&pins)?))
@@ -62,8 +63,8 @@ pub(super) fn begin(pins: &PinDir) -> thread::JoinHandle<Result<EdgeProgram, Xdp
 pub(crate) struct NotAttached(#[from] XdpError);
 
 impl Program {
-    /// Loads the program, unless it is `loaded`. Where nothing is attached it is attached before this returns, and a first start that can't leaves
-    /// nothing behind.
+    /// Loads the program, unless `loaded` is given. If no program is attached, this one is attached before the function
+    /// returns, and a first start that can't attach it leaves nothing behind.
     pub(crate) fn start(
         pins: &PinDir,
         config: &Config,
@@ -82,7 +83,7 @@ impl Program {
             Ok(interfaces) if interfaces.is_empty() => {}
             attached => {
                 if let Err(error) = attached {
-                    // Something may be attached: it goes on until its successor stands.
+                    // A program may be attached: it stays until its successor is attached.
                     events.report(EventKind::LocalFault, "program", chain(&error));
                 }
                 program.takes_over = fresh.then(|| Instant::now() + TAKE_OVER);
@@ -102,7 +103,8 @@ impl Program {
             }
         };
         match failure {
-            // Maps that packets have used before are kept, and the attachment is tried again.
+            // Only unused maps are removed. Maps that packets have used before are kept, and the attachment is tried
+            // again.
             Some(failure) if fresh && xdp::attached(pins).is_ok_and(|interfaces| interfaces.is_empty()) => {
                 drop(program);
                 xdp::detach_all(pins)?;
@@ -112,16 +114,18 @@ impl Program {
         }
     }
 
-    /// Waits until it is loaded, or refused; for ever where it is already. The caller passes it on to [`loaded`](Self::loaded).
+    /// Waits until the program is loaded or refused; for ever if it is not being loaded. The caller passes the result
+    /// on to [`loaded`](Self::loaded).
     pub(crate) async fn loading(&mut self) -> Result<EdgeProgram, XdpError> {
         let State::Loading(loading) = &mut self.state else { return future::pending().await };
         let loaded = loading.await;
         self.state = State::Refused;
-        // It is never aborted, so this is a panic, and goes on as one.
+        // The task is never aborted, so an error is a panic, which goes on here.
         loaded.unwrap_or_else(|error| resume_unwind(error.into_panic()))
     }
 
-    /// It takes the place of the one before on all interfaces. Returns why it does not on some.
+    /// Attaches a loaded program to all interfaces in place of the one before, or keeps it until the new maps have the
+    /// older ones' knowledge. Returns the failures on interfaces.
     pub(crate) fn loaded(
         &mut self,
         loaded: Result<EdgeProgram, XdpError>,
@@ -140,7 +144,7 @@ impl Program {
                 self.state = State::Loaded(Box::new(loaded));
                 failures
             }
-            // What is attached goes on.
+            // The attached program goes on.
             Err(error) => {
                 self.refuse(chain(&error), events);
                 Vec::new()
@@ -148,7 +152,7 @@ impl Program {
         }
     }
 
-    /// It is not to be attached, and is loaded again later.
+    /// Notes that the program is not to be attached; it is loaded again later.
     pub(crate) fn refuse(&mut self, why: String, events: &Events) {
         let refused = Retry::after(self.refused.as_ref(), why, Instant::now());
         if refused.is_news(self.refused.as_ref()) {
@@ -157,7 +161,8 @@ impl Program {
         self.refused = Some(refused);
     }
 
-    /// Attaches it to all interfaces of a new configuration, once it is loaded. Returns why it could not, on some.
+    /// Attaches the program to all interfaces of a new configuration, if it is loaded. Returns the failures on
+    /// interfaces.
     pub(crate) fn attach(&mut self, config: &Config, events: &Events) -> Vec<XdpError> {
         match &mut self.state {
             State::Loaded(program) => self.attachments.attach(program, config, events),
@@ -165,12 +170,12 @@ impl Program {
         }
     }
 
-    /// Looks whether it is loaded, and attached everywhere; does what is not done, as far as it is due.
+    /// Checks whether the program is loaded, and attached everywhere; tries again what is missing, as far as it is due.
     pub(crate) fn look(&mut self, config: &Config, events: &Events) {
         let now = Instant::now();
         match &mut self.state {
             State::Loaded(program) => {
-                // Who removes it removes the pins of maps as well, which is reported.
+                // If the pin was removed, those of maps were as well, which is reported.
                 let _tried_again_in_a_second = program.keep();
                 self.attachments.look(program, config, events, now);
             }
@@ -179,13 +184,14 @@ impl Program {
         }
     }
 
-    /// The same, at once for an interface that has changed.
+    /// As [`look`](Self::look), without a pause for an interface that has changed.
     pub(crate) fn link_changed(&mut self, interface: &str, config: &Config, events: &Events) {
         self.attachments.hasten(interface, Instant::now());
         self.look(config, events);
     }
 
-    /// Takes the place of a program with older maps, once the new ones know as much.
+    /// Attaches the waiting program in place of one with older maps, once the new maps have as much knowledge, or
+    /// [`TAKE_OVER`] is over.
     pub(crate) fn take_over(&mut self, inventory: &Inventory, plane: &impl DataPlane, events: &Events) {
         let is_due = self.takes_over.is_some_and(|until| until <= Instant::now() || knows_backends(inventory, plane));
         if is_due && matches!(self.state, State::Waiting(_)) {
@@ -196,7 +202,7 @@ impl Program {
         }
     }
 
-    /// Whether it is attached to all interfaces.
+    /// Whether the program is attached to all interfaces.
     pub(crate) fn is_everywhere(&self) -> bool {
         matches!(self.state, State::Loaded(_)) && self.attachments.are_complete()
     }
@@ -205,22 +211,22 @@ impl Program {
         matches!(self.state, State::Loading(_))
     }
 
-    /// Whether it is not yet known what becomes of it.
+    /// Whether the program is still being loaded, or waits to be attached.
     pub(crate) const fn is_pending(&self) -> bool {
         matches!(self.state, State::Loading(_) | State::Waiting(_))
     }
 
-    /// Why it is not loaded.
+    /// Why the program is not loaded.
     pub(crate) fn why_not(&self) -> Option<&str> {
         self.refused.as_ref().map(Retry::why)
     }
 
-    /// An interface that it could not be attached to.
+    /// An interface that the program could not be attached to.
     pub(crate) fn missing_on(&self) -> Option<&str> {
         self.attachments.first_failure()
     }
 
-    /// Adds what is wrong with it.
+    /// Adds the program's faults to a status.
     pub(crate) fn explain(&self, status: &mut Status) {
         if let Some(daemon) = &mut status.daemon {
             daemon.program = self.why_not().map(str::to_owned);
@@ -238,12 +244,12 @@ impl Program {
     }
 }
 
-/// By this version or another.
+/// The interfaces that a program of this version or another is attached to.
 fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     Ok([xdp::attached(pins)?, xdp::attached_by_others(pins)?].concat())
 }
 
-/// Whether maps know of each backend how it is, and the way to it.
+/// Whether the maps have the health of each probed backend, and the next hop of each backend that is not down.
 fn knows_backends(inventory: &Inventory, plane: &impl DataPlane) -> bool {
     inventory.members().all(|member| match plan::health(plane.state(member.number)) {
         Health::Down => true,
@@ -252,7 +258,7 @@ fn knows_backends(inventory: &Inventory, plane: &impl DataPlane) -> bool {
     })
 }
 
-/// The pins were there a moment ago; whoever removed them starts anew, too.
+/// Opens the maps. Their pins existed a moment ago; a process that has removed them starts anew, too.
 fn opened(pins: &PinDir) -> Result<PinnedMaps, BpfError> {
     PinnedMaps::open(pins)?.ok_or(BpfError::Unpublished)
 }
@@ -260,7 +266,8 @@ fn opened(pins: &PinDir) -> Result<PinnedMaps, BpfError> {
 fn load(pins: &PinDir) -> Result<EdgeProgram, XdpError> {
     let maps = opened(pins)?;
     let program = EdgeProgram::load(&maps)?;
-    // It stays pinned, so that nobody waits for it later; where that fails, it is said when something is to be rehearsed.
+    // The program for rehearsals stays pinned, so that no change waits for it later. A failure is reported when a
+    // change is to be rehearsed.
     let _pinned = Rehearsal::load(&maps);
     Ok(program)
 }

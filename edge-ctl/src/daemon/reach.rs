@@ -1,9 +1,9 @@
-//! Backends that nothing can be sent to, and which of them are taken out for it. Pure.
+//! Backends that nothing can be sent to, and which of them are taken out. Pure.
 //!
-//! That a link is down, that there is no route, that a next hop does not answer: this is knowledge and no doubt, but of this
-//! host alone. So a backend is taken out where a service that uses it has another one to go to. Where none has, it is this
-//! host that is cut off, and all stays as it was: it must not flap. Whoever is out stays out until something can be sent
-//! there again.
+//! A link that is down, a missing route and a next hop that does not answer are certain knowledge, but of this host
+//! alone. So an unreachable backend is taken out if a service that uses it has another backend to go to. If no service
+//! has one, this host is cut off, and all states stay as they were: they must not flap. A backend that is out stays out
+//! until something can be sent to it again.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
@@ -13,18 +13,18 @@ use edge_common::abi::BackendNumber;
 
 use crate::control::inventory::Inventory;
 
-/// What is known of the ways to backends.
+/// Reachability of the backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reach {
-    /// Backends that nothing can be sent to, and why.
+    /// Unreachable backends, with the reasons.
     unreachable: BTreeMap<BackendNumber, String>,
     out: BTreeSet<BackendNumber>,
 }
 
 impl Reach {
-    /// Nothing can be sent to a backend, and why; `None`: something can, or it is not known.
+    /// Notes why nothing can be sent to a backend; `None` if something can, or if that is not known.
     ///
-    /// Returns whether it was out and is no longer.
+    /// Returns whether the backend was out and no longer is.
     pub(super) fn note(&mut self, backend: BackendNumber, why: Option<String>) -> bool {
         if let Some(why) = why {
             self.unreachable.insert(backend, why);
@@ -38,7 +38,7 @@ impl Reach {
         self.out.contains(&backend)
     }
 
-    /// Those that are out.
+    /// The backends that are out.
     pub(super) fn out(&self) -> impl Iterator<Item = BackendNumber> {
         self.out.iter().copied()
     }
@@ -48,8 +48,8 @@ impl Reach {
         self.unreachable.get(&backend).map(String::as_str)
     }
 
-    /// Takes out those for which there is another one, and returns them. `serves` says whether a backend would take new
-    /// flows, however they get there.
+    /// Takes out the unreachable backends for which there is another one, and returns them. `serves` is whether a
+    /// backend would take new flows if they reached it.
     pub(super) fn judge(
         &mut self,
         inventory: &Inventory,
@@ -70,7 +70,7 @@ impl Reach {
         new.into_iter().collect()
     }
 
-    /// Forgets backends that are no longer there.
+    /// Forgets backends that no longer exist.
     pub(super) fn keep(&mut self, is_there: impl Fn(BackendNumber) -> bool) {
         self.unreachable.retain(|backend, _| is_there(*backend));
         self.out.retain(|backend| is_there(*backend));
@@ -89,12 +89,12 @@ impl Reach {
     }
 }
 
-/// A pool, seen from this host.
+/// Reachability of a pool from this host.
 #[derive(Debug, Default)]
 struct PoolReach {
     /// Whether new flows can go to one of its backends.
     has_another: bool,
-    /// Backends that nothing can be sent to, and that are not out yet.
+    /// Unreachable backends that are not out yet.
     cut_off: Vec<BackendNumber>,
 }
 
@@ -126,7 +126,7 @@ mod tests {
             lose(&mut reach, *backend);
         }
         assert!(reach.judge(&inventory, |_| true).is_empty());
-        // One can be reached again: it is the one to go to.
+        // One backend is reachable again: new flows can go there.
         reach.note(all[0], None);
         assert!(!reach.judge(&inventory, |_| true).is_empty());
         assert!(!reach.is_out(all[0]));

@@ -1,5 +1,5 @@
-//! The configuration file, read and checked beside the loop: a file system that hangs, a pipe that nobody writes to, or a huge
-//! file must stop neither health nor the API. One reading at a time; who asks meanwhile gets the next one.
+//! Reads and checks the configuration file beside the loop: a file system that hangs, a pipe without a writer or a huge
+//! file must stop neither health nor the API. There is one reading at a time; requests meanwhile get the next one.
 
 use std::{
     future,
@@ -20,10 +20,10 @@ use crate::{
     control::change::{Candidate, How, Words},
 };
 
-/// How long it may take.
+/// Timeout of a reading.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What came of a reading.
+/// The result of a reading, and the requests that wait for it.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) file: Result<Candidate, ConfigError>,
@@ -36,12 +36,12 @@ pub(super) struct Reader {
     path: PathBuf,
     patience: Duration,
     task: Option<JoinHandle<Result<Config, ConfigError>>>,
-    /// When it has taken too long; `None` once that was told.
+    /// The end of the timeout; `None` once it was reported.
     deadline: Option<Instant>,
-    /// Who waits for this one, and for the next; that is due if there is a list for it.
+    /// Requests that wait for the present reading, and for the next, which is due if it has a list.
     waiting: Vec<Back>,
     next: Option<Vec<Back>>,
-    /// What was said by those who wait for this one, and for the next.
+    /// Origin and options of the requests that wait for the present reading, and for the next.
     said: (How, Words),
     next_said: (How, Words),
 }
@@ -69,13 +69,14 @@ impl Reader {
         &self.path
     }
 
-    /// Begins to read the file, now or when it has been read; the last word counts. The result is [`read`](Self::read)'s.
+    /// Begins to read the file, now or after the present reading; the last request's options count.
+    /// [`read`](Self::read) returns the result.
     pub(super) fn begin(&mut self, (how, words): (How, Words), back: Option<Back>) {
         if self.task.is_some() {
             self.next_said = (how, words);
             let next = self.next.get_or_insert_default();
             match back {
-                // The one before hangs, and nobody knows until when.
+                // The present reading hangs, for an unknown time.
                 Some(back) if self.deadline.is_none() => {
                     let hint = Some("nothing was changed");
                     // The client may have gone.
@@ -92,7 +93,7 @@ impl Reader {
         self.deadline = Some(Instant::now() + self.patience);
     }
 
-    /// Waits until the file is read, or that has taken too long; for ever while nobody has asked for it.
+    /// Waits until the file is read, or the timeout is over; for ever while no reading is under way.
     pub(super) async fn read(&mut self) -> Read {
         loop {
             let Some(task) = &mut self.task else { return future::pending().await };
@@ -105,7 +106,7 @@ impl Reader {
             tokio::select! {
                 done = task => {
                     self.task = None;
-                    // It is never aborted, so the error is a panic, which has ended this process.
+                    // The task is never aborted, so the error is a panic, which has ended this process.
                     let file = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                     let (late, waiting) = (self.deadline.is_none(), std::mem::take(&mut self.waiting));
                     let (how, words) = std::mem::replace(&mut self.said, UNSAID);
@@ -115,7 +116,7 @@ impl Reader {
                         self.begin(said, None);
                         self.waiting = next;
                     }
-                    // What came too late was refused then, and may be old.
+                    // A late result was refused at the timeout, and may be old.
                     if !late {
                         return Read { file, waiting };
                     }
@@ -135,17 +136,17 @@ impl Reader {
     }
 }
 
-/// What was read from the daemon's file.
+/// The candidate from the daemon's file.
 fn candidate(config: Config, path: &Path, how: How, words: Words) -> Candidate {
     Candidate { config, how, file: Some(path.display().to_string()), words }
 }
 
-/// Reads the file before there is a loop, for as long as it may take.
+/// Reads the file before the loop runs; fails after [`PATIENCE`].
 pub(super) fn read_at_start(path: &Path) -> Result<Candidate, ConfigError> {
     let (done, result) = std::sync::mpsc::sync_channel(1);
     let owned = path.to_owned();
     thread::spawn(move || {
-        // Nobody waits any more if it was too late.
+        // The receiver is gone if the reading took too long.
         let _late = done.send(config::load(&owned));
     });
     let late = |_| Err(ConfigError::Late { file: path.display().to_string(), patience: PATIENCE });
@@ -174,15 +175,15 @@ mod tests {
         drop(read);
         assert!(answer.try_recv().is_err());
 
-        // While it hangs others are refused at once.
+        // While the reading hangs, other requests are refused at once.
         let (back, answer) = oneshot::channel();
         reader.begin(UNSAID, Some(back));
         assert!(answer.await.expect("told").is_err());
 
-        // What comes of the first one is old by now; the second one is read after it.
+        // The result of the first reading is old by now; the second reading follows it.
         std::fs::write(&path, "nonsense").expect("somebody reads");
         let writer = thread::spawn(move || {
-            // Not into the same reading.
+            // Late enough for the second reading.
             thread::sleep(Duration::from_millis(100));
             std::fs::write(&path, "other nonsense")
         });

@@ -1,4 +1,4 @@
-//! The program for rehearsals, loaded beside everything else, so that a change does not wait for the verifier.
+//! Loads the program for rehearsals beside everything else, so that a change does not wait for the verifier.
 
 use tokio::task::{self, JoinHandle};
 
@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Rehearsing {
     rehearser: Rehearser,
     loading: Option<JoinHandle<Result<Rehearsal, XdpError>>>,
-    /// Whether it was loaded once, or tried: who can't be rehearsed with says so when a change is to be made.
+    /// Whether a load was tried once. If it failed, that is reported when a change is to be rehearsed.
     is_tried: bool,
 }
 
@@ -24,7 +24,7 @@ impl Rehearsing {
         Self { rehearser, loading: None, is_tried: false }
     }
 
-    /// Begins to load it, or takes what was loaded.
+    /// Begins to load the program, or takes the loaded one.
     pub(super) async fn look(&mut self, maps: &PinnedMaps, events: &Events) {
         if self.loading.as_ref().is_some_and(JoinHandle::is_finished) {
             self.finish(events).await;
@@ -38,7 +38,7 @@ impl Rehearsing {
         }
     }
 
-    /// The rehearser, when nothing is being loaded any more. What is not loaded then is when it is needed.
+    /// The rehearser, once no load is under way. A program that is missing then is loaded when it is needed.
     pub(super) async fn ready(&mut self, events: &Events) -> &mut Rehearser {
         self.finish(events).await;
         &mut self.rehearser
@@ -46,7 +46,7 @@ impl Rehearsing {
 
     async fn finish(&mut self, events: &Events) {
         let Some(loading) = self.loading.take() else { return };
-        // It is never aborted, so this is a panic, and goes on as one.
+        // The task is never aborted, so an error is a panic, which goes on here.
         match loading.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
             Ok(rehearsal) => self.rehearser = Rehearser::ready(rehearsal),
             Err(error) => {

@@ -1,13 +1,13 @@
-//! What has failed and is tried again: soon at first, then less and less often.
+//! Retries of what has failed: soon at first, then less and less often.
 
 use std::time::{Duration, Instant};
 
-/// From a first failure to the next try.
+/// Pause between a first failure and the next try.
 const FIRST: Duration = Duration::from_secs(1);
-/// Between two tries at most. A try costs the verifier seconds, and some drivers their link.
+/// Longest pause between two tries. A try costs seconds in the verifier, and some drivers their link.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The last failure of something, and when it is tried again.
+/// The last failure of an operation, and the time of the next try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Retry {
     why: String,
@@ -16,13 +16,13 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// Something has failed, `before` last.
+    /// A failure for the reason `why`; `before` is the last failure of the same operation.
     pub(super) fn after(before: Option<&Self>, why: String, now: Instant) -> Self {
         let pause = before.map_or(FIRST, |before| (before.pause * 2).clamp(FIRST, LONGEST));
         Self { why, pause, due: now + pause }
     }
 
-    /// Whether it is to be reported: what fails again for the same reason is, once.
+    /// Whether the failure is to be reported: a repeated reason is not.
     pub(super) fn is_news(&self, before: Option<&Self>) -> bool {
         before.is_none_or(|before| before.why != self.why)
     }
@@ -35,7 +35,7 @@ impl Retry {
         self.due <= now
     }
 
-    /// Something has changed: it is tried at once, and soon again if that fails.
+    /// Makes the next try due at once, since something has changed; if it fails, the pauses start anew.
     pub(super) fn hasten(&mut self, now: Instant) {
         self.pause = Duration::ZERO;
         self.due = now;

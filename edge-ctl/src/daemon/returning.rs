@@ -1,4 +1,4 @@
-//! The way back of pools that were left, and of backends that were down: after a time, and by a growing share of slots.
+//! The return of pools that were left, and of backends that were down: after a wait, and with a growing share of slots.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -12,7 +12,7 @@ use crate::{
     health::{self, Return},
 };
 
-/// Pools and backends on their way back.
+/// Pools and backends that are returning.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
     /// By the position of the pool.
@@ -23,12 +23,12 @@ pub(super) struct Ways {
 #[derive(Clone, Debug, Default)]
 struct Way {
     name: String,
-    /// Whether a service that uses it has another one.
+    /// Whether a service that uses the pool has another one.
     has_other: bool,
     at: Return,
 }
 
-/// A backend that has come back.
+/// The slow start of a backend that has come back.
 #[derive(Clone, Copy, Debug)]
 struct Start {
     since: Duration,
@@ -37,7 +37,7 @@ struct Start {
 }
 
 impl Ways {
-    /// Goes on with the pools of `inventory`. One that an earlier daemon withheld waits anew.
+    /// Continues with the pools of `inventory`. A pool that an earlier daemon withheld slots from waits anew.
     pub(super) fn restart(&mut self, inventory: &Inventory, plane: &impl DataPlane, now: Duration) {
         let before = std::mem::take(&mut self.pools);
         let before: BTreeMap<_, _> = before.into_iter().map(|way| (way.name, way.at)).collect();
@@ -54,12 +54,12 @@ impl Ways {
         self.pools = pools.map(way).collect();
     }
 
-    /// Whether anything is on its way.
+    /// Whether any pool or backend is returning.
     pub(super) fn is_active(&self) -> bool {
         !self.starts.is_empty() || self.pools.iter().any(|way| way.at != Return::Whole)
     }
 
-    /// A backend has come back.
+    /// Begins the slow start of a backend that has come back.
     pub(super) fn start(&mut self, backend: BackendNumber, over: Duration, now: Duration) {
         let withheld = share(Duration::ZERO, over);
         if withheld > 0 {
@@ -67,17 +67,17 @@ impl Ways {
         }
     }
 
-    /// It is gone again.
+    /// Ends the slow start of a backend that is down again.
     pub(super) fn stop(&mut self, backend: BackendNumber) {
         self.starts.remove(&backend);
     }
 
-    /// How many places are withheld from a backend.
+    /// Number of places that are withheld from a backend.
     pub(super) fn of(&self, backend: BackendNumber) -> u8 {
         self.starts.get(&backend).map_or(0, |start| start.withheld)
     }
 
-    /// Backends whose share is another one now, and what is withheld from them.
+    /// Updates the shares of backends; returns those that have changed, with the number of places withheld now.
     pub(super) fn shares(&mut self, now: Duration) -> Vec<(BackendNumber, u8)> {
         let mut changed = Vec::new();
         for (backend, start) in &mut self.starts {
@@ -91,8 +91,9 @@ impl Ways {
         changed
     }
 
-    /// One step of all pools, where `enough` says whether as many of a pool are up as it needs; `None` where an operator has
-    /// taken the rest. Returns pools of which something else is withheld than is in the maps, and those that begin to return.
+    /// One step of all pools. `enough` is whether as many backends of a pool are up as the pool needs; `None` if an
+    /// operator has taken the others away. Returns the number of places to withhold from each pool, and the pools that
+    /// begin to return.
     pub(super) fn step(
         &mut self,
         inventory: &Inventory,
@@ -117,7 +118,7 @@ impl Ways {
         (withheld, returning)
     }
 
-    /// An operator wants a pool to take its flows now. Whether it was kept from it.
+    /// Gives a pool its flows at once, as an operator wants. Returns whether the pool was waiting or returning.
     pub(super) fn release(&mut self, pool: usize) -> bool {
         match self.pools.get_mut(pool) {
             Some(way) if matches!(way.at, Return::Steady { .. } | Return::Returning { .. }) => {
@@ -128,7 +129,7 @@ impl Ways {
         }
     }
 
-    /// Pools that were lost to a wave of silence that was this host's own were not.
+    /// Restores the pools that were lost to a wave of silence, since the silence was this host's own.
     pub(super) fn pardon(&mut self, inventory: &Inventory, now: Duration) {
         for (way, pool) in self.pools.iter_mut().zip(&inventory.config.pools) {
             let wave = pool.probe.as_ref().map_or(Duration::ZERO, |probe| probe.fall_time() * 2);
@@ -141,7 +142,7 @@ impl Ways {
     }
 }
 
-/// What is withheld from a backend: it never gets nothing.
+/// Number of places withheld from a backend: 255 of 256 at most, so that the backend gets some.
 fn share(elapsed: Duration, over: Duration) -> u8 {
     u8::try_from(health::withheld(elapsed, over)).unwrap_or(u8::MAX)
 }

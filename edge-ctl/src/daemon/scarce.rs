@@ -1,4 +1,5 @@
-//! Ports of translated sources that run out: told at three quarters of them, and when there are plenty again.
+//! Reports when ports of translation sources or entries for translated flows run out: at three quarters in use, and
+//! when enough are free again.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
@@ -9,19 +10,19 @@ use crate::{
     control::events::EventKind,
 };
 
-/// In percent: at so many ports in use it is told, and at so few that it is over. Of 16 places that a new flow looks at, all are
-/// taken once in a hundred times when three quarters are.
+/// Percentage of ports in use from which scarcity is reported, and below which it is over. When three quarters are in
+/// use, a new flow finds all of the 16 places that it looks at taken once in a hundred times.
 const SCARCE: u64 = 75;
 const PLENTY: u64 = 60;
 
-/// Of what there are too few: ports by which a backend is reached from a source, or entries of the table.
+/// A resource that runs out: ports by which a backend is reached from a source, or entries of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scarce {
     Ports(BackendNumber, IpAddr),
     Entries,
 }
 
-/// What was told.
+/// The scarce resources that were reported, with the subjects of their events.
 #[derive(Debug, Default)]
 pub(super) struct Told(BTreeMap<Scarce, String>);
 
@@ -29,7 +30,7 @@ pub(super) struct Told(BTreeMap<Scarce, String>);
 pub(super) type Change = (EventKind, String, String);
 
 impl Told {
-    /// Compares what is in use with what was told; `name` gives a backend's.
+    /// Compares the use with the reported scarcities, and returns the changes; `name` returns a backend's name.
     pub(super) fn look(&mut self, nat: &NatUse, name: impl Fn(BackendNumber) -> Option<String>) -> Vec<Change> {
         let mut changes = Vec::new();
         for NatBackend { backend, source, counts } in &nat.backends {
@@ -47,7 +48,7 @@ impl Told {
             what,
             "larger [limits] `nat_flows`",
         ));
-        // Who has no flow any more is not counted.
+        // A backend without flows is not in `nat`.
         let counted = |of: &Scarce| match of {
             Scarce::Entries => true,
             Scarce::Ports(number, source) => {
@@ -61,7 +62,8 @@ impl Told {
         changes
     }
 
-    /// `subject` is asked only for what is to be told: to find a name takes a walk over all backends.
+    /// Judges one resource. `subject` is called only for a change to report, since finding a name takes a walk over all
+    /// backends.
     fn judge(
         &mut self,
         of: Scarce,

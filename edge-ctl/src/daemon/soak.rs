@@ -1,4 +1,4 @@
-//! What becomes of a generation after it came into force: good after a soak, or to blame for what its services lack.
+//! Judges a generation after it came into force: good after a soak, or to blame for what its services lack.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -19,14 +19,14 @@ pub(super) struct Soak {
 }
 
 impl Soak {
-    /// A generation has come into force. `now_ms` is `CLOCK_BOOTTIME`.
+    /// Starts to watch a generation that has come into force. `now_ms` is in milliseconds of `CLOCK_BOOTTIME`.
     pub(super) fn start<P: DataPlane>(&mut self, controller: &Controller<P>, history: &History, now_ms: u64) {
         let Controller { inventory, plane, .. } = controller;
         let before = history.before_trial().and_then(|text| config::parse(&text, "the configuration before").ok());
         self.watch = Some(Watch::start(self.watch.take(), inventory, plane, before.as_ref(), history, now_ms));
     }
 
-    /// A second has passed. Returns whether the generation is good as of now.
+    /// Looks at the services, once a second. Returns whether the generation is good as of now.
     pub(super) fn tick<P: DataPlane>(
         &mut self,
         controller: &Controller<P>,
@@ -47,7 +47,7 @@ impl Soak {
         }
     }
 
-    /// What the generation is to blame for.
+    /// The lack that the generation is to blame for, in words.
     pub(super) fn blame(&self) -> Option<String> {
         self.watch.as_ref().and_then(Watch::blame)
     }

@@ -1,4 +1,4 @@
-//! What the watch of the host's network is to look for, for a configuration.
+//! The objects that the watch of the host's network observes for a configuration.
 
 use crate::{
     config::AttachMode,
@@ -6,7 +6,7 @@ use crate::{
     net::{Destinations, Sought},
 };
 
-/// Ways to all backends, as clients' packets are sent.
+/// The routes to all backends, as for clients' packets, the VIPs and the interfaces.
 pub(super) fn sought(inventory: &Inventory) -> Sought {
     let config = &inventory.config;
     let destinations = Destinations::of(config);

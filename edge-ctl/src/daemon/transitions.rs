@@ -1,4 +1,4 @@
-//! Events of transitions that have started, and of transitions that have finished.
+//! Events of transitions: those that have started, and those that have finished.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// So many services get an event each. One change may concern all services.
+/// Maximum number of services that get an event each; more services share one, since a change may concern all services.
 pub(super) const EACH: usize = 5;
 
-/// Reports what a pass has found.
+/// Reports the transitions that a pass has found to start or finish.
 pub(super) fn report(
     inventory: &Inventory,
     plane: &impl DataPlane,
@@ -35,7 +35,8 @@ pub(super) fn report(
         }
     }
 
-    // A new generation that changed nothing in a service has reported no start of its transition.
+    // A new generation that changed nothing in a service has reported no start of a transition, so the end is not
+    // reported.
     let finished: Vec<_> = finished
         .iter()
         .filter(|finished| finished.started)

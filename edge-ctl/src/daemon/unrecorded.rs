@@ -1,4 +1,5 @@
-//! New flows that can't be recorded where they were sent: told when that begins, and when it is over.
+//! Reports new flows that can't be recorded at the backend that they were sent to: when that begins, and when it is
+//! over.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,10 +8,10 @@ use edge_common::abi::{FlowCount, FlowCounts};
 use crate::control::status::UnrecordedStatus;
 
 const WHY: &str = "the flow table is full, or more start than `flows_per_second`";
-/// For how long all flows must have been recorded before it is over.
+/// How long all flows must have been recorded before the trouble is over.
 const OVER: Duration = Duration::from_mins(1);
 
-/// What was last seen of the services in transition, by number.
+/// The last counts of the services in transition, by service number.
 #[derive(Debug, Default)]
 pub(super) struct Unrecorded(BTreeMap<u32, Seen>);
 
@@ -20,27 +21,27 @@ struct Seen {
     begun: Option<Begun>,
 }
 
-/// Since when flows are not recorded.
+/// A time in which flows are not recorded.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     at: Duration,
-    /// The counts before.
+    /// The counts before the first of these flows.
     before: Tally,
     /// When a flow was last not recorded.
     last: Duration,
 }
 
-/// New flows that did not go to their slot's owner, since the service got its number.
+/// New flows whose pick was not their slot's owner, since the service got its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     recorded: u64,
-    /// They went to the owner all the same.
+    /// Flows that went to the owner all the same.
     kept: u64,
-    /// Their backend became the owner.
+    /// Flows whose backend became the owner.
     taken_over: u64,
 }
 
-/// What has changed for a service.
+/// A change of a service that is to be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Begun(String),
@@ -48,7 +49,7 @@ pub(super) enum Change {
 }
 
 impl Unrecorded {
-    /// Looks at a service in transition, once a second.
+    /// Compares the counts of a service in transition with the last ones, once a second.
     pub(super) fn look(&mut self, service: u32, counts: FlowCounts, now: Duration) -> Option<Change> {
         let counts = Tally::of(counts);
         let seen = self.0.entry(service).or_insert(Seen { counts, begun: None });
@@ -63,7 +64,7 @@ impl Unrecorded {
         Some(Change::Over(format!("all are recorded again; {}", counts.since(before))))
     }
 
-    /// What `status` shows of a service some of whose new flows are not recorded.
+    /// The status of a service with new flows that are not recorded.
     pub(super) fn status(&self, service: u32, now: Duration, unix_ms: u64) -> Option<UnrecordedStatus> {
         let Seen { counts, begun } = self.0.get(&service)?;
         let Begun { at, before, .. } = (*begun)?;
@@ -79,7 +80,7 @@ impl Unrecorded {
         })
     }
 
-    /// Forgets a service that is stable; says so if flows of it were not recorded until now.
+    /// Forgets a service that is stable; returns a change if flows of it were not recorded until now.
     pub(super) fn forget(&mut self, service: u32) -> Option<Change> {
         let Seen { counts, begun } = self.0.remove(&service)?;
         let Begun { before, .. } = begun?;
@@ -100,7 +101,7 @@ impl Tally {
         self.kept + self.taken_over
     }
 
-    /// What came since `before`, in words.
+    /// The flows since `before`, in words.
     fn since(self, before: Self) -> String {
         let kept = self.kept.saturating_sub(before.kept);
         let taken_over = self.taken_over.saturating_sub(before.taken_over);

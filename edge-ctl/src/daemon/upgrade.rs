@@ -1,4 +1,4 @@
-//! The daemon's executable, started anew in its own place: the same process, a new version. What is attached goes on meanwhile.
+//! Upgrades the daemon in place: the same process executes the new version. The attached program goes on meanwhile.
 
 use std::{
     env, ffi::OsString, io, os::unix::process::CommandExt as _, path::PathBuf, process::Command, sync::OnceLock,
@@ -14,20 +14,20 @@ use crate::control::{
     operations::Outcome,
 };
 
-/// How long the answer may take to its client.
+/// How long the answer may take to reach its client.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// Where the executable lies: once it is replaced, the kernel has no name for the one that runs.
+/// Path of the executable. Once the file is replaced, the kernel has no name for the one that runs.
 static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
 
-/// Notes where the executable lies.
+/// Notes the path of the executable.
 pub(super) fn remember() {
     if let Ok(executable) = env::current_exe() {
         let _once = EXECUTABLE.set(executable);
     }
 }
 
-/// Answers, and becomes the executable that lies there now. Returns only if that is not possible.
+/// Answers, and executes the file that is at the noted path now. Returns only if that is not possible.
 pub(super) async fn answer(back: Back, events: &Events) {
     let Some(executable) = EXECUTABLE.get() else {
         let _ = back.send(Err(Refusal::internal(&io::Error::from(io::ErrorKind::NotFound))));

@@ -1,4 +1,5 @@
-//! First starts that are killed: what operators had said is in force, or the next start begins anew. Needs root.
+//! First starts that are killed: either the operators' decisions are in force, or the next start begins anew. Needs
+//! root.
 
 use edge_tests::killed::{Step, killed_at};
 
@@ -35,7 +36,7 @@ mode = "ipip"
 pools = ["one", "two"]
 "#;
 
-/// Before the reboot.
+/// The state that was kept from before the reboot.
 fn kept() -> Kept {
     let reason = || "drained by an operator".to_owned();
     Kept {
@@ -45,7 +46,7 @@ fn kept() -> Kept {
     }
 }
 
-/// New maps, and what is to be published in them.
+/// New maps, and the generation to be published in them.
 fn staged(bpffs: &Bpffs) -> (PinnedMaps, Vetted) {
     let config = config::parse(TEXT, "edge.toml").unwrap();
     let mut maps = new_maps(&bpffs.pins(), &config).unwrap();
@@ -54,7 +55,7 @@ fn staged(bpffs: &Bpffs) -> (PinnedMaps, Vetted) {
     (maps, vetted)
 }
 
-/// What the next start finds behind one that was killed at `step`, or that came to its end.
+/// Checks what the next start finds after a start that was killed at `step`, or that completed.
 fn is_whole(bpffs: &Bpffs, killed: bool, step: Step) {
     match usable(&bpffs.pins()).unwrap() {
         Some((maps, snapshot)) => {
@@ -93,7 +94,7 @@ fn what_is_staged_is_in_force_for_nobody() {
     assert!(usable(&bpffs.pins()).unwrap().is_none());
 }
 
-/// Before it is published, the next start begins anew in any case.
+/// Only stores after the publication matter: before it, the next start begins anew in any case.
 #[test]
 fn a_first_start_can_be_killed_before_each_store_behind_its_publication() {
     let is_killed = |number: u32| {

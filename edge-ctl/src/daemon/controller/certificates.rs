@@ -1,4 +1,4 @@
-//! What is said of backends' certificates.
+//! Events and status of backends' certificates.
 
 use edge_common::abi::BackendNumber;
 
@@ -10,7 +10,7 @@ use crate::control::{
 };
 
 impl<P: DataPlane> Controller<P> {
-    /// Reports what has become of certificates; `now` in seconds since 1970.
+    /// Reports the changes of certificates' states; `now` is in seconds since 1970.
     pub(crate) fn look_at_certificates(&mut self, now: i64) {
         let Self { certificates, inventory, judgement, .. } = self;
         let changes = certificates.look(now, |backend| judgement.warn_days(inventory, backend));
@@ -25,7 +25,7 @@ impl<P: DataPlane> Controller<P> {
         }
     }
 
-    /// Adds what is known of certificates to a status that was made at that moment.
+    /// Adds the certificates' states to a status, as of the status's own time.
     pub(crate) fn show_certificates(&self, status: &mut Status) {
         let now = i64::try_from(status.at / 1000).unwrap_or(i64::MAX);
         for (pool, numbers) in status.pools.iter_mut().zip(&self.inventory.backends) {

@@ -1,4 +1,4 @@
-//! Services that leave a pool, and return to it, by an operator's word.
+//! Evacuations: services leave a pool, and return to it, at an operator's request.
 
 use super::Controller;
 use crate::control::{
@@ -35,7 +35,7 @@ impl<P: DataPlane> Controller<P> {
 
     fn after_moves(&mut self, outcome: Outcome) -> Result<Outcome, OperationError> {
         self.report_moves();
-        // What one pool has lost may be too much for it.
+        // A pool that services have moved to may have too few backends up.
         self.judge(Vec::new())?;
         Ok(outcome)
     }

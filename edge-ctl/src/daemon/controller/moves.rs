@@ -1,4 +1,4 @@
-//! Events of services whose new flows go elsewhere: one for each cause, whatever the number of services.
+//! Events of services whose new flows go to another pool: one event per cause, whatever the number of services.
 
 use std::{
     cmp::Ordering,
@@ -17,7 +17,8 @@ use crate::{
     daemon::transitions::EACH,
 };
 
-/// Reports services that were served as `before` says and are as `now` says, both in the order of the configuration.
+/// Reports the services that are served otherwise in `now` than in `before`; both are in the order of the
+/// configuration.
 pub(super) fn report(
     inventory: &Inventory,
     plane: &impl DataPlane,
@@ -58,7 +59,7 @@ pub(super) fn report(
             events.report_for(kind, &format!("{count} services"), format!("each {what}: {listed}"), &names);
             continue;
         };
-        // Of its parts those that these services had.
+        // Only those parts of the pool count that these services list.
         let all = inventory.config.services.iter().filter(|service| parts.contains(service.name.as_str()));
         let listed_pools: BTreeSet<_> = all.flat_map(|service| &service.pools).copied().collect();
         let is_it = |at: &&usize| configured(&inventory.config.pools[**at].name).0 == pool;

@@ -1,4 +1,4 @@
-//! Reports and operations in, states and events out.
+//! Tests of the controller: reports and operations in, states and events out.
 
 mod judging;
 mod large;
@@ -68,7 +68,7 @@ fn what_both_parts_of_a_service_do_for_one_cause_is_one_event_of_the_service() {
     let left: Vec<_> = controller.events.kept().into_iter().filter(|event| event.kind == EventKind::PoolLeft).collect();
     let [left] = &left[..] else { panic!("{left:?}") };
     assert_eq!((&left.subject[..], &left.message[..]), ("web", "service web goes to pool b"));
-    // And of the part, where it is only that.
+    // If only one part moves, the event is of that part.
     controller.reach(vec![(2, None)]).unwrap();
     let returned = controller.events.kept().into_iter().next_back().expect("it is reported");
     assert_eq!((&returned.subject[..], &returned.message[..]), ("web@ipv6", "service web@ipv6 goes to pool a"));
@@ -131,7 +131,7 @@ fn a_pool_that_nothing_can_be_sent_to_is_left_at_once_and_returned_to() {
     }
     assert_eq!(controller.plane.why(1).reason, "nothing can be sent there: its egress is down");
     assert!(kinds(&controller).contains(&EventKind::PoolLeft));
-    // What its probes say meanwhile does not count, nor what a look at the maps finds.
+    // Meanwhile, the result of a probe changes nothing, and neither does a look at the maps.
     pass(&mut controller, 1, 3);
     controller.reconcile().unwrap();
     assert!(controller.plane.state(1).has_all(State::DOWN));
@@ -176,7 +176,7 @@ fn a_service_that_no_pool_serves_may_lose_pools_of_its_list() {
     assert_eq!(controller.serving[0], Serving::Open(0));
     let news: Vec<_> = controller.events.kept().into_iter().skip(events).map(|event| event.kind).collect();
     assert_eq!(news, [EventKind::PoolReturned]);
-    // Where the order alone is another one, nothing has happened.
+    // A new order of the pools alone is no event.
     let events = controller.events.kept().len();
     let mut turned = inventory();
     turned.config.services[0].pools = vec![1, 0];
@@ -195,7 +195,7 @@ fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
     assert_eq!((1..=6).map(|backend| controller.plane.state(backend)).collect::<Vec<_>>(), before);
     assert_eq!(kinds(&controller)[0], EventKind::Frozen);
     assert!(kinds(&controller)[1..].iter().all(|kind| *kind == EventKind::Unreachable), "{:?}", kinds(&controller));
-    // `status` says so, too, of the backends and of the service that has no others.
+    // `status` reports it as well, for the backends and for the service that has no others.
     let shown = |controller: &Controller<FakeDataPlane>| {
         let now = Sample::take(&controller.inventory, &controller.plane, Clock::now());
         let mut status = status::build(&controller.inventory, &controller.plane, None, &now, None);
@@ -206,7 +206,7 @@ fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
     assert_eq!(state, ServiceState::Unreachable);
     assert_eq!(service, "provider-a serves, and nothing can be sent to any backend of it: its egress is down");
     assert_eq!(backend, "nothing can be sent there: its egress is down; no service has another one");
-    // One pool is there again: the other one is not.
+    // One pool is reachable again, the other is not.
     controller.reach(vec![(4, None), (5, None), (6, None)]).unwrap();
     assert!(controller.plane.state(1).has_all(State::DOWN));
     assert!(controller.plane.state(4).has_all(State::NEW));
@@ -300,7 +300,7 @@ fn what_another_program_has_written_is_repaired_and_what_an_operator_wants_is_ke
     controller.reconcile().unwrap();
     assert_eq!((controller.repaired, kinds(&controller).len()), (0, 2), "nothing differs");
 
-    // One that is up was taken away, one that is down was put back, and a third was drained without this daemon.
+    // Without this daemon, a backend that is up was taken away, one that is down was put back, and a third was drained.
     controller.plane.states.insert(1, State(State::ENABLED | State::DOWN));
     controller.plane.states.insert(2, State(State::NEW | State::ALIVE | State::ENABLED | State::UP));
     controller.plane.states.insert(3, State(State::ALIVE | State::ENABLED | State::DRAINED));

@@ -1,4 +1,5 @@
-//! Growths that are killed: the next start goes on with the small maps or the large ones, and both know the same. Needs root.
+//! Growths that are killed: the next start continues with the small maps or the large ones, and both have the same
+//! content. Needs root.
 
 use edge_common::{
     abi::{FlowEnds, State},
@@ -17,7 +18,7 @@ use crate::{
     daemon::apply::{carry, usable},
 };
 
-/// A configuration with these backends in its first pool, beside two others.
+/// A configuration with the backends `$more` in its first pool, beside two others.
 macro_rules! text {
     ($limits:literal, $more:literal) => {
         concat!(
@@ -56,7 +57,7 @@ pools = ["one", "two"]
 
 const SMALL: &str = text!("4", "");
 const LARGE: &str = text!("32", r#", { name = "0", address = "10.1.0.9" }, { name = "z", address = "10.1.0.7" }"#);
-/// Recorded flows.
+/// Number of recorded flows.
 const FLOWS: u16 = 20;
 
 fn wanted(text: &str) -> Candidate {
@@ -64,7 +65,7 @@ fn wanted(text: &str) -> Candidate {
     Candidate { config, how: How::Reload, file: None, words: Words::default() }
 }
 
-/// As it is, but for its rehearsal, whose program is loaded beside the maps.
+/// The growth without its rehearsal, whose program is loaded beside the maps.
 fn grow_unrehearsed(small: &PinnedMaps) -> (PinnedMaps, Inventory) {
     let mut history = History::default();
     let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
@@ -94,7 +95,7 @@ fn flow(client_port: u16) -> FlowEnds {
     FlowEnds { client, client_port, vip, port: 80, protocol: protocol::TCP }
 }
 
-/// Whether these know all that the first ones knew; returns the text.
+/// Checks that the maps have the whole content of the first ones; returns the configuration's text.
 fn know_all(maps: &PinnedMaps, step: Step) -> String {
     let snapshot = maps.snapshot().unwrap().expect("something is in force");
     let drained = snapshot.backend("one/a").unwrap().number;
@@ -108,7 +109,8 @@ fn know_all(maps: &PinnedMaps, step: Step) -> String {
     Inventory::from_snapshot(&snapshot).unwrap().config.text
 }
 
-/// What is found behind a growth that was killed at `step`, or came to its end, without a daemon and by the next one.
+/// Checks the maps after a growth that was killed at `step`, or that completed: as found without a daemon, and by the
+/// next daemon.
 fn is_whole(bpffs: &Bpffs, killed: bool, step: Step) {
     let pins = bpffs.pins();
     let maps = PinnedMaps::open(&pins.in_force().unwrap()).unwrap().expect("there is one to go on with");
@@ -148,7 +150,7 @@ fn a_growth_can_be_killed_before_each_call() {
     assert!(calls > 20 && texts.iter().all(|count| *count > 1), "{calls}, {texts:?}");
 }
 
-/// All of these are into maps that nobody reads before the growth has come to its end.
+/// All of these stores go into maps that nothing reads before the growth is complete.
 #[test]
 fn what_fills_larger_maps_can_be_killed_between_its_stores() {
     let mut number = 1;

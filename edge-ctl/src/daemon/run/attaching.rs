@@ -1,4 +1,4 @@
-//! A program that was loaded takes the place of the one before it, if it passes its rehearsal.
+//! Replaces the attached program by one that was loaded, if this passes its rehearsal.
 
 use super::Daemon;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// The program is loaded: it takes the place of the one before on all interfaces.
+    /// Attaches the loaded program to all interfaces, in place of the one before.
     pub(super) async fn attach(&mut self, loaded: Result<EdgeProgram, XdpError>) {
         let is_loaded = loaded.is_ok();
         let Controller { inventory, events, plane, .. } = &self.controller;
@@ -29,7 +29,8 @@ impl Daemon {
         }
     }
 
-    /// What was recorded in smaller maps while the program was being loaded onto these is carried over, and those are given up.
+    /// Carries over the flows that were recorded in smaller maps while the program was being loaded onto the present
+    /// ones, and gives the smaller maps up.
     pub(super) fn leave_outgrown_maps(&mut self) {
         let Some(before) = self.before.take() else { return };
         if let Err(error) = before.carry_newer_flows(&self.controller.plane) {

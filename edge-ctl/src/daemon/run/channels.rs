@@ -1,13 +1,13 @@
-//! What those beside the loop tell it.
+//! Channels to the loop from the tasks beside it.
 
 use tokio::sync::mpsc;
 
 use crate::{daemon::fit, net::NetEvent, probe::Report};
 
-/// Messages that are queued for the loop at most.
+/// Maximum number of messages queued for the loop in each of the busy channels.
 pub(super) const WAITING: usize = 1024;
 
-/// Where those beside the loop send what they see.
+/// The ends of the tasks beside the loop, which send their observations.
 #[derive(Debug)]
 pub(super) struct Senders {
     pub(super) reports: mpsc::Sender<Report>,
@@ -15,7 +15,7 @@ pub(super) struct Senders {
     pub(super) found: mpsc::Sender<fit::Found>,
 }
 
-/// Where the loop hears of it.
+/// The ends of the loop.
 #[derive(Debug)]
 pub(super) struct Receivers {
     pub(super) reports: mpsc::Receiver<Report>,

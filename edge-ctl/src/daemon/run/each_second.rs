@@ -1,4 +1,4 @@
-//! What is done each second: what there is in maps and links is compared with what it should be.
+//! The work of each second: compares the contents of maps and links with their wanted state.
 
 use super::{Daemon, RunError, ended::Next};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// What is done each second: what there is in maps and links is compared with what it should be.
+    /// Does the work of each second: compares the contents of maps and links with their wanted state.
     pub(super) async fn tick(&mut self) -> Next {
         self.sample();
         match self.keep_pins() {
@@ -52,7 +52,7 @@ impl Daemon {
         Next::GoOn
     }
 
-    /// Removes the pins of other versions, from which this one has taken over, after its soak.
+    /// Removes the pins of other versions after the soak, once this version's program is attached everywhere.
     fn clear_others(&mut self) {
         let entry = self.history.entry(self.controller.inventory.generation);
         let is_good = entry.is_some_and(|entry| entry.verdict == Verdict::Good);
@@ -76,7 +76,7 @@ impl Daemon {
         }
     }
 
-    /// Hands what survives a reboot to the thread that writes it, and reports what became of that.
+    /// Hands the state that survives a reboot to the thread that writes it, and reports a failed write.
     pub(in crate::daemon) fn keep(&mut self) {
         let Controller { inventory, plane, events, .. } = &self.controller;
         self.keeper.keep(Kept::of(inventory, plane, &self.history));
@@ -87,7 +87,7 @@ impl Daemon {
         self.unkept = fault;
     }
 
-    /// Pins the maps again that somebody has removed the pins of, and with them, perhaps, the lock.
+    /// Restores the pins of maps if they were removed, and the lock if it was removed with them.
     fn keep_pins(&mut self) -> Result<(), RunError> {
         if self.controller.plane.are_pinned()? {
             return Ok(());
@@ -102,7 +102,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Another writer's generation is taken over, since generations only grow; what else differs is repaired.
+    /// Takes over another writer's generation, since generations only grow, and repairs other differences.
     async fn reconcile(&mut self) -> Result<(), ChangeError> {
         let published = self.controller.plane.generation();
         if published != self.controller.inventory.generation {

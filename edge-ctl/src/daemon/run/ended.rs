@@ -1,4 +1,4 @@
-//! How the loop goes on, how the daemon ends, and why it did not start.
+//! How the loop goes on, how the daemon ends, and why it does not start.
 
 use std::{io, path::PathBuf};
 
@@ -17,12 +17,12 @@ pub(super) enum Next {
     Stop,
 }
 
-/// How a daemon that ran has ended.
+/// How a running daemon has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// By a signal; everything stays attached, and another daemon may follow.
     Stopped,
-    /// By `detach`: whoever starts another one attaches everything again.
+    /// By `detach`: the next daemon attaches everything again.
     Detached,
 }
 

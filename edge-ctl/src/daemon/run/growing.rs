@@ -1,4 +1,4 @@
-//! A change that does not fit into the maps, while the daemon runs: larger ones take their place.
+//! A change that does not fit into the maps while the daemon runs: larger maps replace them.
 //!
 //! ```text
 //! attached    old program, old maps ---------------------------------.-> new program, new maps
@@ -32,12 +32,14 @@ use crate::{
 };
 
 impl Daemon {
-    /// Brings `wanted` into force in larger maps, since `why`.
+    /// Brings `wanted` into force in larger maps. `why` is the reason why the present maps do not suffice.
     ///
     /// # Errors
-    /// `why`, if backends would lose their flows by it; what prevents it otherwise. Nothing has changed then.
+    /// `why`, if backends would lose their flows by the growth; otherwise the error that prevents it. Nothing has
+    /// changed then.
     pub(in crate::daemon) async fn grow(&mut self, wanted: Candidate, why: PlanError) -> Result<Outcome, ChangeError> {
-        // New maps know no numbers of backends that the configuration does not have, and so not whose their flows are.
+        // New maps have no numbers for backends that the configuration does not have, so their flows could not be
+        // carried over.
         if self.before.is_some()
             || !self.controller.inventory.retired.is_empty()
             || leaves(&self.controller.inventory, &wanted)
@@ -64,14 +66,14 @@ impl Daemon {
         Ok(Outcome { changed: true, message, warnings })
     }
 
-    /// All that speaks of backends by number begins anew.
+    /// Continues with the new maps. Everything that refers to backends by number begins anew.
     fn go_on_with(&mut self, mut maps: PinnedMaps, inventory: Inventory, events: &Events) -> Result<(), ChangeError> {
         self.outside = None;
         let (senders, receivers) = channels();
         (self.senders, self.receivers) = (senders, Some(receivers));
         self.probes =
             ProbeEngine::new(self.senders.reports.clone(), Arc::clone(&self.descriptors), self.probing.network());
-        // The old ones are held until no packet reads them.
+        // The old maps are held until no packet reads them.
         let once_more = PinnedMaps::open(&self.pins)?.ok_or(BpfError::Unpublished)?;
         let small = mem::replace(&mut self.controller.plane, once_more);
         self.before = carry(small, &mut maps, events);
@@ -90,7 +92,7 @@ impl Daemon {
     }
 }
 
-/// Whether `wanted` lacks a backend of those in force, or has it at another address.
+/// Whether `wanted` lacks a backend that is in force, or has it at another address.
 fn leaves(inventory: &Inventory, wanted: &Candidate) -> bool {
     let stays = |pool: &str, name: &str, address| {
         let pools = wanted.config.pools.iter().filter(|known| is_same(&known.name, pool));

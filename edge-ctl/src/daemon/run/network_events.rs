@@ -1,4 +1,4 @@
-//! What becomes of changes of the host's network.
+//! Handles changes of the host's network.
 
 use super::Daemon;
 use crate::{

@@ -1,4 +1,4 @@
-//! What probes have found.
+//! Handles the results of probes.
 
 use edge_common::abi::BackendNumber;
 
@@ -21,7 +21,7 @@ impl Daemon {
     }
 }
 
-/// Whether a backend was heard, whatever it said; `None` where that is not known.
+/// The backend of a report, and whether any answer came from it; `None` for references and inconclusive probes.
 fn heard(Report { subject, verdict, .. }: &Report) -> Option<(BackendNumber, bool)> {
     let Subject::Backend(backend) = subject else { return None };
     match verdict {

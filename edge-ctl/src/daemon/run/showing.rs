@@ -1,4 +1,4 @@
-//! What the daemon shows of itself.
+//! The daemon's status.
 
 use super::Daemon;
 use crate::{

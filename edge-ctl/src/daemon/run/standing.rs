@@ -1,4 +1,4 @@
-//! What the service manager is told each second: that the daemon lives, that it is ready, and how things stand in one line.
+//! Notifications to the service manager each second: a sign of life, readiness, and the daemon's condition in one line.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use edge_common::abi::State;
 use super::Daemon;
 use crate::{control::events::unix_ms, daemon::controller::Controller};
 
-/// The daemon is ready after this in any case: it serves, whatever keeps its program from being loaded.
+/// The daemon reports readiness after this time in any case: it serves, whatever keeps its program from being loaded.
 const LONGEST_START: Duration = Duration::from_secs(30);
 
 impl Daemon {
-    /// The loop comes here each second; where it hangs, nobody says that the daemon lives.
+    /// Sends the notifications. The loop calls this each second: a loop that hangs sends no sign of life.
     pub(super) fn notify_manager(&mut self) {
         self.notify.alive();
         let standing = self.standing();
@@ -22,7 +22,7 @@ impl Daemon {
         }
     }
 
-    /// The worst of what there is to say first.
+    /// The daemon's condition in one line, the worst fault first.
     fn standing(&self) -> String {
         let Controller { inventory, plane, .. } = &self.controller;
         let trouble = if self.program.is_pending() {

@@ -1,4 +1,4 @@
-//! Who is to blame for silence: the states that follow, and what random rows of evidence may do.
+//! Judgement of silence: the states that follow, and what must hold for random rows of evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub(super) fn silence() -> Verdict {
     Verdict::Silent("no answer within 500ms".to_owned())
 }
 
-/// One probe of each of these backends, a second after the last.
+/// One probe result for each of these backends, a second after the last round.
 fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber, Verdict)]) {
     controller.now += Duration::from_secs(1);
     let report = |(backend, verdict): &(BackendNumber, Verdict)| Report {
@@ -28,7 +28,7 @@ fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber,
     controller.reconcile().unwrap();
 }
 
-/// As many rounds in which these are silent and all others pass.
+/// Plays `rounds` rounds in which `backends` are silent and all others pass.
 pub(super) fn silent(controller: &mut Controller<FakeDataPlane>, backends: &[BackendNumber], rounds: usize) {
     for _ in 0..rounds {
         let verdict = |number| if backends.contains(&number) { silence() } else { Verdict::Pass };
@@ -36,7 +36,7 @@ pub(super) fn silent(controller: &mut Controller<FakeDataPlane>, backends: &[Bac
     }
 }
 
-/// `U` takes new flows, `k` keeps its own, `x` has none: of each backend.
+/// One letter per backend: `U` takes new flows, `k` keeps its established flows, `x` gets no packets.
 pub(super) fn states(controller: &Controller<FakeDataPlane>) -> String {
     let letter = |state: State| match (state.has_all(State::NEW), state.has_all(State::ALIVE)) {
         (true, _) => 'U',
@@ -52,7 +52,7 @@ pub(super) fn up() -> Controller<FakeDataPlane> {
     controller
 }
 
-/// Both services with the first pool alone.
+/// A controller whose two services have the first pool alone.
 pub(super) fn one_pool(policy: WhenExhausted) -> Controller<FakeDataPlane> {
     let mut inventory = inventory();
     for service in &mut inventory.config.services {
@@ -67,7 +67,7 @@ pub(super) fn one_pool(policy: WhenExhausted) -> Controller<FakeDataPlane> {
 
 #[test]
 fn silence_is_judged_by_who_else_is_silent() {
-    // Backends that are silent for the third time, and the states that follow.
+    // The silent backends, and the states that follow from their third silent probe on.
     for (silents, expected, what) in [
         (&[1][..], "xUUUUU", "one alone: its flows go"),
         (&[1, 2], "kkUUUU", "more than the cap: flows stay"),
@@ -132,7 +132,7 @@ fn what_was_doubtful_is_no_death_that_damping_counts() {
 #[test]
 fn noise_in_all_pools_is_no_evidence_against_one_backend() {
     let mut inventory = inventory();
-    // Six pools like the second one: eighteen more backends, of which every third probe is lost.
+    // Six pools like the second one: eighteen more backends, with every third probe lost.
     for copy in 0..6u16 {
         let mut pool = inventory.config.pools[1].clone();
         pool.name = format!("noisy-{copy}");
@@ -154,7 +154,7 @@ fn noise_in_all_pools_is_no_evidence_against_one_backend() {
 
 #[test]
 fn services_that_are_reached_in_another_way_are_no_reference() {
-    // Two more pools, with a service of their own, are heard all the time.
+    // The backends of two more pools, which have a service of their own, answer all the time.
     let mut inventory = inventory();
     for (copy, name) in [(0, "other-a"), (1, "other-b")] {
         let mut pool = inventory.config.pools[copy].clone();
@@ -184,7 +184,7 @@ fn hard_evidence_needs_no_company() {
         fail(&mut controller, backend, 3);
     }
     assert_eq!(states(&controller), "xxUUUU");
-    // And it ends the doubt about silence.
+    // Hard evidence also ends the doubt about silence.
     let mut controller = up();
     silent(&mut controller, &[1, 2], 3);
     fail(&mut controller, 1, 3);
@@ -204,7 +204,7 @@ fn a_freeze_gives_back_what_the_wave_took_and_ends_when_half_is_heard() {
     assert!(!kinds_so_far.contains(&EventKind::PoolLeft), "{kinds_so_far:?}");
     silent(&mut controller, &[1, 2, 3, 4, 5, 6], 100);
     assert_eq!(states(&controller), before);
-    // The first to answer is not enough.
+    // One answering backend does not end the freeze.
     silent(&mut controller, &[2, 3, 4, 5, 6], 10);
     assert_eq!(states(&controller), before);
     assert!(controller.frozen().is_some());
@@ -217,7 +217,7 @@ fn a_freeze_gives_back_what_the_wave_took_and_ends_when_half_is_heard() {
 
 #[test]
 fn what_was_taken_just_before_is_given_back() {
-    // Pools that are probed at different times: the first is silent for long enough before the second is.
+    // The pools are probed at different times: the first is silent for long enough before the second.
     let mut controller = up();
     for _ in 0..3 {
         round(&mut controller, &[(1, silence()), (2, silence()), (3, silence())]);
@@ -270,7 +270,7 @@ fn a_single_pool_in_silence_keeps_its_flows_whatever_its_policy() {
         silent(&mut controller, &[], 3);
         silent(&mut controller, &[1, 2, 3], 20);
         assert!(states(&controller).starts_with("UUU"), "{policy:?}");
-        // One comes back: the others keep what they have.
+        // One backend comes back: the others keep their established flows.
         silent(&mut controller, &[2, 3], 3);
         let kept = &states(&controller)[..3];
         assert!(!kept.contains('x'), "{policy:?}: {kept}");
@@ -290,10 +290,10 @@ fn a_restart_knows_what_was_in_doubt() {
     assert_eq!(states(&controller), "UUUUUU");
 }
 
-/// `p` pass, `s` silence, `f` fail, `i` inconclusive, `-` no probe: for each backend.
+/// Rows of one letter per backend: `p` pass, `s` silence, `f` fail, `i` inconclusive, `-` no probe.
 fn rounds() -> impl Strategy<Value = Vec<Vec<char>>> {
     let letter = prop_oneof![4 => Just('p'), 4 => Just('s'), 1 => Just('i'), 1 => Just('-')];
-    // Rows in which many backends do the same, as in real outages, and noise.
+    // Rows with the same result for all backends, as in real outages, and rows of noise.
     let row = prop_oneof![vec(letter.clone(), 6), letter.prop_map(|letter| vec![letter; 6])];
     vec((row, 1usize..6), 1..12).prop_map(|rows| rows.into_iter().flat_map(|(row, times)| vec![row; times]).collect())
 }
@@ -321,7 +321,7 @@ proptest! {
             let states = states(&controller);
             for (pool, backends) in POOLS.iter().enumerate() {
                 let out = backends.iter().filter(|number| states.as_bytes()[usize::from(**number) - 1] == b'x').count();
-                // Unless all of it was silent, and another pool was heard.
+                // More may be out only if the whole pool was silent while another pool answered.
                 let provider = controller.events.kept().iter().any(|event| {
                     let mine = event.subject.starts_with(&controller.inventory.config.pools[pool].name);
                     mine && event.message.contains("its whole pool is silent")
@@ -337,7 +337,7 @@ proptest! {
         for row in rows {
             play(&mut controller, &row);
         }
-        // Calm: then what is known is what there is.
+        // After a calm time, the known states are the real ones.
         controller.now += Duration::from_mins(10);
         silent(&mut controller, &[], 12);
         let before = states(&controller);

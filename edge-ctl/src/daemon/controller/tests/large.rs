@@ -1,5 +1,6 @@
-//! What the control plane's work takes in real maps of three sizes: nothing grows faster than what it is done for. Needs root.
-//! Passes over slots are the benches' affair: each step of one takes the same whatever there is.
+//! Cost of the control plane's work with real maps of three sizes: no cost grows faster than the number of objects that
+//! the work is done for. Needs root. Passes over slots are measured by the benches: each step of a pass takes the same
+//! time at any size.
 //!
 //! `cargo test --release -p edge-ctl --lib -- --ignored --nocapture what_is_done_for` prints the table.
 
@@ -17,11 +18,11 @@ use crate::{
     plan::Capacity,
 };
 
-/// Backends of a pool at most: it needs a hundred slots for each, of each service.
+/// Maximum number of backends of a pool: each of its services needs a hundred slots per backend.
 const POOL: u32 = 1250;
-/// Reports that the daemon judges together.
+/// Number of reports that the daemon judges together.
 const TOGETHER: usize = 256;
-/// A test's build is slower than what is released.
+/// Factor by which the build of a test may be slower than a release.
 const SLOWER: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,7 @@ struct Size {
     slots: u32,
 }
 
-/// As far as pools of all backends have that few slots.
+/// Each size has as few slots as its pools need for all backends.
 const SIZES: [Size; 3] = [
     Size { backends: 10, services: 10, slots: 1024 },
     Size { backends: 1000, services: 1000, slots: 65_536 },
@@ -39,12 +40,12 @@ const SIZES: [Size; 3] = [
 ];
 
 impl Size {
-    /// Each provider has as many pools.
+    /// Number of pools of each provider.
     fn pools(self) -> u32 {
         (self.backends / 2).div_ceil(POOL)
     }
 
-    /// Two providers; each service has a pool of each.
+    /// The configuration's text: two providers, and services with one pool of each.
     fn text(self, weight: u32) -> String {
         let mut text = format!(
             "hash_key = \"000102030405060708090a0b0c0d0e0f\"\nslots = {}\n[limits]\nflows = 65536\n\
@@ -85,10 +86,10 @@ impl Size {
     }
 }
 
-/// What was measured of one size: a row of the table has all of them.
+/// Names and values of one size's measurements. A row of the printed table has one measurement of all sizes.
 type Row = Vec<(&'static str, f64)>;
 
-/// Milliseconds of a processor that `work` takes: what else this host does is no matter.
+/// Does `work`, and adds its CPU time in milliseconds to `row`: other work of this host does not count.
 fn timed<T>(row: &mut Row, what: &'static str, work: impl FnOnce() -> T) -> T {
     let used = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
     let start = used();
@@ -197,7 +198,8 @@ fn what_is_done_for_ten_thousand_backends_takes_no_more_than_its_share() {
     }
     for (position, (what, middle)) in rows[1].iter().enumerate() {
         let (_, large) = rows[2][position];
-        // Ten times the backends, and twice the slots. Where all backends change at once, each batch of verdicts is judged by all.
+        // The large size has ten times the backends and twice the slots of the middle one. Where all backends change at
+        // once, each batch of verdicts is judged by all backends.
         let times = if what.contains("verdicts") { 100.0 } else { 20.0 };
         assert!(large <= times * middle + 20.0, "{what}: {large} ms, which were {middle} for a tenth");
     }

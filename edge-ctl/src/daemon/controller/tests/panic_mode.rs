@@ -1,4 +1,4 @@
-//! When all of a pool serves, up or not.
+//! Tests of panic, in which all backends of a pool serve, up or not.
 
 use edge_common::abi::WhenExhausted;
 
@@ -31,13 +31,13 @@ fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
     assert!(states(&controller).starts_with("UxU"));
     let seen: Vec<_> = kinds(&controller).into_iter().filter(|kind| *kind != EventKind::BackendUp).collect();
     assert!(seen.contains(&EventKind::Panic) && seen.contains(&EventKind::PanicOver), "{seen:?}");
-    // With a policy that would rather serve nobody, wrong answers count.
+    // With a policy that serves nothing rather than dead backends, failed probes count.
     let mut controller = one_pool(WhenExhausted::Reject);
     for backend in [1, 2, 3] {
         fail(&mut controller, backend, 3);
     }
     assert!(states(&controller).starts_with("xxx"));
-    // Nor where there is another pool.
+    // There is no panic either if there is another pool.
     let mut controller = up();
     fail(&mut controller, 1, 3);
     fail(&mut controller, 2, 3);

@@ -1,8 +1,8 @@
-//! Backends that the configuration has no longer, while flows are theirs.
+//! Backends that were removed from the configuration, and still have flows.
 
 use super::*;
 
-/// The inventory after `shared` of provider-a was removed, and the plane with it.
+/// A controller after the removal of `shared` from provider-a.
 pub(super) fn with_retired() -> Controller<FakeDataPlane> {
     let mut inventory = inventory();
     inventory.config.pools[0].backends.pop();
@@ -38,7 +38,7 @@ fn an_operators_word_reaches_a_retired_backend() {
     let outcome = controller.operate(&enable).unwrap();
     assert_eq!(outcome.message, "provider-a/shared is enabled; it is retired: it keeps its flows and gets no new ones");
     assert_eq!(controller.plane.state(3), State(State::ALIVE | State::ENABLED | State::RETIRED));
-    // The bare name is that of the one in the configuration.
+    // The bare name means the backend in the configuration.
     controller.operate(&Operation::Drain { backend: "shared".to_owned(), reason: None }).unwrap();
     assert!(controller.plane.state(6).has_all(State::DRAINED));
 }

@@ -1,4 +1,4 @@
-//! Pools that were left and backends that were down come back after a time, and by and by.
+//! Pools that were left and backends that were down return after a wait, and gradually.
 
 use edge_common::abi::WhenExhausted;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::Judging;
 
-/// The first pool waits 100 s and comes back over 10 s; its backends start over 32 s.
+/// A controller whose first pool waits 100 s and returns over 10 s. The slow start of its backends takes 32 s.
 fn waiting() -> Controller<FakeDataPlane> {
     let mut inventory = inventory();
     let seconds = Duration::from_secs;
@@ -97,7 +97,7 @@ fn an_operator_need_not_wait_and_is_not_waited_for() {
     pass_time(&mut controller, 1);
     assert_eq!(withheld(&controller), 0);
     assert_eq!(moves(&controller), [EventKind::PoolLeft, EventKind::PoolReturned]);
-    // What an operator takes away and gives back is back at once.
+    // Backends that an operator drains and enables again are back at once.
     for verb in [
         |backend, reason| Operation::Drain { backend, reason },
         |backend, reason| Operation::Enable { backend, reason },
@@ -154,7 +154,7 @@ fn a_backend_that_was_down_gets_its_share_by_and_by() {
     assert!((110..140).contains(&shares[16]) && shares[33] == 0, "{shares:?}");
     assert_eq!(controller.repaired, 0);
     assert_eq!(controller.plane.why(1), why, "since when it is up stays known");
-    // Dead in between: nothing of it is left.
+    // A death ends the slow start, and leaves nothing of it.
     fail(&mut controller, 2, 3);
     pass(&mut controller, 2, 2);
     fail(&mut controller, 2, 3);

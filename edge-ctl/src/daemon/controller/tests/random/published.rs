@@ -1,4 +1,4 @@
-//! Publications into maps in plain memory, as `bpf` makes them: what a plan says becomes the states that the controller finds.
+//! Publications into maps in plain memory, as `bpf` makes them: the controller finds the states that a plan contains.
 
 use edge_common::abi::{Failover, State};
 
@@ -8,14 +8,14 @@ use crate::{
     plan::{self, Capacity, Edition, Image, Previous, Returned, Snapshot},
 };
 
-/// What is published.
+/// The generation in force.
 pub(super) struct Published {
     pub(super) snapshot: Snapshot,
     capacity: Capacity,
 }
 
 impl Published {
-    /// The first generation.
+    /// Publishes the first generation.
     pub(super) fn first(config: &Config) -> (Self, Inventory, FakeDataPlane) {
         let capacity = Capacity::of(config);
         let image = plan::plan(config, &capacity, None).expect("it fits");
@@ -25,7 +25,7 @@ impl Published {
         (published, inventory, plane)
     }
 
-    /// The next one. `held` says whether flows of a backend that was removed are still there.
+    /// Publishes the next generation. `held` is whether removed backends still have flows.
     pub(super) fn next(&mut self, config: &Config, plane: &mut FakeDataPlane, held: bool) -> Inventory {
         let state = |number| plane.states.get(&number).copied().unwrap_or_default();
         let failover = |number| plane.failovers.get(&number).copied().unwrap_or_default();
