@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::pending,
     path::Path,
     time::{Duration, Instant},
 };
@@ -40,6 +41,7 @@ pub(super) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::R
         attached: None,
         fault: None,
         drops: Drops::default(),
+        has_notifications: true,
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watcher.stay())
 }
@@ -63,6 +65,16 @@ struct Watcher<'a> {
     /// Why the program is not attached, as last logged.
     fault: Option<String>,
     drops: Drops,
+    /// False once a failure of the kernel's notifications was logged.
+    has_notifications: bool,
+}
+
+/// Waits for a notification; for ever without a subscription.
+async fn next(notifications: &mut Option<Changes>) -> Result<(), NetError> {
+    match notifications {
+        Some(changes) => changes.next().await,
+        None => pending().await,
+    }
 }
 
 impl Watcher<'_> {
@@ -70,22 +82,24 @@ impl Watcher<'_> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        // Without notifications, only the ticks trigger a check.
-        let mut changes = Changes::subscribe()?;
+        let mut notifications = self.subscribe();
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
-                changed = changes.next() => match changed {
-                    Ok(()) => {
-                        sleep(DEBOUNCE).await;
+                _ = ticks.tick() => {
+                    if notifications.is_none() {
+                        notifications = self.subscribe();
+                    }
+                }
+                changed = next(&mut notifications) => {
+                    if let Err(error) = changed {
+                        self.without_notifications(&error);
+                        notifications = None;
+                    }
+                    sleep(DEBOUNCE).await;
+                    if let Some(changes) = &mut notifications {
                         changes.forget();
                     }
-                    Err(error) => {
-                        warn!("the kernel's notifications are lost, and asked for anew: {}", chain(&error));
-                        sleep(PERIOD).await;
-                        changes = Changes::subscribe()?;
-                    }
-                },
+                }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
@@ -93,6 +107,28 @@ impl Watcher<'_> {
         }
         info!("{}: ends, and leaves everything attached", self.args.interface);
         Ok(())
+    }
+
+    /// Subscribes to the kernel's notifications. If that fails, only the ticks trigger a check, and the next tick tries
+    /// again.
+    fn subscribe(&mut self) -> Option<Changes> {
+        match Changes::subscribe() {
+            Ok(changes) => {
+                self.has_notifications = true;
+                Some(changes)
+            }
+            Err(error) => {
+                self.without_notifications(&error);
+                None
+            }
+        }
+    }
+
+    /// Logs the first failure in a row.
+    fn without_notifications(&mut self, error: &NetError) {
+        if std::mem::replace(&mut self.has_notifications, false) {
+            warn!("no notifications from the kernel, and a check each second until there are: {}", chain(error));
+        }
     }
 
     /// Checks the attachment, restores it if necessary, and logs the result.
