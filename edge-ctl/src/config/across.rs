@@ -26,10 +26,10 @@ const SLOTS_PER_BACKEND: usize = 100;
 /// Default sizes of the maps, for a file that needs no more.
 const BASE: Counts = Counts { services: 64, destinations: 256, pools: 16, backends: 1024 };
 
-/// Most memory of the tables that grow with slots, bytes: 8 for each cell, see `edge_common::abi::Cell`.
+/// Limit of the tables that grow with slots, in bytes. A cell has 8 bytes, see `edge_common::abi::Cell`.
 const TABLE_MEMORY: u64 = 4 << 30;
 
-/// VIPs of a service that are put on an interface and announced there: each is asked for by name.
+/// Most VIPs that a service may have announced: each needs kernel requests of its own.
 const MOST_ANNOUNCED: usize = 1024;
 
 /// All sections, each as far as it could be read.
@@ -44,13 +44,13 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// Records what does not fit together. A section that could not be read is not held against the others.
+    /// Records contradictions between sections. A section that could not be read causes no problems in the others.
     pub(super) fn check(&self, problems: &Problems<'_>) {
         self.check_capacities(problems);
         let pools = self.pools.as_deref().unwrap_or_default();
         let services = self.services.as_deref().unwrap_or_default();
         self.check_slots(problems);
-        // Too many to be looked at one by one were refused above.
+        // A larger number was refused above, and would take too long to check one by one.
         if self.destinations() <= MOST.destinations as usize {
             check_destinations(problems, services);
         }
@@ -101,7 +101,7 @@ impl Sections {
         }
     }
 
-    /// How many of each are configured.
+    /// Number of services, destinations, pools and backends in the file.
     fn need(&self) -> Counts {
         let pools = self.pools.as_deref().unwrap_or_default();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -114,7 +114,7 @@ impl Sections {
         }
     }
 
-    /// Names of the pools in which a backend has two addresses. Looked up once for all services: there may be thousands of both.
+    /// Names of the pools with a backend that has two addresses. Computed once: there may be thousands of services.
     fn split_pools(&self) -> HashSet<&str> {
         let pools = self.pools.as_deref().unwrap_or_default().iter();
         let split = pools.filter(|pool| pool.parts().len() > 1);
@@ -155,7 +155,8 @@ impl Sections {
             }
         }
         let Ok(slots) = self.slots else { return };
-        // Two slots a cell, for each service. Candidates: a slot a cell, for each pool and number of slots. Three times that is made, see `plan::Capacity`.
+        // The slots of a service take a cell for two. Candidate tables take a cell per slot, for each pool and number
+        // of slots. The maps are made three times as large, see `plan::Capacity`.
         let services = self.services.as_deref().unwrap_or_default();
         let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value) * parts(service, &split) as u64;
         let own: u64 = services.iter().map(of).sum();
@@ -177,7 +178,7 @@ impl Sections {
         }
     }
 
-    /// For each pool by its name the numbers of slots of the services that use it, each a bit, and the smallest of these services.
+    /// For each pool name: the slot counts of its services, or-ed (each is a power of two), and the smallest of them.
     fn sizes(&self, slots: Found<u32>) -> HashMap<&str, (u32, Found<u32>)> {
         let mut sizes: HashMap<&str, (u32, Found<u32>)> = HashMap::new();
         for service in self.services.as_deref().unwrap_or_default() {
@@ -216,7 +217,7 @@ impl Sections {
         }
     }
 
-    /// Whether `service` can reach the backends of `pool`, which it lists at `name`.
+    /// Records why `service` can't reach backends of `pool`, which it lists at `name`; missing sources go to `lacking`.
     fn check_families(
         &self,
         problems: &Problems<'_>,
@@ -278,7 +279,7 @@ impl Sections {
     }
 }
 
-/// How many services there are of one in the file: 2 where the clients of each IP version have their own, since a pool of it is `split`.
+/// Services that a service of the file becomes: 2 if one of its pools is in `split` and its VIPs are of both versions.
 fn parts(service: &ServiceDraft, split: &HashSet<&str>) -> usize {
     let mut pools = service.pools.as_deref().unwrap_or_default().iter();
     service.parts(pools.any(|name| split.contains(name.value.as_str()))).len()
@@ -291,9 +292,9 @@ fn family(address: IpAddr) -> &'static str {
 /// Ports, and the service that has them.
 type Owned<'a> = (&'a Ports, &'a ServiceDraft);
 
-/// No two services may have a port of a VIP and protocol in common; one of them may take all that the others leave.
+/// Refuses two services with a port of the same VIP and protocol. `any` has only the ports that others leave.
 fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
-    // By the first port, which the ranges of a VIP and protocol are distinct by.
+    // By first port, which is distinct among the ranges of a VIP and protocol.
     let mut seen: HashMap<(IpAddr, Protocol), BTreeMap<u16, Owned<'_>>> = HashMap::new();
     for service in services {
         let doors = service.ports().iter().flat_map(|ports| service.vips().iter().map(move |vip| (vip, &ports.value)));
@@ -302,7 +303,7 @@ fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
             let known = seen.entry((vip.value, ports.protocol)).or_default();
             match known.range(..=ports.last).next_back() {
                 Some((_, (other, owner))) if other.last >= ports.first => {
-                    // Once for all VIPs.
+                    // A range is reported once, not again for each VIP.
                     if told.replace(ports.first) == Some(ports.first) {
                         continue;
                     }
@@ -322,7 +323,7 @@ fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
     }
 }
 
-/// A backend that is a VIP of ours would send its packets back to us.
+/// Refuses backends whose address is a VIP of this file: their packets would come back to this host.
 fn check_loops(problems: &Problems<'_>, services: &[ServiceDraft], pools: &[PoolDraft]) {
     let vips: HashMap<IpAddr, usize> =
         services.iter().flat_map(ServiceDraft::vips).map(|vip| (vip.value, vip.at)).collect();
@@ -384,7 +385,7 @@ fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], inter
 }
 
 fn unknown_pool(problems: &Problems<'_>, name: &Found<String>, pools: &[PoolDraft]) {
-    // A pool whose name was refused may be the one that is meant.
+    // The intended pool may be one whose name was refused.
     if problems.enough() || pools.iter().any(|pool| pool.name.is_err()) {
         return;
     }

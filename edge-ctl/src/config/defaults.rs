@@ -1,4 +1,4 @@
-//! What `[defaults]` says for all pools, probes and services that say nothing of their own.
+//! `[defaults]`: keys of all pools, probes and services that lack their own.
 
 use super::{
     problems::Read,
@@ -6,7 +6,7 @@ use super::{
     walk::Table,
 };
 
-/// One table for each kind, where there is one.
+/// The tables of `[defaults]`; `None` for a table that the file does not have.
 pub(super) struct Defaults<'a> {
     pub(super) pool: Option<Table<'a>>,
     pub(super) probe: Option<Table<'a>>,

@@ -1,4 +1,4 @@
-//! Where clients connect to: lists of VIPs and ports, as the file writes them and as they are shown.
+//! Lists of VIPs and ports, which clients connect to: parsing and display.
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ use super::{
     walk::Found,
 };
 
-/// The most VIPs that one prefix of the file stands for: longer lists are no service, but a mistake.
+/// Most host bits of a prefix of VIPs. A larger prefix is a mistake rather than a service.
 const LONGEST_PREFIX: u32 = 16;
 
 pub(super) const VIPS: &str = "vips = [\"192.0.2.10\", \"2001:db8::10\", \"198.51.100.0/28\"]";
@@ -39,7 +39,7 @@ impl Protocol {
         }
     }
 
-    /// As the file writes it.
+    /// Name of the protocol in the file.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -48,7 +48,7 @@ impl Protocol {
     }
 }
 
-/// Ports as `ports` or `port` of the file names them.
+/// A port or range of ports, as in `ports` or `port` of the file. Both ends are 0 for `any`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) first: u16,
@@ -58,7 +58,8 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// Whether both name a port of one protocol. `any`, which is all that the others leave, has none in common with them.
+    /// Whether the two have a port of the same protocol in common. `any` stands for the ports that no other entry
+    /// names, so it overlaps only with another `any`.
     pub(super) fn overlaps(self, other: Self) -> bool {
         self.protocol == other.protocol && self.first <= other.last && other.first <= self.last
     }
@@ -75,13 +76,14 @@ impl fmt::Display for Named {
     }
 }
 
-/// VIPs: addresses, and prefixes that stand for all of their addresses. There may be `left` more of them in the file.
+/// Reads a list of VIPs: addresses, and prefixes that stand for all of their addresses. `left` is the number of VIPs
+/// that the file may still add, and is reduced by the VIPs of this list.
 pub(super) fn vips(entry: &Entry<'_>, left: &Cell<usize>) -> Result<Vec<Found<IpAddr>>, Wrong> {
     let mut vips: Vec<Found<IpAddr>> = Vec::new();
     let mut known = HashSet::new();
     for (at, prefix) in values::list(entry, 1..=usize::MAX, VIPS, prefix)? {
         let wrong = |what, write: &str| Wrong { what, write: write.to_owned(), at: Some(at) };
-        // Before they are listed one by one: a few lines can stand for more than there is memory.
+        // Checked before the addresses are listed: a few lines can stand for more addresses than fit into memory.
         let Some(rest) = left.get().checked_sub(prefix.count()) else {
             let what = format!("the file has more than {} VIPs with this", MOST.destinations);
             return Err(wrong(what, "longer prefixes, or another edge for some of them"));
@@ -98,10 +100,10 @@ pub(super) fn vips(entry: &Entry<'_>, left: &Cell<usize>) -> Result<Vec<Found<Ip
     Ok(vips)
 }
 
-/// Addresses one after the other.
+/// A range of consecutive addresses.
 struct Prefix {
     first: IpAddr,
-    /// Bits behind its length, at most [`LONGEST_PREFIX`].
+    /// Number of host bits, at most [`LONGEST_PREFIX`].
     host: u32,
 }
 
@@ -152,7 +154,7 @@ fn prefix(entry: &Entry<'_>) -> Result<Prefix, Wrong> {
         return Err(entry.wrong("which has bits set behind its length", write));
     }
     let prefix = Prefix { first, host };
-    // What is unfit is a prefix itself, or the first or last address of all.
+    // Unfit addresses form whole prefixes, or are the first or last address of all; so it is enough to check both ends.
     let ends = [first, prefix.address(prefix.count() - 1)];
     if let Some((bad, why)) = ends.into_iter().find_map(|vip| Some((vip, values::unfit(vip)?))) {
         return Err(entry.wrong(&format!("and {bad} in it is {why}"), example));
@@ -160,12 +162,12 @@ fn prefix(entry: &Entry<'_>) -> Result<Prefix, Wrong> {
     Ok(prefix)
 }
 
-/// Ports that were named so far, by protocol and first port.
+/// Ports that were read so far, by protocol and first port.
 #[derive(Default)]
 pub(super) struct Taken(BTreeMap<(Protocol, u16), Named>);
 
 impl Taken {
-    /// Refuses ports of which there are some already.
+    /// Adds ports; refuses them if some of them were added before.
     pub(super) fn take(&mut self, ports: Named) -> Result<(), Wrong> {
         let before = self.0.range(..=(ports.protocol, ports.last)).next_back();
         if let Some((_, first)) = before.filter(|(_, first)| first.overlaps(ports)) {
@@ -180,7 +182,7 @@ impl Taken {
     }
 }
 
-/// Ports with their protocol, singly or in ranges.
+/// Reads a list of ports with their protocols: single ports and ranges.
 pub(super) fn ports(entry: &Entry<'_>, taken: &mut Taken) -> Result<Vec<Found<Named>>, Wrong> {
     let mut all: Vec<Found<Named>> = Vec::new();
     for (at, value) in values::list(entry, 1..=usize::MAX, PORTS, port)? {
@@ -190,7 +192,7 @@ pub(super) fn ports(entry: &Entry<'_>, taken: &mut Taken) -> Result<Vec<Found<Na
     Ok(all)
 }
 
-/// One port, a range, or all that are left, of a protocol.
+/// Reads an entry of ports: a port, a range, or `any` for all ports that are left, with the protocol.
 pub(super) fn port(entry: &Entry<'_>) -> Result<Named, Wrong> {
     const EXAMPLE: &str = "\"443/tcp\", \"53/udp\", \"443/quic\", a range as \"27015-27030/udp\", or \"any/tcp\"";
     let text = entry.string(EXAMPLE)?;

@@ -1,11 +1,11 @@
-//! The last line by which a file is seen to be whole.
+//! The last line that shows that a file is complete.
 
 use super::{
     origin::{ended_files, files},
     problems::Problems,
 };
 
-/// The last line of a file that is to be seen to be whole.
+/// Last line of a file that marks its end. It is optional.
 pub(crate) const END: &str = "# end";
 
 /// Whether the last line of `text` is [`END`]; blank lines do not count.
@@ -13,7 +13,8 @@ pub(crate) fn has_end(text: &str) -> bool {
     text.lines().map(str::trim).rfind(|line| !line.is_empty()) == Some(END)
 }
 
-/// What had its last line in the text `old` and is in `new` without: the whole, or a file that it was put together from.
+/// Describes an [`END`] that the text `old` has and `new` lacks: that of the whole text, or of an included file that
+/// both texts have. `None` if there is none.
 pub(crate) fn lost_end(old: &str, new: &str) -> Option<String> {
     if has_end(old) && !has_end(new) {
         return Some(format!("the last line `{END}`, which the text in force has, is missing"));
@@ -23,7 +24,7 @@ pub(crate) fn lost_end(old: &str, new: &str) -> Option<String> {
     Some(format!("the last line `{END}` of {lost}, which it has in the text in force, is missing"))
 }
 
-/// Nothing may follow the last line.
+/// Refuses text after the line [`END`].
 pub(super) fn check_end(text: &str, problems: &Problems<'_>) {
     let mut at = 0;
     let mut lines = text.split_inclusive('\n').map(|line| {

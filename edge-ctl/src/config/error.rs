@@ -4,7 +4,8 @@ use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
 use super::excerpt::Excerpt;
 
-/// Problems that are shown; the rest is counted. A file of the wrong kind would fill screens otherwise.
+/// Number of problems that are shown; the others are only counted. Otherwise a file of the wrong kind would fill
+/// screens.
 pub(super) const SHOWN: usize = 50;
 
 /// Why there is no configuration. `Display` prints everything, one problem after the other, without the lines of the file.
@@ -13,10 +14,10 @@ pub(crate) enum ConfigError {
     /// The file can't be read at all.
     #[error("{file}: can't be read: {source}\n  write: {}", advice(source.kind()))]
     Unreadable { file: String, source: io::Error },
-    /// The file is not read after a long time: a file system that hangs, or a pipe that nobody writes to.
+    /// The file could not be read in time: a file system that hangs, or a pipe without a writer.
     #[error("{file}: was not read within {} s, with what it includes\n  write: the path of a file on a disk of this host; the same for each that it includes", patience.as_secs())]
     Late { file: String, patience: Duration },
-    /// The file is read and refused.
+    /// The file was read, and refused.
     #[error("{0}")]
     Refused(Refusal),
 }
@@ -28,24 +29,25 @@ pub(crate) struct Refusal {
     pub problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// A single problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// The file, relative to the directory of the refused one; `None`: that one itself.
+    /// Path of the file with the problem, relative to the directory of the refused file; `None` for the refused file
+    /// itself.
     pub file: Option<Arc<str>>,
-    /// Counts from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// Characters, counts from 1.
+    /// Column in characters, from 1.
     pub column: usize,
     pub what: String,
-    /// What to write instead.
+    /// Text to write instead.
     pub write: String,
-    /// The line itself, of the problems that are shown.
+    /// The line with the problem; only for the problems that are shown.
     pub excerpt: Option<Excerpt>,
 }
 
 impl ConfigError {
-    /// The same for a person who is about to change the file: with the line of each problem.
+    /// The problems with the lines of the file that they are in, for a person who edits the file.
     pub(crate) fn with_lines(&self, colour: bool) -> String {
         match self {
             Self::Unreadable { .. } | Self::Late { .. } => self.to_string(),
@@ -56,7 +58,7 @@ impl ConfigError {
 
 #[cfg(test)]
 impl ConfigError {
-    /// The problems in the file; none when it could not be read.
+    /// The problems in the file; empty if it could not be read.
     pub(crate) fn problems(&self) -> &[Problem] {
         match self {
             Self::Unreadable { .. } | Self::Late { .. } => &[],
@@ -66,12 +68,12 @@ impl ConfigError {
 }
 
 impl Refusal {
-    /// A file that is named as seen from the refused one.
+    /// Path of `file`, which is relative to the directory of the refused file.
     fn beside(&self, file: &str) -> String {
         Path::new(&self.file).with_file_name(file).display().to_string()
     }
 
-    /// The problems one after the other; `lines`: with their lines, in colour or without.
+    /// All problems, one after the other. With `lines` the line of each problem is included, in colour if it is true.
     fn shown(&self, lines: Option<bool>) -> String {
         let problem = |Problem { file, line, column, what, write, excerpt }: &Problem| {
             let excerpt = lines.zip(excerpt.as_ref()).map(|(colour, excerpt)| excerpt.show(*line, colour) + "\n");

@@ -1,30 +1,33 @@
-//! The line of the file under an error, with a mark below what is meant.
+//! The line of the file below an error, with its faulty part marked.
 //!
-//! Nothing of the line reaches a terminal as it stands: control characters are replaced, what may be a secret key is covered, and
-//! a long line is cut around the mark.
+//! The line is made safe for a terminal: control characters are replaced, digits that may be a secret key are hidden,
+//! and a long line is cut around the mark.
 
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// Characters of a long line that are shown before the mark and above it, and of any line in all.
+/// Characters of a long line that are shown before the mark.
 const BEFORE: usize = 50;
+/// Characters of a long line's marked part that are shown.
 const MARKED: usize = 60;
+/// Characters of any line that are shown in total.
 const WIDTH: usize = 110;
 
-/// So many hexadecimal digits in a row are a key, or what was meant to be one.
+/// Number of consecutive hexadecimal digits that are hidden, since they are a key or were meant as one.
 const KEY_DIGITS: usize = 16;
 
 /// A part of one line, fit for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Excerpt {
     text: String,
-    /// Bytes of `text`; empty where something is missing.
+    /// Range of bytes in `text`; empty where something is missing.
     mark: Range<usize>,
 }
 
 impl Excerpt {
-    /// The line around byte `at` of `text`, with the value, key or heading that begins there marked; none of a blank line.
+    /// The line around byte `at` of `text`, with the value, key or heading that begins at that byte marked; `None` for
+    /// a blank line.
     pub(super) fn of(text: &str, at: usize) -> Option<Self> {
         let (before, rest) = text.split_at_checked(at)?;
         let before = &before[before.rfind('\n').map_or(0, |end| end + 1)..];
@@ -49,31 +52,31 @@ impl Excerpt {
             shown.push('…');
         }
         let shown = covered(shown.trim_end());
-        // Each replacement may have another length than what it replaces.
+        // A replacement may have another length than the character that it replaces.
         let bytes = |part: &[char]| part.iter().map(|c| c.len_utf8()).sum::<usize>();
         let (start, end) = (bytes(&shown[..start.min(shown.len())]), bytes(&shown[..end.min(shown.len())]));
         Some(Self { text: shown.into_iter().collect(), mark: start..end })
     }
 
-    /// Some lines of text, the last one without its end.
+    /// Renders the excerpt as several lines of text, without a newline at the end.
     pub(super) fn show(&self, line: usize, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mark = AnnotationKind::Primary.span(self.mark.clone());
         let snippet = Snippet::source(&self.text).line_start(line).annotation(mark);
-        // It was cut already.
+        // The text was cut before; the renderer has nothing left to cut.
         renderer.term_width(2 * WIDTH).render(&[Group::with_level(Level::ERROR).element(snippet)])
     }
 }
 
-/// How many bytes of `line`, the rest of a line, the value, key or heading at its start has.
+/// Length in bytes of the value, key or heading at the start of `line`, which is the rest of a line.
 fn token(line: &str) -> usize {
     let Some(first) = line.chars().next() else { return 0 };
-    // What is not closed here goes on below.
+    // A value that is not closed on this line goes on in the next one.
     let whole = line.trim_end().len();
     match first {
         '"' | '\'' => quoted(line).unwrap_or(whole),
         '[' | '{' => bracketed(line).unwrap_or(whole),
-        // The parts of a key between dots stand each for themselves.
+        // Only one part of a dotted key is marked.
         'a'..='z' | 'A'..='Z' | '_' => span(line, "_-"),
         '0'..='9' | '+' | '-' => span(line, "_-+.:"),
         _ => first.len_utf8(),
@@ -124,7 +127,7 @@ fn bracketed(line: &str) -> Option<usize> {
     None
 }
 
-/// `text`, character by character, without what must not be shown.
+/// The characters of `text`, with those covered that must not be shown.
 fn covered(text: &str) -> Vec<char> {
     let mut digits = 0;
     let mut shown: Vec<char> = Vec::with_capacity(text.len());
@@ -132,7 +135,7 @@ fn covered(text: &str) -> Vec<char> {
         digits = if c.is_ascii_hexdigit() { digits + 1 } else { 0 };
         shown.push(match c {
             '\t' => c,
-            // Characters that turn the direction of writing show another text than there is.
+            // Characters that change the direction of writing make a terminal show another text than the file has.
             '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
             c if c.is_control() => char::REPLACEMENT_CHARACTER,
             c => c,

@@ -1,9 +1,10 @@
-//! Backends with an address of each IP version: their pools and services become two, one for the clients of each.
+//! Backends with an address of each IP version: their pools and services become two, one for the clients of each IP
+//! version.
 //!
-//! A pool or service of a [`Config`] has one address for each of its backends, so that everything behind the configuration
-//! (numbers, tables, health, transitions) knows one kind of pool. `POOL@ipv4` has for each backend the address that serves
-//! IPv4 clients, `POOL@ipv6` the other; a backend with one address stands in both. `SERVICE@ipv4` has the IPv4 VIPs.
-//! Operators say `POOL` and `SERVICE` and mean both, or name one of the two.
+//! A pool or service of a [`Config`] has one address for each of its backends, so that all later stages (numbers,
+//! tables, health, transitions) have only one kind of pool. `POOL@ipv4` has for each backend the address that serves
+//! IPv4 clients, `POOL@ipv6` the address that serves IPv6 clients; a backend with one address is in both pools.
+//! `SERVICE@ipv4` has the IPv4 VIPs. Operators use `POOL` and `SERVICE` for both parts, or the name of one part.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backend, Config, Pool, Service};
 
-/// Whose packets a pool or a service is for.
+/// The clients that a pool or a service is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Clients {
-    /// Everybody's: no backend has two addresses.
+    /// All clients: the pool or service is not split by IP version.
     #[default]
     All,
     Ipv4,
@@ -26,10 +27,10 @@ pub(crate) enum Clients {
 }
 
 impl Clients {
-    /// Both parts of what is for everybody.
+    /// The clients of the two parts of a split pool or service.
     pub(crate) const BOTH: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
-    /// Those who come to `vip`.
+    /// The clients of `vip`.
     pub(super) const fn of(vip: IpAddr) -> Self {
         match vip {
             IpAddr::V4(_) => Self::Ipv4,
@@ -37,7 +38,7 @@ impl Clients {
         }
     }
 
-    /// What the name of their part ends with.
+    /// Suffix of the name of the part for these clients.
     const fn suffix(self) -> &'static str {
         match self {
             Self::All => "",
@@ -46,25 +47,25 @@ impl Clients {
         }
     }
 
-    /// The name of their part of what the file calls `name`.
+    /// Name of the part for these clients; `name` is the name in the file.
     pub(crate) fn part(self, name: &str) -> String {
         format!("{name}{}", self.suffix())
     }
 
-    /// Of a backend's addresses the one that serves them: of their own IP version, if there is one.
+    /// The address of a backend that serves these clients: the one of their IP version if there is one, else the first.
     pub(super) fn serve(self, addresses: &[IpAddr]) -> Option<IpAddr> {
         let own = addresses.iter().find(|address| Self::of(**address) == self);
         own.or(addresses.first()).copied()
     }
 }
 
-/// What the file calls a pool or service of this name, and whose part it is.
+/// Splits the name of a pool or service into the name in the file and the clients of the part.
 pub(crate) fn configured(name: &str) -> (&str, Clients) {
     let part = |clients: Clients| Some((name.strip_suffix(clients.suffix())?, clients));
     Clients::BOTH.into_iter().find_map(part).unwrap_or((name, Clients::All))
 }
 
-/// `POOL/BACKEND` with the pool as the file has it.
+/// `POOL/BACKEND` with the name of the pool in the file.
 pub(crate) fn configured_backend(name: &str) -> String {
     match name.split_once('/') {
         Some((pool, backend)) => format!("{}/{backend}", configured(pool).0),
@@ -72,7 +73,7 @@ pub(crate) fn configured_backend(name: &str) -> String {
     }
 }
 
-/// As [`joined_names`], of backends.
+/// [`joined_names`] for names of backends, `POOL/BACKEND`.
 pub(crate) fn joined_backends<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut by_backend: Vec<(&str, Vec<&str>)> = Vec::new();
     for (pool, backend) in names.into_iter().filter_map(|name| name.split_once('/')) {
@@ -87,7 +88,7 @@ pub(crate) fn joined_backends<'a>(names: impl IntoIterator<Item = &'a str>) -> V
     by_backend.into_iter().flat_map(joined).collect()
 }
 
-/// These services or pools, each called once: by the name that the file has where all of its parts are among them.
+/// Names of services or pools, each once. If both parts of one are among them, their name in the file replaces them.
 pub(crate) fn joined_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut joined: Vec<(&str, Clients)> = Vec::new();
     for (name, clients) in names.into_iter().map(configured) {
@@ -100,19 +101,19 @@ pub(crate) fn joined_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<
     joined.into_iter().map(|(name, clients)| clients.part(name)).collect()
 }
 
-/// Whether the file calls both the same: they are one, or parts of one.
+/// Whether two names belong to one pool or service of the file: they are the same, or name parts of it.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     configured(one).0 == configured(other).0
 }
 
-/// Whether who says `word` means the pool or service `name`: all of it, or a part.
+/// Whether `word`, as an operator writes it, includes the pool or service `name`, or names a part of it.
 pub(crate) fn is_meant(word: &str, name: &str) -> bool {
     let ((word, wanted), (name, clients)) = (configured(word), configured(name));
     word == name && (wanted == clients || wanted == Clients::All || clients == Clients::All)
 }
 
 impl Config {
-    /// The same with pools and services as the file has them: a backend with two addresses stands in its pool twice.
+    /// This configuration with pools and services as in the file: a backend with two addresses is in its pool twice.
     pub(crate) fn joined(&self) -> Self {
         let mut positions = BTreeMap::new();
         let mut pools: Vec<Pool> = Vec::new();

@@ -1,5 +1,5 @@
-//! How the flows of a service are tracked at each of its ports: which packets start one, and how long one is known; and what
-//! of them is hashed.
+//! How the flows of a service are tracked on each of its ports: which packets start a flow, how long a flow is known,
+//! and which fields of a flow are hashed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 };
 
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
-/// What translators have to wait for at least (RFC 5382, requirement 5; RFC 4787, requirement 5).
+/// Minimum idle timeouts of address translators (RFC 5382, requirement 5; RFC 4787, requirement 5).
 const TRANSLATED_TCP: Duration = Duration::from_mins(124);
 const TRANSLATED_UDP: Duration = Duration::from_mins(2);
 const DEFAULT_LEARN: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ impl Keys {
         })
     }
 
-    /// What is not said here is as in `other`.
+    /// Fills in missing keys from `other`.
     fn or(self, other: Self) -> Self {
         Self {
             flow_table: self.flow_table.or(other.flow_table),
@@ -84,7 +84,7 @@ impl Keys {
     }
 }
 
-/// Reads the ports of a service, and what is said about their flows.
+/// Reads the ports of a service, with the keys that concern their flows.
 pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Found<Ports>>> {
     let common = Keys::read(table);
     let mut taken = Taken::default();
@@ -123,7 +123,7 @@ pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Found<Ports>
     Ok(all)
 }
 
-/// Refuses a key of `table` that means something at none of `ports`.
+/// Refuses a key of `table` that has no effect on any of `ports`.
 fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
     let has = |is: &dyn Fn(&Ports) -> bool| ports.iter().any(is);
     let is_quic = |ports: &Ports| ports.tracking == Tracking::Quic;
@@ -167,7 +167,7 @@ fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
     .collect()
 }
 
-/// Which part of a client's address decides about its backend, if not all of a flow does.
+/// Reads how many leading bits of a client's address are hashed; `None` if the whole flow is.
 pub(super) fn affinity(table: &Table<'_>) -> Read<Option<Affinity>> {
     let affinity = table.optional("affinity", values::choice(&[("flow", false), ("source", true)]));
     let v4 = table.optional("affinity_prefix_v4", values::integer(1..=32, "affinity_prefix_v4 = 24"));
@@ -184,7 +184,7 @@ pub(super) fn affinity(table: &Table<'_>) -> Read<Option<Affinity>> {
     }))
 }
 
-/// Refuses `key` if it is there; `other` is the setting with which it would mean something.
+/// Refuses `key` if the table has it; `other` is the setting with which it would have an effect.
 fn refuse(table: &Table<'_>, key: &str, why: &str, other: &str) -> Read<()> {
     if !table.has(key) {
         return Ok(());

@@ -1,6 +1,8 @@
-//! Words that people bring from `HAProxy`, keepalived, nginx, Envoy and IPVS: what is the same here, or why there is none.
+//! Words from the configuration of `HAProxy`, keepalived, nginx, Envoy and IPVS: their equivalent, or why there is
+//! none.
 //!
-//! They are looked up where a key or a word is refused, before a misspelling is looked for. Each answer is what to write.
+//! A refused key or word is looked up here before it is compared with the known ones. Each answer is what to write
+//! instead.
 
 const PROBE: &str =
     "[pool.probe] below the [[pool]], with type = \"http\" or another kind: it probes all backends of the pool";
@@ -44,7 +46,7 @@ const NOT_PROXIED: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip
                            forwarded as they are; the protocol is said with the port";
 const OWN_PROGRAM: &str = "type = \"tcp\", or type = \"command\" with a program of yours that speaks it";
 
-/// Keys, without regard to case, and `-` as `_`.
+/// Keys of other systems, in lower case and with `_` for `-`, and the answers.
 const KEYS: [(&[&str], &str); 31] = [
     (&["check", "checks", "checker", "health_check", "health_checks", "healthcheck", "health", "monitor"], PROBE),
     (&["tcp_check"], "[pool.probe] below the [[pool]], with type = \"tcp\""),
@@ -101,7 +103,7 @@ const KEYS: [(&[&str], &str); 31] = [
     (&["disabled", "down", "maintenance"], DISABLE),
 ];
 
-/// Keys that are here, and what other systems write after them.
+/// Keys of this configuration, values that other systems have for them, and the answers.
 const VALUES: [(&str, &[&str], &str); 22] = [
     (
         "weight",
@@ -155,7 +157,7 @@ pub(super) fn value(key: &str, word: &str) -> Option<&'static str> {
     VALUES.iter().find(|(known, words, _)| *known == key && words.contains(&word.as_str())).map(|(.., answer)| *answer)
 }
 
-/// As the tables have it; none of what is longer than their words.
+/// `word` in the spelling of the tables; `None` if it is longer than all of their words.
 fn plain(word: &str) -> Option<String> {
     (word.len() <= 32).then(|| word.to_lowercase().replace(['-', ' '], "_"))
 }

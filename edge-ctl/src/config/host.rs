@@ -1,4 +1,4 @@
-//! The sections about this host: key, slots, what the edge does, map sizes, interfaces.
+//! Sections about this host: hash key, slots, `[edge]`, map sizes, interfaces.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -21,7 +21,7 @@ use super::{
 /// Least and most slots of a service.
 pub(super) const SLOTS: (u32, u32) = (1024, 262_144);
 
-/// The most that the maps can be made for. A backend's number has 16 bits and 0 is none.
+/// Largest sizes of the maps. A backend's number has 16 bits, and 0 means none.
 pub(super) const MOST: Counts = Counts { services: 16_384, destinations: 1 << 20, pools: 4_096, backends: 65_535 };
 
 const DEFAULT_SOAK: Duration = Duration::from_mins(5);
@@ -30,8 +30,8 @@ const DEFAULT_SOAK: Duration = Duration::from_mins(5);
 const FLOWS: (i64, i64) = (1024, 1 << 24);
 const DEFAULT_FLOWS: u32 = 131_072;
 
-/// At the default rate flows fill the table in as many seconds. Of those that nothing but a start is seen of, which keep their
-/// places for three seconds whatever comes, a flood can then have less than half.
+/// Seconds in which flows fill the table at the default rate. A flow of which only the start was seen keeps its entry
+/// for three seconds in any case; so a flood of such flows can have less than half of the table.
 const FLOWS_OVER_RATE: u32 = 8;
 
 /// Least and most translated flows.
@@ -42,7 +42,7 @@ pub(super) const DEFAULT_NAT_FLOWS: u32 = 262_144;
 const FRAGMENTS: (i64, i64) = (64, 1 << 20);
 const DEFAULT_FRAGMENTS: u32 = 8192;
 
-/// Three hundredths of a CPU, at some 300 ns for each.
+/// Takes three hundredths of a CPU, at some 300 ns for each first fragment.
 const DEFAULT_FIRST_FRAGMENTS: u32 = 100_000;
 
 /// Path MTU discovery needs few errors, and a flood should not get one for each of its packets (RFC 1812, section 4.3.2.8; RFC
@@ -59,10 +59,10 @@ pub(super) struct Counts<T = u32> {
     pub(super) backends: T,
 }
 
-/// `[limits]` as it stands in the file.
+/// `[limits]` as in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LimitsDraft {
-    /// What has to be enough for what is configured.
+    /// Sizes that must be large enough for the rest of the configuration.
     pub(super) wanted: Counts<Option<Found<u32>>>,
     pub(super) flows: u32,
     pub(super) flows_per_second: u32,
@@ -113,7 +113,7 @@ const SAMPLE_KEYS: [u128; 7] = [
 ];
 
 impl Config {
-    /// Whether its key is that of the sample or an example, which everybody knows.
+    /// Whether the hash key is that of the sample or of an example, and so publicly known.
     pub(crate) fn has_sample_key(&self) -> bool {
         SAMPLE_KEYS.iter().any(|key| self.hash_key == expand_key(key.to_be_bytes()))
     }
@@ -132,8 +132,8 @@ fn hex(bytes: &[u8; 16]) -> String {
     })
 }
 
-/// The twelve words of the hash from the 16 bytes of the file: SHA-256 of the bytes and a counter (four bytes, big
-/// endian, from 0), read as big-endian words. Part of what makes edges agree: never change it.
+/// The twelve words of the hash key from the 16 bytes of the file: SHA-256 of the bytes and a counter (four bytes, big
+/// endian, from 0), read as big-endian words. All edges must compute the same words: never change this.
 pub(super) fn expand_key(bytes: [u8; 16]) -> HashKey {
     let mut words = [0; 12];
     for (counter, block) in (0u32..).zip(words.chunks_mut(8)) {
@@ -224,7 +224,8 @@ pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {
     })
 }
 
-/// The limits of what the edge sends itself. Each key is read before one that is wrong ends it.
+/// Reads the rate limits of the answers that the edge sends itself. All keys are read, and their problems recorded,
+/// before the first wrong one is returned.
 fn answers(table: &Table<'_>) -> Read<AnswerLimits> {
     let unreachable = per_second(table, "unreachable_per_second", DEFAULT_ANSWERS.unreachable);
     let time_exceeded = per_second(table, "time_exceeded_per_second", DEFAULT_ANSWERS.time_exceeded);
@@ -240,7 +241,7 @@ fn answers(table: &Table<'_>) -> Read<AnswerLimits> {
     })
 }
 
-/// How often something may be done in a second; 0: never.
+/// Reads a rate limit per second; 0 means never.
 fn per_second(table: &Table<'_>, key: &'static str, default: u32) -> Read<u32> {
     let example = format!("{key} = {default}");
     Ok(table.optional(key, values::integer(0..=FLOWS.1, &example))?.map_or(default, |found| found.value))
@@ -287,14 +288,14 @@ pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
     Ok(read)
 }
 
-/// MAC addresses of an interface beside its own.
+/// Reads the MAC addresses of an interface besides its own.
 fn virtual_macs(entry: &Value<'_>) -> Result<Vec<[u8; 6]>, Wrong> {
     let example = "virtual_macs = [\"00:00:5e:00:01:07\"]";
     let read = values::list(entry, 0..=MAX_STATIONS - 1, example, |entry| values::mac(entry, example))?;
     Ok(read.into_iter().map(|(_, mac)| mac).collect())
 }
 
-/// Refuses `name` when it is among `names` already; notes it and where it stands otherwise.
+/// Refuses `name` if it is among `names` already; otherwise adds it with its place.
 pub(super) fn distinct(
     table: &Table<'_>,
     names: &mut HashMap<String, usize>,

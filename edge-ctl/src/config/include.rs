@@ -1,7 +1,8 @@
-//! A configuration in several files: what `include` names is put together to one text that is complete by itself.
+//! A configuration in several files: the files that `include` names are merged into one complete text.
 //!
-//! A key at the top of a file must come before all headings of the text. So the text has the tops of all files first, the main one's
-//! before the others, and then their tables in the same order. Comments say where each part is from: see [`origin`](super::origin).
+//! A key without a heading must come before all headings of the text. So the text begins with the tops of all files
+//! (what precedes their first heading), the main file's first, and then has their tables in the same order. Comments
+//! mark where each part is from: see [`origin`](super::origin).
 
 use std::{
     borrow::Cow,
@@ -30,7 +31,7 @@ use super::{
     walk::{Found, Table},
 };
 
-/// Most files that one includes, and most patterns that name them.
+/// Most files that the main file includes, and most patterns in its `include`.
 const MOST: usize = 1000;
 const PATTERNS: usize = 64;
 
@@ -41,11 +42,11 @@ struct Part {
     text: String,
 }
 
-/// `text` of the file at `file` with what it includes, or as it is when it includes nothing.
+/// The text of the file at `file`, merged with the files that it includes; unchanged if it includes none.
 ///
 /// # Errors
 ///
-/// What keeps the files from being put together; everything else is found in the whole.
+/// Problems that prevent the merge; all others are found in the merged text.
 pub(super) fn expand<'t>(text: &'t str, file: &str) -> Result<Cow<'t, str>, ConfigError> {
     let as_it_is = Ok(Cow::Borrowed(text));
     if !text.contains("include") || text.len() > MAX_FILE {
@@ -59,7 +60,7 @@ pub(super) fn expand<'t>(text: &'t str, file: &str) -> Result<Cow<'t, str>, Conf
     let problems = Problems::new(text);
     let patterns = patterns(&Table::root(&problems, root.get_ref()));
     let Ok(patterns) = patterns else { return Err(ConfigError::Refused(problems.into_refusal(file))) };
-    // All else of the main file is reported with the whole.
+    // All other problems of the main file are reported for the merged text.
     let problems = Problems::new(text);
     let files = find(&patterns, file, &problems)?;
     let mut parts = vec![Part { name: None, text: text.to_owned() }];
@@ -111,7 +112,7 @@ fn patterns(root: &Table<'_>) -> Read<Vec<Found<String>>> {
     Ok(found.into_iter().map(|(at, value)| Found { value, at }).collect())
 }
 
-/// The files that the patterns name, each once, by their names relative to the directory of `file`.
+/// The files that match the patterns, each once, with their names relative to the directory of `file`.
 fn find(
     patterns: &[Found<String>],
     file: &str,
@@ -124,7 +125,7 @@ fn find(
     let mut files = Vec::new();
     for Found { value: pattern, at } in patterns {
         let full = Path::new(&Pattern::escape(&directory.to_string_lossy())).join(pattern);
-        // The pattern was read as one before.
+        // The pattern was found valid before.
         let Ok(paths) = glob::glob_with(&full.to_string_lossy(), options) else { continue };
         let mut matched = Vec::new();
         for path in paths {
@@ -166,12 +167,13 @@ fn find(
     Ok(files)
 }
 
-/// For one line of an error.
+/// `path` for a single line of an error message.
 fn shown(path: &Path) -> String {
     path.display().to_string().replace(char::is_control, " ")
 }
 
-/// At most one byte more than is `left` for it. Only what is a file: the others of a directory must not be waited for.
+/// Reads a regular file, at most one byte more than `left`. Anything else in a directory (a pipe) is refused, since
+/// reading it may block.
 fn read(path: &Path, left: usize) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
@@ -185,7 +187,7 @@ fn read(path: &Path, left: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What is wrong in single parts, and what only one of them may have.
+/// Problems within single parts, and keys in several parts of which only one may have them.
 fn check(parts: &[Part], file: &str) -> Vec<Problem> {
     let main = Path::new(file).file_name().map_or(file.into(), |name| name.to_string_lossy());
     let parts: Vec<_> =
@@ -225,16 +227,16 @@ fn check(parts: &[Part], file: &str) -> Vec<Problem> {
     found.collect()
 }
 
-/// Where a key or table is.
+/// Place of a key or table.
 struct Seen<'p> {
     file: &'p str,
     problems: &'p Problems<'p>,
     at: usize,
-    /// `[[...]]`, which each file may have.
+    /// Whether it has `[[...]]` headings, which each file may have.
     headings: bool,
 }
 
-/// Records that a key was there before.
+/// Records a problem if the key was seen before.
 fn once<'p>(seen: &mut HashMap<String, Seen<'p>>, name: String, new: Seen<'p>) {
     let Some(first) = seen.get(&name) else {
         seen.insert(name, new);
@@ -260,7 +262,7 @@ fn is_headings(value: &DeValue<'_>, text: &str) -> bool {
     !items.is_empty() && items.iter().all(|item| heading(item.span().start))
 }
 
-/// All parts as one text; `include` is where the main file has it.
+/// Merges all parts into one text; `include` is the place of that key in the main file.
 fn whole(parts: &[Part], include: Range<usize>) -> String {
     let (mut tops, mut tables) = (String::new(), String::new());
     for Part { name, text } in parts {
@@ -302,7 +304,7 @@ fn commented(text: &str, range: Range<usize>) -> String {
     lines.collect()
 }
 
-/// Where the first heading is, unless nothing but comments is before it: then at the start. The end of `text` without a heading.
+/// Position of the first heading; 0 if only comments precede it. The end of `text` if it has no heading.
 fn first_heading(text: &str) -> usize {
     let mut heading = None;
     let mut has_keys = false;

@@ -17,7 +17,7 @@ impl Default for Judging {
     }
 }
 
-/// Reads it from the table of a pool.
+/// Reads the settings from the table of a pool.
 pub(super) fn read(table: &Table<'_>) -> Read<Judging> {
     let ejection_cap = table.optional("ejection_cap", values::fraction(0.0..=1.0, "ejection_cap = 0.2"));
     let panic_below = table.optional("panic_below", values::fraction(0.0..=1.0, "panic_below = 0.5"));

@@ -1,4 +1,4 @@
-//! How backends are probed: times and counts, and what each kind of probe has of its own.
+//! How backends are probed: times and counts, and the settings of each kind of probe.
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -12,37 +12,37 @@ pub(crate) struct Probe {
     pub port: u16,
     /// From the start of a probe to the start of the next.
     pub interval: Duration,
-    /// From the start of a probe that finds nothing good to the start of the next; at most `interval`.
+    /// From the start of a probe that does not pass to the start of the next; at most `interval`.
     pub fast_interval: Duration,
     /// For the whole exchange; at most `interval`.
     pub timeout: Duration,
-    /// Passes in a row that make a backend up which was down.
+    /// Consecutive passes after which a backend that was down is up.
     pub rise: u32,
-    /// Failures in a row that make a backend down.
+    /// Consecutive failures after which a backend is down.
     pub fall: u32,
     /// Each interval is longer or shorter by up to this share of it, 0 to 0.5.
     pub jitter: f64,
 }
 
-/// What of a backend a probe asks.
+/// Destination of a probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ProbeThrough {
-    /// A service, as its clients do: by its mode, at its VIP.
+    /// The backend's service, as for its clients: forwarded by the service's mode, at its VIP.
     #[default]
     Service,
-    /// Its own address.
+    /// The backend's own address.
     Address,
 }
 
 impl Probe {
-    /// How long it takes at most from the death of a backend until it is found.
+    /// Longest time from the death of a backend until it is detected.
     pub(crate) fn fall_time(&self) -> Duration {
         self.interval.mul_f64(1.0 + self.jitter) * (self.fall + 1) + self.timeout
     }
 }
 
 impl Pool {
-    /// How a backend of this pool is probed; `own` is the backend, if it has something of its own for that.
+    /// The probe of a backend of this pool; `own` is the backend, if it has probe settings of its own.
     pub(crate) fn probe_of(&self, own: Option<&Backend>) -> Option<Probe> {
         let mut probe = self.probe.clone()?;
         if let Some(own) = own {
@@ -54,7 +54,7 @@ impl Pool {
 }
 
 impl Config {
-    /// The backends that have something of their own for their probes, by pool and address.
+    /// The backends that have probe settings of their own, by pool and address.
     pub(crate) fn own_probes(&self) -> BTreeMap<(&str, IpAddr), &Backend> {
         let has_own = |backend: &Backend| backend.probe_port.is_some() || backend.probe_host.is_some();
         let all = self.pools.iter().flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend)));
@@ -75,9 +75,9 @@ pub(crate) enum ProbeKind {
         status: Vec<u16>,
         /// Host header; `None`: the backend's address.
         host: Option<String>,
-        /// What the first 64 KiB of the answer's body must have.
+        /// Condition that the first 64 KiB of the answer's body must meet.
         body: Option<BodyMatch>,
-        /// `Some`: HTTPS.
+        /// `Some` for HTTPS.
         tls: Option<TlsProbe>,
     },
     /// Whether a TLS handshake succeeds.
@@ -87,12 +87,13 @@ pub(crate) enum ProbeKind {
     /// Whether a datagram is answered.
     Udp {
         send: Vec<u8>,
-        /// What the answer must have; `None`: anything but the word that nobody listens, silence too. Not empty.
+        /// Bytes that the answer must contain, not empty. With `None` any answer passes and so does silence, but not an
+        /// error that the port is closed.
         expect: Option<Vec<u8>>,
     },
-    /// Whether a question to a name server is answered.
+    /// Whether a DNS query is answered.
     Dns(DnsProbe),
-    /// Whether a command ends with 0.
+    /// Whether a command exits with status 0.
     Command {
         /// At least one; the first is an absolute path.
         argv: Vec<String>,
@@ -100,15 +101,15 @@ pub(crate) enum ProbeKind {
     },
     /// Whether a server's gRPC health is SERVING.
     Grpc {
-        /// Whose health; the empty name is the server's own. At most 127 bytes.
+        /// Name of the gRPC service whose health is queried; empty for the server as a whole. At most 127 bytes.
         service: String,
         host: Option<String>,
-        /// `None`: without TLS.
+        /// `None` without TLS.
         tls: Option<TlsProbe>,
     },
 }
 
-/// What a body has in it.
+/// Condition on the body of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BodyMatch {
     Text(String),
@@ -117,7 +118,7 @@ pub(crate) enum BodyMatch {
 }
 
 impl BodyMatch {
-    /// As a regular expression.
+    /// The condition as a regular expression.
     pub(crate) fn pattern(&self) -> String {
         match self {
             Self::Text(text) => regex::escape(text),
@@ -126,22 +127,23 @@ impl BodyMatch {
     }
 }
 
-/// How TLS is spoken.
+/// TLS settings of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsProbe {
-    /// Name that is sent, and that the certificate must have; `None`: that of the Host header, else the backend's address.
+    /// Server name that is sent, and that the certificate must have; `None` for the name of the Host header, or else
+    /// the backend's address.
     pub server_name: Option<String>,
     /// Whether the certificate is checked.
     pub verify: bool,
-    /// Certificates of the authorities that are believed; `None`: this host's.
+    /// File of trusted CA certificates; `None` for those of this host.
     pub ca: Option<PathBuf>,
-    /// A certificate that is valid for fewer days than this is warned of.
+    /// A certificate that is valid for fewer days than this causes a warning.
     pub warn_days: u16,
-    /// What is offered to be spoken over TLS.
+    /// Protocols offered by ALPN.
     pub alpn: Vec<String>,
 }
 
-/// A question to a name server.
+/// A DNS query and the expected answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DnsProbe {
     /// A valid name.
@@ -149,9 +151,9 @@ pub(crate) struct DnsProbe {
     /// `A`, `AAAA` and the like.
     pub record: String,
     pub rcode: Rcode,
-    /// One of the answers must be this.
+    /// Value that one of the answers must have.
     pub answer: Option<String>,
-    /// Over TCP and not UDP.
+    /// Whether the query goes over TCP instead of UDP.
     pub tcp: bool,
 }
 
@@ -170,12 +172,12 @@ pub(crate) const RCODES: [(&str, Rcode); 6] = [
 ];
 
 impl ProbeKind {
-    /// Whether the daemon itself sends its packets: such a probe can go through a service.
+    /// Whether the daemon itself sends the packets of the probe, so that the probe can go through a service.
     pub(crate) const fn is_sent_here(&self) -> bool {
         !matches!(self, Self::Command { .. })
     }
 
-    /// As the file writes it.
+    /// Name of the kind in the file.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -218,7 +220,7 @@ impl ProbeKind {
         }
     }
 
-    /// Whether there is a host that a backend can have its own of, and sets it.
+    /// Sets the host to a backend's own; false if this kind of probe has none.
     pub(crate) fn set_host(&mut self, own: &str) -> bool {
         match self {
             Self::Http { host, .. } | Self::Grpc { host, .. } => *host = Some(own.to_owned()),

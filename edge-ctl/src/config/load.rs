@@ -1,4 +1,4 @@
-//! From a path, or from what is open already, to a configuration: with all files that it includes.
+//! Reads a configuration from a path or an open file, with all files that it includes.
 
 use std::{
     fs::File,
@@ -28,21 +28,21 @@ pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
     }
 }
 
-/// The same of what is open already; `file` is its name in the errors, and files are included from beside it.
+/// Does the same for an open file; `file` is its name in the errors, and its directory that of included files.
 ///
 /// # Errors
 ///
 /// As of [`load`].
 pub(crate) fn load_from(opened: impl io::Read, file: &str) -> Result<Config, ConfigError> {
     let mut bytes = Vec::new();
-    // Not more than the limit: it may be a device that never ends.
+    // No more than the limit is read, since a device may never end.
     let read = opened.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
     let text = decode(&bytes).map_err(|problem| refused(problem, file))?;
     parse(&expand(text, file)?, file)
 }
 
-/// Checks a text of one file, which may be no text.
+/// Checks the content of a single file, which may be invalid UTF-8.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! `[nat]`: where translated packets come from.
+//! `[nat]`: sources of translated packets.
 
 use std::{
     collections::HashMap,
@@ -21,22 +21,22 @@ use super::{
 
 /// Below Linux' own range, which begins at 32768.
 const DEFAULT_PORTS: NatPorts = NatPorts { first: 16384, last: 32767 };
-/// The least of a range: with fewer, one backend serves fewer connections at a time than a busy browser has.
+/// Smallest range of ports: with fewer, a backend serves fewer connections at a time than a busy browser has.
 const LEAST_PORTS: u32 = 64;
 
 const PORTS: &str = "ports = \"16384-32767\"";
 
-/// Ports of the sources, of which each translated flow has one.
+/// Port range of the sources; each translated flow has one of these ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct NatPorts {
     pub first: u16,
     pub last: u16,
 }
 
-/// What translated packets come from.
+/// Source addresses and ports of translated packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Nat {
-    /// Distinct.
+    /// Addresses are distinct.
     pub source_v4: Vec<Ipv4Addr>,
     pub source_v6: Vec<Ipv6Addr>,
     pub ports: NatPorts,
@@ -53,7 +53,7 @@ impl NatPorts {
         self.last as u32 - self.first as u32 + 1
     }
 
-    /// Whether some of the ports from `first` to `last` are among them.
+    /// Whether some ports from `first` to `last` are in this range.
     pub(crate) const fn meets(self, first: u16, last: u16) -> bool {
         first <= self.last && self.first <= last
     }
@@ -66,7 +66,7 @@ impl fmt::Display for NatPorts {
 }
 
 impl Nat {
-    /// Where translated packets to this address come from, or some of them.
+    /// A source address of translated packets to this address; others may exist.
     pub(crate) fn source(&self, to: IpAddr) -> Option<IpAddr> {
         self.sources().find(|source| source.is_ipv4() == to.is_ipv4())
     }
@@ -77,7 +77,7 @@ impl Nat {
     }
 }
 
-/// `[nat]` as it stands in the file.
+/// `[nat]` as in the file.
 #[derive(Debug, Default)]
 pub(super) struct NatDraft {
     pub(super) sources: Vec<Found<IpAddr>>,
@@ -104,7 +104,8 @@ impl NatDraft {
         nat
     }
 
-    /// What is missing for a service to reach a pool, which it lists as `name`; and what to write.
+    /// The source address that is missing for a service to reach a pool, which it lists as `name`: the problem, and
+    /// what to write.
     pub(super) fn lacks(
         &self,
         service: &ServiceDraft,
@@ -127,8 +128,8 @@ impl NatDraft {
         })
     }
 
-    /// A port that clients come to at an address at which backends answer would be neither's for certain; and each port needs an
-    /// entry.
+    /// Refuses ports of services that are also ports of a source here: a packet to such a port could be a client's or a
+    /// backend's. Also refuses `nat_flows` below the number of ports, since each port needs an entry.
     pub(super) fn check(&self, problems: &Problems<'_>, services: &[ServiceDraft], flows: Option<Found<u32>>) {
         if !is_used(services) {
             return;
@@ -204,7 +205,7 @@ fn sources(table: &Table<'_>, key: &'static str, v4: bool) -> Read<Vec<Found<IpA
     Ok(value.into_iter().map(|(own, value)| Found { value, at: place(own) }).collect())
 }
 
-/// Two ports with a hyphen.
+/// Reads a port range: two ports with a hyphen.
 fn ports(entry: &Entry<'_>) -> Result<NatPorts, Wrong> {
     let text = entry.string(PORTS)?;
     let range =
@@ -225,7 +226,7 @@ fn ports(entry: &Entry<'_>) -> Result<NatPorts, Wrong> {
     }
 }
 
-/// Entries of the table, if any service translates.
+/// Entries of the table of translated flows; `None` if no service translates.
 pub(super) fn entries(services: &[ServiceDraft], wanted: Option<Found<u32>>) -> Option<u32> {
     is_used(services).then(|| wanted.map_or(DEFAULT_NAT_FLOWS, |found| found.value).next_power_of_two())
 }

@@ -1,12 +1,13 @@
-//! Which file a line of the text comes from, where the text was put together from several.
+//! The file that a line of the text comes from, if the text was merged from several files.
 //!
-//! The text says so itself, in comments as compilers know them: `#line 12 "conf.d/web.toml"` has the number and the file of the line
-//! below it, and without a file it goes on with the main one. So a text that is kept is complete, and what is wrong in it is still
-//! reported for the file to change. `#end "conf.d/web.toml"` stands where that file had its [`END`](super::END).
+//! Comments in the text mark the origin of lines, in a format that compilers use: `#line 12 "conf.d/web.toml"` gives
+//! number and file of the line below it; without a file that line is of the main file. So a stored text is complete,
+//! and its problems are still reported for the file to change. `#end "conf.d/web.toml"` replaces the
+//! [`END`](super::END) of that file.
 
 use std::{collections::HashSet, sync::Arc};
 
-/// Longest name of a file that is put into a text.
+/// Longest name of a file that a text is merged from, in bytes.
 const LONGEST_NAME: usize = 255;
 
 /// The files of a text, in the order of its lines.
@@ -17,11 +18,11 @@ pub(super) struct Origins {
 
 #[derive(Debug)]
 struct Mark {
-    /// The line of the text, counted from 1, that says so.
+    /// Line of this comment in the text, counted from 1.
     at: usize,
-    /// Number of the next line in its file.
+    /// Number of the next line in the file that it is from.
     next: usize,
-    /// `None`: the main file.
+    /// `None` for the main file.
     file: Option<Arc<str>>,
 }
 
@@ -43,7 +44,8 @@ impl Origins {
         !self.marks.is_empty()
     }
 
-    /// The file, `None` for the main one, and the line in it of a line of the text, counted from 1.
+    /// The file (`None` for the main file) that a line of the text comes from, and the line's number there. Both
+    /// numbers count from 1.
     pub(super) fn place(&self, line: usize) -> (Option<&Arc<str>>, usize) {
         match self.marks.partition_point(|mark| mark.at < line).checked_sub(1) {
             None => (None, line),
@@ -55,7 +57,7 @@ impl Origins {
     }
 }
 
-/// Says that what follows begins with this line of this file.
+/// Comment before a part that begins with this line of this file.
 pub(super) fn line_mark(line: usize, file: Option<&str>) -> String {
     match file {
         Some(file) => format!("#line {line} \"{file}\"\n"),
@@ -63,12 +65,12 @@ pub(super) fn line_mark(line: usize, file: Option<&str>) -> String {
     }
 }
 
-/// Says that this file had its last line.
+/// Comment at the end of a file that had the last line [`END`](super::END).
 pub(super) fn end_mark(file: &str) -> String {
     format!("#end \"{file}\"\n")
 }
 
-/// Whether a name can stand in such a comment.
+/// Whether the name of a file can be written in these comments.
 pub(super) fn is_name(file: &str) -> bool {
     !file.is_empty() && file.len() <= LONGEST_NAME && !file.contains(|c: char| c.is_control() || c == '"')
 }
@@ -77,12 +79,12 @@ fn unquoted(text: &str) -> Option<&str> {
     text.strip_prefix('"')?.strip_suffix('"').filter(|name| is_name(name))
 }
 
-/// The files that a text was put together from, but for the main one.
+/// The files that a text was merged from, without the main file.
 pub(super) fn files(text: &str) -> HashSet<&str> {
     text.lines().filter_map(|line| unquoted(line.strip_prefix("#line ")?.split_once(' ')?.1)).collect()
 }
 
-/// Those of them that had their last line.
+/// The included files that had the last line [`END`](super::END).
 pub(super) fn ended_files(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| unquoted(line.strip_prefix("#end ")?)).collect()
 }

@@ -58,7 +58,7 @@ pub(super) fn read(table: &Table<'_>) -> Read<Probe> {
     })
 }
 
-/// A time that is not longer than the interval.
+/// Checks that a time is not longer than the interval.
 fn within(table: &Table<'_>, key: &str, found: Found<Duration>, interval: Duration) -> Read<Duration> {
     if found.value <= interval {
         return Ok(found.value);

@@ -1,4 +1,4 @@
-//! Reading what a probe has by its kind.
+//! Reads the keys of a probe that depend on its kind.
 
 use std::{path::PathBuf, str::FromStr as _};
 
@@ -13,7 +13,7 @@ use super::{
     walk::Table,
 };
 
-/// Kinds as they are written, and the keys that each has.
+/// Names of the kinds in the file, and the keys of each kind.
 const KINDS: [(&str, Type, &[&str]); 9] = [
     ("http", Type::Http, &["path", "status", "host", "body", "body_regex"]),
     (
@@ -66,7 +66,7 @@ pub(super) fn read(table: &Table<'_>) -> Read<(ProbeKind, bool)> {
     Ok((read?, !matches!(kind, Type::Icmp | Type::Command)))
 }
 
-/// Records the keys that belong to other kinds.
+/// Refuses keys that belong to other kinds.
 fn refuse_others(table: &Table<'_>, kind: Type) -> Read<()> {
     let mut result = Ok(());
     let mut seen: Vec<&str> = Vec::new();
@@ -136,7 +136,7 @@ pub(super) fn host(entry: &Entry<'_>) -> Result<String, Wrong> {
     Err(entry.wrong("which can't be a Host header", example))
 }
 
-/// One status or a list of them. Those below 200 never end an exchange, so none of them can be expected.
+/// Reads one status or a list. A status below 200 never ends an exchange, so none can be expected.
 fn statuses(entry: &Entry<'_>) -> Result<Vec<u16>, Wrong> {
     let example = "status = 200 or status = [200, 204]";
     let one = |entry: &Entry<'_>| values::integer(200..=599, example)(entry);
@@ -166,7 +166,7 @@ fn tls(table: &Table<'_>, alpn: &[&str]) -> Read<TlsProbe> {
         let example = "alpn = [\"h2\", \"http/1.1\"]";
         let one = |entry: &Entry<'_>| {
             let text = text_of(entry, example, 255)?;
-            // What is chosen has to be spoken.
+            // The server may choose any protocol on the list, so the probe must speak each of them.
             if alpn.is_empty() || alpn.contains(&text.as_str()) {
                 return Ok(text);
             }
@@ -235,7 +235,7 @@ fn command(table: &Table<'_>) -> Read<ProbeKind> {
             Ok(text.to_owned())
         };
         let argv = values::list(entry, 1..=64, example, one)?;
-        // There is no shell, and so no search for it.
+        // There is no shell that would search for the program.
         if let Some((at, program)) = argv.first().filter(|(_, program)| !program.starts_with('/')) {
             let what =
                 format!("`command` begins with \"{}\", which is not the absolute path of a program", shorten(program));
@@ -266,7 +266,7 @@ fn grpc(table: &Table<'_>) -> Read<ProbeKind> {
     })
 }
 
-/// Text that is not empty.
+/// Reads text of 1 to `longest` bytes.
 fn text_of(entry: &Entry<'_>, example: &str, longest: usize) -> Result<String, Wrong> {
     let text = entry.string(example)?;
     if (1..=longest).contains(&text.len()) {
@@ -275,7 +275,7 @@ fn text_of(entry: &Entry<'_>, example: &str, longest: usize) -> Result<String, W
     Err(entry.wrong(&format!("not 1 to {longest} bytes long"), example))
 }
 
-/// Bytes: text, in which `\xNN` is any byte and `\\` a backslash.
+/// Reads bytes, written as text in which `\xNN` is any byte and `\\` a backslash.
 fn bytes(entry: &Entry<'_>, example: &str, least: usize) -> Result<Vec<u8>, Wrong> {
     const LONGEST: usize = 1400;
     let text = entry.string(example)?;

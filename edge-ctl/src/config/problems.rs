@@ -1,4 +1,4 @@
-//! What is wrong with a text, and where.
+//! The problems of a text, and their places.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -11,20 +11,21 @@ use super::{
     origin::Origins,
 };
 
-/// Proof that a problem was recorded. Only [`Problems`] makes one, so a value can't go missing without a word.
+/// Proof that a problem was recorded. Only [`Problems`] makes one, so no value can be missing without a reported
+/// problem.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported(());
 
-/// What was read, or proof that the reason why not was recorded.
+/// A value that was read, or proof that the problem with it was recorded.
 pub(super) type Read<T> = Result<T, Reported>;
 
 /// The problems of one text.
 #[derive(Debug)]
 pub(super) struct Problems<'t> {
     text: &'t str,
-    /// Where each line ends, in bytes; found at the first use.
+    /// Byte position of each line's end; computed on first use.
     line_ends: OnceCell<Vec<usize>>,
-    /// Which file each line is from; found at the first use.
+    /// The file that each line is from; computed on first use.
     origins: OnceCell<Origins>,
     found: RefCell<Vec<(usize, String, String)>>,
 }
@@ -38,30 +39,30 @@ impl<'t> Problems<'t> {
         self.found.borrow().is_empty()
     }
 
-    /// Whether so much is wrong already that nobody reads what is found from here on. Suggestions take time, and a
-    /// daemon that reads a wrong file of many megabytes has other things to do.
+    /// Whether there are so many problems that nobody reads further ones. Suggestions take time, and a daemon must not
+    /// spend it on a wrong file of many megabytes.
     pub(super) fn enough(&self) -> bool {
         self.found.borrow().len() >= 1000
     }
 
-    /// Records that at byte `at` stands something wrong, and what to write instead.
+    /// Records a problem at byte `at`, and what to write instead.
     pub(super) fn add(&self, at: usize, what: impl Into<String>, write: impl Into<String>) -> Reported {
         self.found.borrow_mut().push((at, what.into(), write.into()));
         Reported(())
     }
 
-    /// For what follows from something that was recorded before, and goes without saying.
+    /// The proof for a problem that follows from one recorded before, and needs no report of its own.
     #[expect(clippy::unused_self, reason = "the proof is of this text's problems")]
     pub(super) const fn already(&self) -> Reported {
         Reported(())
     }
 
-    /// How something is written in the text.
+    /// The text at `place`.
     pub(super) fn written(&self, place: Range<usize>) -> &'t str {
         self.text.get(place).unwrap_or_default()
     }
 
-    /// Records what the TOML parser found; the first fault of a line, since others mostly follow from it.
+    /// Records faults found by the TOML parser: the first of each line, since others mostly follow from it.
     pub(super) fn add_syntax(&self, faults: &[toml::de::Error]) -> Reported {
         let mut lines = Vec::new();
         for fault in faults {
@@ -80,7 +81,7 @@ impl<'t> Problems<'t> {
         Reported(())
     }
 
-    /// Line of byte `at`, as errors name it: with its file, where there are several.
+    /// Line of byte `at` as shown in errors: with its file, if there are several.
     pub(super) fn line(&self, at: usize) -> String {
         let line = self.text_line(at);
         match self.origins().place(line) {
@@ -103,7 +104,7 @@ impl<'t> Problems<'t> {
         self.line_ends.get_or_init(|| self.text.match_indices('\n').map(|(at, _)| at).collect())
     }
 
-    /// The problem of a text in which nothing else can be looked at.
+    /// The problem of a text that can't be checked further.
     pub(super) fn only(self, at: usize, what: &str, write: &str) -> Problem {
         self.add(at, what, write);
         self.into_refusal("").problems.remove(0)
@@ -116,7 +117,7 @@ impl<'t> Problems<'t> {
         let problem = |(number, (at, what, write)): (usize, (usize, String, String))| {
             let line = self.text_line(at);
             let start = line.checked_sub(2).map_or(0, |before| self.line_ends()[before] + 1);
-            // Characters, as editors count: bytes that begin one.
+            // Columns count characters, as in editors: these are the bytes that begin one.
             let column = self.text.bytes().take(at).skip(start).filter(|byte| byte & 0xc0 != 0x80).count() + 1;
             let excerpt = (number < SHOWN).then(|| Excerpt::of(self.text, at)).flatten();
             let (file, line) = self.origins().place(line);
@@ -126,7 +127,7 @@ impl<'t> Problems<'t> {
     }
 }
 
-/// What a fault that the TOML parser found means, and what to write.
+/// The meaning of a fault found by the TOML parser, and what to write.
 fn syntax(message: &str) -> (String, &'static str) {
     let message = message.replace('\n', ", ");
     let write = if message.contains("duplicate key") {
@@ -141,10 +142,10 @@ fn syntax(message: &str) -> (String, &'static str) {
     (format!("not TOML: {message}"), write)
 }
 
-/// The text of a file.
+/// Decodes the content of a file as UTF-8.
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
     str::from_utf8(bytes).map_err(|error| {
-        // Everything before the fault is text: it gives the place.
+        // The place follows from the text before the fault, which is valid.
         let text = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
         let write = "the file in UTF-8; an editor's \"save with encoding\" converts it";
         Problems::new(text).only(text.len(), "this byte is not UTF-8", write)

@@ -1,4 +1,4 @@
-//! Where the connection IDs of QUIC name the server.
+//! `quic_cid`: where the connection IDs of QUIC have the server number.
 
 use edge_common::abi::Tracking;
 
@@ -9,7 +9,7 @@ const LONGEST: i64 = 160;
 /// Bits of the longest server number.
 const LONGEST_NUMBER: i64 = 32;
 
-/// `quic_cid` of a service.
+/// Reads `quic_cid` of a service.
 pub(super) fn read(table: &Table<'_>) -> Read<Option<QuicCid>> {
     let Some(own) = table.table("quic_cid", &QUIC_CID)? else { return Ok(None) };
     let scheme = own.required("scheme", "scheme = \"plain\"", values::choice(&[("plain", ())]));
@@ -26,7 +26,7 @@ pub(super) fn read(table: &Table<'_>) -> Read<Option<QuicCid>> {
     Ok(Some(QuicCid { offset: bits(offset), length: bits(length.value) }))
 }
 
-/// Whether ports of a service are QUIC's.
+/// Whether ports of a service are for QUIC.
 pub(super) fn is_quic(ports: &Ports) -> bool {
     ports.protocol == Protocol::Udp && ports.tracking == Tracking::Quic
 }

@@ -1,4 +1,4 @@
-//! Which keys each section of the file has; the only place that lists them.
+//! The keys of each section of the file; no other place lists them.
 
 use super::foreign;
 
@@ -26,17 +26,17 @@ pub(super) const ROOT: Section = Section {
     ],
 };
 pub(super) const DEFAULTS: Section = Section { heading: "[defaults]", keys: &["pool", "probe", "service"] };
-/// What several pools have in common.
+/// Keys that all pools can have in common.
 pub(super) const POOL_DEFAULTS: Section = Section {
     heading: "[defaults.pool]",
-    // But for its name, its probe and its backends, which stand at the ends of the list.
+    // All keys of a pool but its name, which is first, and its probe and backends, which are last.
     keys: POOL.keys.split_at(POOL.keys.len() - 2).0.split_at(1).1,
 };
 pub(super) const PROBE_DEFAULTS: Section = Section { heading: "[defaults.probe]", keys: PROBE.keys };
-/// What several services have in common.
+/// Keys that all services can have in common.
 pub(super) const SERVICE_DEFAULTS: Section = Section {
     heading: "[defaults.service]",
-    // But for its name, its VIPs and its [[service.port]], which stand first.
+    // All keys of a service but its name, its VIPs and its [[service.port]], which are first.
     keys: SERVICE.keys.split_at(3).1,
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
@@ -185,13 +185,13 @@ impl Section {
         Some(write)
     }
 
-    /// The key of this section that `key`, which it does not have, probably stands for.
+    /// The key of this section for which the unknown `key` was probably meant.
     pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
         if foreign::key(key).is_some() {
             return None;
         }
         let near = nearest(key, self.keys.iter().copied())?;
-        // The right key of another section is no misspelling, unless it is almost one of this section, too (pool, pools).
+        // A key of another section is no misspelling, unless it is nearly one of this section, too (pool, pools).
         let elsewhere = ALL.iter().any(|section| section.keys.contains(&key));
         (!elsewhere || strsim::damerau_levenshtein(key, near) == 1).then_some(near)
     }
@@ -207,8 +207,8 @@ impl Section {
         if let Some(near) = self.meant(key) {
             return format!("{}, if that is what is meant", self.as_written(near));
         }
-        // In TOML a key belongs to the heading above it, which surprises.
-        // The tables of [defaults] are called as those that they stand for.
+        // In TOML a key belongs to the heading above it, which surprises. The tables of [defaults] have the names of
+        // the sections that they give defaults for, so they are not suggested.
         let elsewhere: Vec<_> =
             ALL.iter().filter(|section| section.heading != DEFAULTS.heading && section.keys.contains(&key)).collect();
         match elsewhere[..] {
@@ -236,14 +236,14 @@ impl Section {
     }
 }
 
-/// The one of `known` that `word` is probably a misspelling of.
+/// The word in `known` that `word` is probably a misspelling of.
 pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     all_nearest(word, known).first().copied()
 }
 
-/// Those of `known` that `word` is probably a misspelling of, all equally near: "httpx" may be "http" or "https".
+/// The words in `known` that `word` is probably a misspelling of, all equally near: "httpx" may be "http" or "https".
 pub(super) fn all_nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Vec<&'k str> {
-    // Longer words are no misspellings of ours, and the distance takes quadratic time.
+    // A longer word is no misspelling of a known one, and the distance takes quadratic time.
     if word.len() > 64 {
         return Vec::new();
     }

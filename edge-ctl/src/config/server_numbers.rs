@@ -1,4 +1,4 @@
-//! The numbers of backends in connection IDs of QUIC: each has its own where a service routes by them.
+//! Server numbers of backends in connection IDs of QUIC: distinct within a service that routes by them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,8 @@ use super::{pools::PoolDraft, problems::Problems, services::ServiceDraft, walk::
 
 const SERVER_NUMBER: &str = "server_number = 17, the number that this server puts into its connection IDs";
 
-/// The backends of a service that routes by connection ID have numbers that fit and are distinct, and no others have any.
+/// Checks that the backends of a service that routes by connection ID have numbers that fit and are distinct, and that
+/// no other backend has a number.
 pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &HashMap<&str, &PoolDraft>) {
     let (mut used, mut told) = (HashSet::new(), HashSet::new());
     for service in services {
@@ -47,7 +48,7 @@ pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &
             }
         }
     }
-    // Whoever could not be read may be the one that needs them.
+    // A service that could not be read may be the one that needs the numbers.
     if services.iter().any(|service| service.pools.is_err() || service.is_cid_unread()) {
         return;
     }

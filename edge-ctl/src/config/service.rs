@@ -1,4 +1,4 @@
-//! Services as the rest of the program knows them: where clients come to, and where they are sent.
+//! Services as used by the rest of the program: their VIPs, ports and pools.
 
 use std::{collections::HashSet, fmt, net::IpAddr, time::Duration};
 
@@ -9,19 +9,19 @@ use super::{
     destinations::{Named, Protocol},
 };
 
-/// What clients connect to: each of its VIPs with each of its ports. All of it fails over together.
+/// A service, which clients reach at each of its VIPs with each of its ports. The service fails over as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
-    /// As the file has it, or that of a part, see [`Clients`](super::Clients).
+    /// Name in the file, or name of a part, see [`Clients`](super::Clients).
     pub name: String,
     /// At least one, distinct, in the order of the file.
     pub vips: Vec<IpAddr>,
-    /// At least one, none with a port in common with another one of its protocol.
+    /// At least one; no two of one protocol have a port in common.
     pub ports: Vec<Ports>,
     pub mode: Mode,
-    /// In `nat` the port of backends that have none of their own; `None`: the one that the packet is for.
+    /// In `nat`, the port of backends without a port of their own; `None` for the destination port of the packet.
     pub backend_port: Option<u16>,
-    /// In `nat`: a flow goes on to its backend when that is down, and is not reset.
+    /// In `nat`: a flow stays at its backend when the backend goes down, instead of being reset.
     pub sticks: bool,
     /// Positions in [`Config::pools`] in order of priority, distinct, 1 to 8.
     pub pools: Vec<usize>,
@@ -29,13 +29,14 @@ pub(crate) struct Service {
     pub slots: u32,
     pub when_exhausted: WhenExhausted,
     pub announce: Announce,
-    /// `None`: addresses and ports of a flow are hashed. Otherwise only as many leading bits of the client's address.
+    /// Leading bits of a client's address that are hashed; `None` if addresses and ports of a flow are.
     pub affinity: Option<Affinity>,
-    /// Where connection IDs of QUIC have the server's number. Each backend of its pools has one then, which fits and is its own.
+    /// Position of the server number in connection IDs of QUIC. If it is set, each backend of the service's pools has a
+    /// number, which fits and is distinct.
     pub quic_cid: Option<QuicCid>,
 }
 
-/// Where a connection ID has the server's number, in bits from its start.
+/// Position of the server number in a connection ID, in bits from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QuicCid {
     pub offset: u8,
@@ -51,7 +52,7 @@ pub(crate) struct Affinity {
 }
 
 impl Affinity {
-    /// As many as are hashed of those who come to `vip`.
+    /// Number of bits that are hashed for clients of `vip`.
     pub(crate) const fn prefix(self, vip: IpAddr) -> u8 {
         match vip {
             IpAddr::V4(_) => self.v4,
@@ -63,7 +64,7 @@ impl Affinity {
 /// Ports of a service that are treated alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
-    /// The same as `last` of a single one; both 0: each that no other service has.
+    /// Equal to `last` for a single port; both are 0 for every port that no other service has.
     pub first: u16,
     pub last: u16,
     pub protocol: Protocol,
@@ -71,19 +72,19 @@ pub(crate) struct Ports {
     pub tracking: Tracking,
     /// How long a flow may be silent and still be known; see docs/config.md.
     pub flow_idle_timeout: Duration,
-    /// Whether each flow has an entry of its own, in the table of translated ones.
+    /// Whether each flow has an entry in the table of translated flows.
     pub translated: bool,
-    /// With [`Tracking::Learn`]: how long flows are recorded before their slots' owners follow a change.
+    /// With [`Tracking::Learn`]: how long flows are recorded after a change before their slots are handed over.
     pub learn: Duration,
 }
 
-/// How a VIP is announced. All services of a VIP agree.
+/// How a VIP is announced. All services of a VIP have the same value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Announce {
-    /// Somebody routes it here.
+    /// Not by the daemon; the network routes the VIP to this host.
     #[default]
     None,
-    /// The daemon puts it on this interface, which is one of [`Config::interfaces`], and announces it there.
+    /// The daemon adds the VIP to this interface, which is one of [`Config::interfaces`], and announces it there.
     L2 { interface: String },
 }
 
@@ -93,23 +94,23 @@ impl Ports {
         Named { first: self.first, last: self.last, protocol: self.protocol, quic }
     }
 
-    /// The numbers under which they stand in the service index: 0 for each that no other service has.
+    /// Port numbers in the service index: 0 for every port that no other service has.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
         self.first..=self.last
     }
 
-    /// Whether each port that no other service has is one of them.
+    /// Whether these are all ports that no other service has.
     pub(crate) const fn is_any(&self) -> bool {
         self.last == 0
     }
 
-    /// How long a flow's record is kept while nothing is seen of the flow: a second more than any slot waits, since one that was
-    /// looked at in this one may have a packet on its way.
+    /// How long a flow's record is kept without packets of the flow: a second more than any slot waits, since a record
+    /// that is looked up within that second may have a packet on its way.
     pub(crate) fn expiry(&self) -> Duration {
         self.flow_idle_timeout.max(self.learn) + Duration::from_secs(1)
     }
 
-    /// How long a slot's flows may be silent before it may be handed over to another owner.
+    /// How long a slot waits for silent flows before it may be handed over to another owner.
     pub(crate) const fn handover_after(&self) -> Duration {
         match self.tracking {
             _ if self.translated => Duration::ZERO,
@@ -120,7 +121,7 @@ impl Ports {
     }
 }
 
-/// As the file writes them.
+/// The ports as in the file.
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.named().fmt(f)
@@ -128,7 +129,7 @@ impl fmt::Display for Ports {
 }
 
 impl Config {
-    /// All VIPs; one of several services as often.
+    /// VIPs of all services; a VIP of several services is repeated.
     pub(crate) fn vips(&self) -> impl Iterator<Item = IpAddr> {
         self.services.iter().flat_map(|service| service.vips.iter().copied())
     }
@@ -141,13 +142,14 @@ impl Config {
 }
 
 impl Service {
-    /// Each VIP with each port number, as they stand in the service index.
+    /// Each VIP with each port number, as in the service index.
     pub(crate) fn destinations(&self) -> impl Iterator<Item = (IpAddr, u16, &Ports)> {
         let ports = || self.ports.iter().flat_map(|ports| ports.numbers().map(move |number| (number, ports)));
         self.vips.iter().flat_map(move |&vip| ports().map(move |(number, ports)| (vip, number, ports)))
     }
 
-    /// Whether a packet to this port is for the service, if it is to one of its VIPs and no other service has the port.
+    /// The ports of this service that a packet to `port` belongs to, provided that it is to one of the service's VIPs
+    /// and that no other service has the port.
     pub(crate) fn ports_of(&self, port: u16, protocol: u8) -> Option<&Ports> {
         let mut ports = self.ports.iter().filter(|ports| ports.protocol.number() == protocol);
         ports

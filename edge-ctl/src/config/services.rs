@@ -1,4 +1,4 @@
-//! Services: what clients connect to.
+//! Reads services, which clients connect to.
 
 use std::{cell::Cell, collections::HashMap, net::IpAddr};
 
@@ -41,12 +41,12 @@ pub(super) struct ServiceDraft {
 pub(super) struct AnnounceDraft {
     pub(super) l2: bool,
     pub(super) interface: Option<Found<String>>,
-    /// Where the service says so.
+    /// Place of `announce_interface`, else of `announce`.
     pub(super) at: usize,
 }
 
 impl AnnounceDraft {
-    /// The interface that it means: the named one, or the only one.
+    /// The interface to announce on: the named one, or the only one.
     pub(super) fn interface<'a>(&'a self, interfaces: &'a [Found<Interface>]) -> Option<&'a str> {
         match (&self.interface, interfaces) {
             (Some(named), _) => Some(&named.value),
@@ -65,31 +65,32 @@ impl ServiceDraft {
         self.ports.as_deref().unwrap_or_default()
     }
 
-    /// Where connection IDs of its QUIC ports have the server's number, if it has such ports.
+    /// Position of the server number in connection IDs of the QUIC ports; `None` if there are no such ports.
     pub(super) fn quic_cid(&self) -> Option<QuicCid> {
         let has_quic = self.ports().iter().any(|ports| quic_cid::is_quic(&ports.value));
         self.quic_cid.ok().flatten().filter(|_| has_quic)
     }
 
-    /// Whether it is not known whether it has that.
+    /// Whether [`Self::quic_cid`] is unreliable, since its keys or the ports could not be read.
     pub(super) const fn is_cid_unread(&self) -> bool {
         self.quic_cid.is_err() || self.ports.is_err()
     }
 
-    /// Its slots, and where that is said; `default` if it does not say.
+    /// Number of slots and its place; `default` if the service has no `slots`.
     pub(super) fn slots_or(&self, default: Found<u32>) -> Found<u32> {
         self.slots.ok().flatten().unwrap_or(default)
     }
 
-    /// For whom there is a service of its own, if those who come to any of these pools are told apart.
+    /// The clients that get a service of their own. `is_split` if a pool of this service has parts by IP version.
     pub(super) fn parts(&self, is_split: bool) -> &'static [Clients] {
         let is_dual =
             Clients::BOTH.iter().all(|clients| self.vips().iter().any(|vip| Clients::of(vip.value) == *clients));
         if is_split && is_dual { &Clients::BOTH } else { &[Clients::All] }
     }
 
-    /// The service, once everything across sections was checked; one for the clients of each IP version where pools are.
-    /// `slots` is how many it has if it does not say, and `pools` has the position of each pool by its name.
+    /// Finishes the service after the checks across sections: two services, one for the clients of each IP version, if
+    /// its pools have such parts. `slots` is the default number of slots, and `pools` has the position of each pool by
+    /// name.
     pub(super) fn finish(
         self,
         slots: u32,
@@ -116,11 +117,11 @@ impl ServiceDraft {
         let part = |&clients: &Clients| {
             let is_for = |vip: &&IpAddr| clients == Clients::All || Clients::of(**vip) == clients;
             let vips: Vec<_> = vips.iter().filter(is_for).copied().collect();
-            // Those who come are all of one IP version, or pools do not tell them apart.
+            // All clients are of one IP version, or the pools have no parts by IP version.
             let come = vips.first().map_or(Clients::All, |vip| Clients::of(*vip));
             Service {
                 name: clients.part(&name),
-                // Names that lead nowhere were reported when the sections were checked against each other.
+                // Unknown names of pools were reported by the checks across sections.
                 pools: names.iter().filter_map(|name| position(&name.value, come)).collect(),
                 vips,
                 ports: ports.clone(),
@@ -180,7 +181,7 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Ce
     }
 }
 
-/// A key that means something in `nat` alone.
+/// Refuses a key that has an effect only in `nat` if the mode is another one.
 fn only_in_nat<T>(table: &Table<'_>, mode: Read<Mode>, key: &'static str, found: Option<Found<T>>) -> Read<Option<T>> {
     match (found, mode) {
         (Some(found), Ok(Mode::Dsr | Mode::Ipip | Mode::IpipRange | Mode::Gue)) => {

@@ -1,4 +1,4 @@
-//! `[tunnel]`: where tunnel packets come from, and what packets in UDP look like.
+//! `[tunnel]`: sources of tunnel packets, and the format of those in UDP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,23 +11,23 @@ use super::{
     walk::{Found, Table},
 };
 
-/// Outer addresses of tunnels, and what is in UDP.
+/// Outer source addresses of tunnels, and the settings of tunnels in UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tunnel {
     /// Present when a service with a tunnel has an IPv4 backend.
     pub source_v4: Option<Ipv4Addr>,
     /// Present when a service with a tunnel has an IPv6 backend.
     pub source_v6: Option<Ipv6Addr>,
-    /// Where packets in `ipip` come from instead, by their flow.
+    /// Prefix from which packets in `ipip` get their source by flow, instead of `source_v4`.
     pub range_v4: Option<Range>,
     pub range_v6: Option<Range>,
-    /// Port that packets in `gue` are sent to.
+    /// Destination port of packets in `gue`.
     pub gue_port: u16,
-    /// 0 or 1.
+    /// GUE variant, 0 or 1.
     pub gue_variant: u16,
 }
 
-/// The addresses of a prefix, of which the other bits are 0.
+/// A prefix of addresses. The bits of `first` behind `length` are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub first: IpAddr,
@@ -48,7 +48,7 @@ impl Default for Tunnel {
 }
 
 impl Tunnel {
-    /// Where packets in a tunnel to this address come from, and are routed from.
+    /// Source of tunnel packets to this address, and of the lookup of their route.
     pub(crate) fn source(&self, to: IpAddr) -> Option<IpAddr> {
         match to {
             IpAddr::V4(_) => self.source_v4.map(IpAddr::V4),
@@ -58,7 +58,7 @@ impl Tunnel {
 }
 
 impl Tunnel {
-    /// How packets of services in `mode` are sent.
+    /// Forwarding mode for packets of services in `mode`: `ipip` has two, with and without a range of sources.
     pub(crate) fn forwards(&self, mode: Mode) -> Mode {
         let has_range = self.range_v4.is_some() || self.range_v6.is_some();
         if mode == Mode::Ipip && has_range { Mode::IpipRange } else { mode }
@@ -66,7 +66,7 @@ impl Tunnel {
 }
 
 impl Range {
-    /// The bits that a flow chooses, of the last four bytes.
+    /// Mask of the bits that depend on the flow, in the last four bytes of the address.
     pub(crate) fn hosts(self) -> u32 {
         let longest: u8 = if self.first.is_ipv4() { 32 } else { 128 };
         let own = u32::from(longest.saturating_sub(self.length));
@@ -80,7 +80,7 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// The variant that has no header of its own.
+/// The GUE variant without a header of its own.
 const DIRECT: u16 = 1;
 
 pub(super) fn read(root: &Table<'_>) -> Read<Tunnel> {

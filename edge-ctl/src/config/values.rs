@@ -1,4 +1,5 @@
-//! Single values of the file: each reader takes an entry and gives a value, or what is wrong and what to write.
+//! Readers of single values of the file: each takes an entry and returns a value, or the problem and what to write
+//! instead.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,7 +23,7 @@ pub(super) struct Entry<'a> {
 pub(super) struct Wrong {
     pub(super) what: String,
     pub(super) write: String,
-    /// Where, when it is not the start of the value.
+    /// Place of the problem, if it is not the start of the value.
     pub(super) at: Option<usize>,
 }
 
@@ -260,7 +261,8 @@ pub(super) fn fraction(range: RangeInclusive<f64>, example: &str) -> impl FnOnce
     }
 }
 
-/// A list whose items `item` reads; `example` is a whole line. Each item that is wrong is reported in its own place.
+/// Reads a list, its items by `item`; `example` is a whole line of the file. Each wrong item is reported at its own
+/// place.
 pub(super) fn list<T>(
     entry: &Entry<'_>,
     lengths: RangeInclusive<usize>,
@@ -273,7 +275,7 @@ pub(super) fn list<T>(
             &usize::MAX => format!("`{}` is empty", entry.key),
             most => format!("`{}` has {} entries, not {} to {most}", entry.key, items.len(), lengths.start()),
         };
-        // The first one that is too much.
+        // The first item beyond the limit.
         let at = items.get(*lengths.end()).map(|item| item.span().start);
         return Err(Wrong { what, write: example.to_owned(), at });
     }
@@ -289,7 +291,7 @@ pub(super) fn list<T>(
         let at = value.span().start;
         match item(&entry) {
             Ok(value) => read.push((at, value)),
-            // The first one is the list's own fault.
+            // The first wrong item is returned as the problem of the list.
             Err(other) if wrong.is_some() => {
                 entry.problems.add(other.at.unwrap_or(at), other.what, other.write);
             }
@@ -299,7 +301,7 @@ pub(super) fn list<T>(
     wrong.map_or(Ok(read), Err)
 }
 
-/// What kind of value this is, for people.
+/// Type of a value, for error messages.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -312,7 +314,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// `text` fit for one line of an error: no control characters (they would reach a terminal), not long.
+/// Shortens `text` for one line of an error message, without control characters (they would reach a terminal).
 pub(super) fn shorten(text: &str) -> String {
     const LONGEST: usize = 48;
     let safe = |c: char| if c.is_control() { ' ' } else { c };

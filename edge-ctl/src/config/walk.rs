@@ -11,7 +11,7 @@ use super::{
     values::{Entry, Wrong, kind, shorten},
 };
 
-/// A value and where it stands: bytes from the start of the text.
+/// A value and its place: bytes from the start of the text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Found<T> {
     pub(super) value: T,
@@ -24,9 +24,10 @@ pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     pub(super) section: &'static Section,
     pub(super) at: usize,
-    /// What `[defaults]` says for all tables of this kind. A key that means nothing in this one is passed over there.
+    /// The table of `[defaults]` for all tables of this kind. Its keys are ignored in tables where they have no effect.
     defaults: Option<&'a DeTable<'a>>,
-    /// Keys that unknown ones probably stand for: when they are missing, that was said already.
+    /// Keys that were probably meant by unknown keys. If one of them is missing, that was already reported with the
+    /// unknown key.
     meant: Vec<&'static str>,
 }
 
@@ -55,7 +56,7 @@ impl<'a> Table<'a> {
         Self { problems, entries, section, at, defaults: None, meant }
     }
 
-    /// This table, with what `defaults` has where it has nothing of its own.
+    /// This table, with the keys of `defaults` where it has none of its own.
     pub(super) fn with_defaults(self, defaults: Option<&Self>) -> Self {
         Self { defaults: defaults.map(|defaults| defaults.entries), ..self }
     }
@@ -69,7 +70,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Where the value of `key` stands; where the table stands when there is none.
+    /// Place of the value of `key`, or of the table if it does not have the key.
     pub(super) fn place(&self, key: &str) -> usize {
         self.entries.get(key).map_or(self.at, |value| value.span().start)
     }
@@ -119,7 +120,7 @@ impl<'a> Table<'a> {
         self.problems.add(self.at, format!("{} lacks `{key}`", self.section.heading), example)
     }
 
-    /// Whether the table says `key = false`, where a table may stand: not even the defaults are wanted.
+    /// Whether the table has `key = false` in place of a table, which excludes even the defaults.
     pub(super) fn declines(&self, key: &str) -> bool {
         self.entries.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Boolean(false)))
     }

@@ -1,4 +1,4 @@
-//! What refusals say, as text that snapshots hold.
+//! The text of refusals, for snapshots.
 
 use super::*;
 
@@ -11,7 +11,7 @@ macro_rules! check {
 }
 pub(super) use check;
 
-/// For each case what was changed, and what the refusal says.
+/// The change and the text of the refusal, for each case.
 pub(super) fn catalogue(cases: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (old, new) in cases {
@@ -24,7 +24,7 @@ pub(super) fn catalogue(cases: &[(&str, &str)]) -> String {
     text
 }
 
-/// With the random key that errors offer made constant.
+/// Replaces the random key that errors suggest by a constant.
 pub(super) fn without_randomness(text: &str) -> String {
     let mut parts = text.split("hash_key = \"");
     let mut steady = parts.next().unwrap_or_default().to_owned();

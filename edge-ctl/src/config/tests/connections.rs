@@ -29,7 +29,7 @@ fn a_service_says_where_the_number_stands_and_backends_which_it_is() {
         let numbers: Vec<_> = config.pools.iter().map(|pool| pool.backends[0].server_number).collect();
         assert_eq!(numbers, [Some(17), Some(0xff12)]);
     }
-    // What is the default of all services is passed over where there is no QUIC.
+    // A default of all services is ignored where there is no QUIC.
     let default = GOOD.replace("[[interface]]", &format!("[defaults.service]\n{PLAIN}\n[[interface]]"));
     assert_eq!(good(&default).services[0].quic_cid, None);
     let both = NUMBERED.map(|backend| backend.replace("\"10.1.0.11\"", "[\"10.1.0.11\", \"2001:db8:a::11\"]"));

@@ -1,4 +1,4 @@
-//! What `[defaults]` gives, and what it may not say.
+//! The effect of `[defaults]`, and what is refused in it.
 
 use super::{
     catalogue::{catalogue, check},

@@ -27,7 +27,7 @@ fn the_shipped_example_shows_every_key() {
     for key in schema::ALL.iter().flat_map(|section| section.keys) {
         let shows = |line: &str| match line.strip_prefix('[') {
             Some(heading) => heading.trim_matches(['[', ']']).rsplit('.').next() == Some(key),
-            // What it would include is elsewhere.
+            // Commented out in the example, since the files to include are elsewhere.
             None if *key == "include" => line.starts_with("# include = "),
             None => line.starts_with(&format!("{key} = ")),
         };
@@ -104,7 +104,7 @@ fn the_examples_are_linked() {
     assert!(REFERENCE.contains("(examples)") && README.contains("(docs/examples)"));
 }
 
-/// What a package installs.
+/// The configuration file that a package installs.
 const INSTALLED: &str = include_str!("../../../../packaging/etc/edge.toml");
 
 #[test]

@@ -1,11 +1,11 @@
-//! The line of the file under each error: what is marked, and what of the line is never shown.
+//! The line of the file below each error: what is marked, and what is never shown.
 
 use super::{
     catalogue::{check, without_randomness},
     *,
 };
 
-/// What is shown of `GOOD` with a change in it.
+/// The refusal of `GOOD` with a change in it, with lines of the file.
 fn shown(old: &str, new: &str) -> String {
     assert!(GOOD.contains(old), "nothing to replace: {old}");
     with_lines(&GOOD.replacen(old, new, 1))

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// `GOOD` in dsr with VIPs of both IP versions; of its backends `a1` has two addresses.
+/// `GOOD` in dsr, with VIPs of both IP versions, and with two addresses of backend `a1`.
 fn dual() -> String {
     GOOD.replace("address = \"10.1.0.11\"", "address = [\"10.1.0.11\", \"2001:db8:a::11\"]")
         .replace("vips = [\"192.0.2.10\"]", "vips = [\"192.0.2.10\", \"2001:db8::10\", \"192.0.2.11\"]")
@@ -40,7 +40,7 @@ fn a_tunnel_takes_the_other_version_where_a_backend_has_only_that() {
     let config = good(&text);
     assert_eq!(addresses(&config, 0), ["a1 10.1.0.11", "a2 10.1.0.12"]);
     assert_eq!(addresses(&config, 1), ["a1 2001:db8:a::11", "a2 10.1.0.12"]);
-    // Only for IPv4 clients no IPv6 source is needed, and there is one service, which has their part of the pool.
+    // With IPv4 clients alone, no IPv6 source is needed, and there is one service, with the IPv4 part of the pool.
     let v4 = text.replace("source_v6 = \"fd00::1\"", "").replace(", \"2001:db8::10\"", "");
     let config = good(&v4);
     assert_eq!(
@@ -58,7 +58,7 @@ fn translation_takes_the_other_version_where_a_backend_has_only_that() {
     let config = good(&both);
     assert_eq!(addresses(&config, 0), ["a1 10.1.0.11", "a2 10.1.0.12"]);
     assert_eq!(addresses(&config, 1), ["a1 2001:db8:a::11", "a2 10.1.0.12"]);
-    // A source of each IP version that a backend is reached by, whatever clients have.
+    // A source is needed for each IP version of the backends in use, whatever the IP version of the clients.
     let (v4, v6) = (with("source_v4 = \"10.0.0.1\""), with("source_v6 = \"fd00::1\""));
     let only = |text: &str, address: &str| text.replace("[\"10.1.0.11\", \"2001:db8:a::11\"]", address);
     good(&only(&v4, "\"10.1.0.11\""));
@@ -124,7 +124,7 @@ fn a_word_means_all_of_it_or_a_part() {
         ("web", "web@ipv6", true),
         ("web@ipv6", "web@ipv6", true),
         ("web@ipv6", "web@ipv4", false),
-        // What was a part when it was said, and is none any more.
+        // A name of a part in an older request, after the pool has become one again.
         ("web@ipv6", "web", true),
         ("web", "other@ipv4", false),
         ("web@", "web", false),

@@ -1,5 +1,5 @@
-//! What a service says of its ports and their flows, in every combination: it is taken at its word, or refused at the first key
-//! that says nothing there.
+//! The keys of a service for its ports and their flows, in every combination: they are accepted, or refused at the
+//! first key that has no effect there.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn with(ports: &str, keys: &[Option<String>]) -> String {
     GOOD.replace("ports = [\"80/tcp\"]", &format!("ports = [{ports}]\n{}", keys.concat()))
 }
 
-/// The keys that refusals name, in the order of their places.
+/// The refused keys, in the order of their places.
 fn refused_keys(text: &str) -> Vec<String> {
     let Err(error) = parse(text, "edge.toml") else { return Vec::new() };
     let key = |problem: &error::Problem| problem.what.split('`').nth(1).unwrap_or_default().to_owned();
@@ -67,9 +67,9 @@ fn each_combination_means_one_thing_or_is_refused() {
             }
         }
     }
-    // TCP: three ways to say `flow_table`, with `flow_idle_timeout` where it records. UDP: nothing, stateless, and learn with or
-    // without its two durations. QUIC: with or without `flow_idle_timeout`. Both: all of UDP for each of the three, with an
-    // idle timeout where one of the two records.
+    // TCP: `flow_table` in three ways, with `flow_idle_timeout` where flows are recorded. UDP: nothing, stateless, and
+    // learn with or without its two durations. QUIC: with or without `flow_idle_timeout`. TCP and UDP: all of UDP for
+    // each of the three, with an idle timeout where one of the two records.
     assert_eq!(accepted, 5 + 6 + 2 + (2 * 4 + 8) + (2 + 4));
 }
 
@@ -146,7 +146,7 @@ fn as_much_of_the_client_is_hashed_as_is_said_for_its_family() {
 
 #[test]
 fn what_is_not_known_is_not_held_against_the_rest() {
-    // With a port misspelt, which of the other keys fit is anybody's guess.
+    // With a misspelt port it is unknown which of the other keys have an effect.
     let keys = ["flow_table = true", "learn = \"1s\"", "affinity = \"source\""].map(|key| Some(key.to_owned()));
     assert_eq!(refused_keys(&with("\"80/sctp\"", &keys)), ["ports"]);
 }

@@ -1,4 +1,4 @@
-//! Words of other systems: each is answered, and each answer names only what there is.
+//! Words of other systems: each has an answer, and answers name only keys and words that exist.
 
 use super::{
     super::{foreign, schema},
@@ -40,7 +40,7 @@ fn each_word_is_answered() {
     }
 }
 
-/// A key in backquotes is one of the schema, a word in quotes one that the documentation has.
+/// A key in backquotes must be in the schema, and a word in quotes in the documentation.
 #[test]
 fn answers_name_only_what_there_is() {
     let headings: Vec<_> = schema::ALL.iter().map(|section| section.heading).collect();

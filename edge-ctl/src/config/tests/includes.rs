@@ -1,4 +1,5 @@
-//! A configuration in several files: the same as in one, and what is wrong in it is named by the file to change.
+//! A configuration in several files: equal to the same in one file, and with each problem reported for the file to
+//! change.
 
 use std::fs;
 
@@ -8,12 +9,13 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// The shipped example without its last line, which each file may have of its own.
+/// The shipped example without the last line `# end`, which each file may have of its own.
 fn rich() -> &'static str {
     include_str!("../../../../packaging/edge.toml").trim_end().trim_end_matches(END)
 }
 
-/// Its parts, each of which may be a file: the top, and then what belongs to one heading of the first level.
+/// Parts of a text, each of which may be a file: the top, and then each heading of the first level with what belongs to
+/// it.
 fn parts(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for line in text.split_inclusive('\n') {
@@ -90,10 +92,10 @@ proptest! {
             Err(error) => panic!("{error}"),
         };
         prop_assert_eq!(without_text(&config), without_text(&good(whole)));
-        // What is kept is complete.
+        // The stored text is complete.
         prop_assert_eq!(&good(&config.text), &config);
 
-        // Whatever is wrong is found in its file.
+        // A problem is reported for its file.
         let (name, text) = &all[damaged.index(all.len())];
         let damage = "\"what is this\" = 1\n";
         let at = text.find("\n# end").map_or(text.len(), |end| end + 1);
@@ -150,7 +152,7 @@ fn what_is_no_text_or_no_file_is_named() {
     fs::write(&odd, b"# \xff\n").expect("written");
     assert!(refused(&directory).starts_with("conf.d/odd.toml:1:3: this byte is not UTF-8"), "{}", refused(&directory));
     fs::remove_file(&odd).expect("removed");
-    // Nobody would ever write into it.
+    // A pipe without a writer.
     mkfifo(&odd, Permissions::S_IRWXU).expect("a pipe");
     assert!(refused(&directory).starts_with("conf.d/odd.toml: can't be read: it is no regular file"));
     fs::remove_file(&odd).expect("removed");
@@ -181,7 +183,7 @@ fn what_the_patterns_name() {
         let directory = files(&[
             ("edge.toml", with(patterns).as_str()),
             ("conf.d/web.toml", &service),
-            // An editor's copy.
+            // Copies that an editor leaves.
             ("conf.d/.hidden.toml", "nonsense"),
             ("conf.d/web.toml~", "nonsense"),
         ]);
@@ -256,7 +258,7 @@ fn each_file_has_its_own_end() {
     }
     assert!(lost_end(&both, &web_only).is_some_and(|what| what.contains("which the text in force has")));
     assert!(lost_end(&both, &main_only).is_some_and(|what| what.contains("of conf.d/web.toml")));
-    // A file that is not there any more is not cut off.
+    // A file that is no longer included has not lost its end.
     assert_eq!(lost_end(&both, &good(&format!("{GOOD}# end")).text), None);
 }
 

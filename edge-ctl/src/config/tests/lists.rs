@@ -1,8 +1,8 @@
-//! What is wrong with an item of a list is reported at that item, and all items that are wrong are.
+//! Each wrong item of a list is reported at its own place.
 
 use super::*;
 
-/// The lines that an error shows, and what is marked in them, for `GOOD` with a change in it.
+/// The lines and marks of the errors for `GOOD` with a change in it.
 fn marked(old: &str, new: &str) -> Vec<String> {
     assert!(GOOD.contains(old), "nothing to replace: {old}");
     let shown = parse(&GOOD.replacen(old, new, 1), "edge.toml").expect_err("something is wrong").with_lines(false);

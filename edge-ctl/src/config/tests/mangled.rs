@@ -1,10 +1,10 @@
-//! No input makes it panic: it is a configuration, or an error that names places in the text.
+//! No input makes the parser panic: the result is a configuration, or an error with places in the text.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 
-/// Everything that the grammar of the file has, as raw material.
+/// A file with everything that the grammar has, as raw material.
 const RICH: &str = include_str!("../../../../packaging/edge.toml");
 
 /// A way to spoil a file.
@@ -92,7 +92,8 @@ fn edit(bytes: &mut Vec<u8>, line: Index, edit: impl FnOnce(&[u8]) -> Vec<u8>) {
     *bytes = lines.join(&b'\n');
 }
 
-/// Either outcome is fine; an error must have problems, and each a place in the text and something to say.
+/// Accepts either outcome, but an error must have problems, each with a place in the text, a description and a
+/// suggestion.
 fn judge(bytes: &[u8]) -> Result<(), TestCaseError> {
     let Err(error) = parse_bytes(bytes, "edge.toml") else { return Ok(()) };
     for text in [error.to_string(), error.with_lines(false)] {
@@ -162,7 +163,7 @@ fn a_file_that_never_ends() {
 
 #[test]
 fn megabytes_of_mistakes_are_refused_in_reasonable_time() {
-    // Each of these took minutes with a careless loop or two.
+    // Each of these inputs took minutes when the parser had a careless loop or two.
     for (mistake, count) in [
         ("wrong = 1\n[[service]]\nname = \"web\"\n", 20_000),
         ("[[pool]]\nname = \"a\"\n", 20_000),

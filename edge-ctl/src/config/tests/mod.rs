@@ -1,4 +1,4 @@
-//! Tests of the configuration: what a good file gives, the text of every refusal, and no panic on any input.
+//! Tests of the configuration: the result for a good file, the text of every refusal, and no panic on any input.
 
 mod accepted;
 mod catalogue;

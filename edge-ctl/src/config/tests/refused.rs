@@ -1,4 +1,4 @@
-//! The text of every refusal, as snapshots: this is what a tired operator reads.
+//! The text of every refusal, as snapshots: a tired operator has to understand it.
 
 use super::{
     catalogue::{catalogue, check, without_randomness},

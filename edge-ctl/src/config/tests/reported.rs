@@ -1,4 +1,4 @@
-//! How refusals are shown: several at once, places in a line, files that are none.
+//! Display of refusals: several at once, places in a line, files that are no configuration.
 
 use super::{
     catalogue::{check, without_randomness},

@@ -1,4 +1,4 @@
-//! `[tunnel]`, and what is wrong in it.
+//! `[tunnel]` and its problems.
 
 use super::*;
 
