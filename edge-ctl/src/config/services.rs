@@ -71,7 +71,7 @@ impl ServiceDraft {
         self.quic_cid.ok().flatten().filter(|_| has_quic)
     }
 
-    /// Whether [`Self::quic_cid`] is unreliable, since its keys or the ports could not be read.
+    /// Whether the result of `quic_cid` is unreliable, since its keys or the ports could not be read.
     pub(super) const fn is_cid_unread(&self) -> bool {
         self.quic_cid.is_err() || self.ports.is_err()
     }

@@ -1,6 +1,6 @@
 //! An error with all its causes, as one text.
 
-/// An error and what caused it.
+/// The error and its causes, separated by colons.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -15,7 +15,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     shortened(&text)
 }
 
-/// The verifier's log, which some errors carry, may be of megabytes; its end has the reason.
+/// Shortens long texts: the verifier's log, which some errors carry, may have megabytes, with the reason at its end.
 fn shortened(text: &str) -> String {
     const HEAD: usize = 1000;
     const TAIL: usize = 3000;

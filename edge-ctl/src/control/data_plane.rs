@@ -1,4 +1,4 @@
-//! The packet path's maps as decisions see them, so that these can be tested without a kernel.
+//! The packet path's maps as decisions use them: a trait, so that decisions can be tested without a kernel.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     xdp,
 };
 
-/// Since when a backend is in its state, and why.
+/// Time and reason of the last change of a backend's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Why {
-    /// Milliseconds of `CLOCK_BOOTTIME`; 0: not known.
+    /// Milliseconds of `CLOCK_BOOTTIME`; 0 if unknown.
     pub(crate) changed_ms: u64,
     pub(crate) reason: String,
 }
@@ -20,51 +20,53 @@ pub(crate) struct Why {
 /// The packet path's maps.
 pub(crate) trait DataPlane {
     fn state(&self, backend: BackendNumber) -> State;
-    /// Changes the state, then what is counted from it, then the note. Returns the state before; `change` is called again
-    /// when another writer was faster.
+    /// Changes the state, then the counts that depend on it, then the note. Returns the previous state; `change` is
+    /// called again if another writer changed the state meanwhile.
     fn change_state(
         &mut self,
         backend: BackendNumber,
         change: impl Fn(State) -> State,
         reason: &str,
     ) -> Result<State, BpfError>;
-    /// The same, to this state whatever it was before.
+    /// Changes the state to `state`, whatever it was before.
     fn set_state(&mut self, backend: BackendNumber, state: State, reason: &str) -> Result<(), BpfError> {
         self.change_state(backend, |_| state, reason).map(drop)
     }
     fn failover(&self, service: u32) -> Failover;
     fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError>;
-    /// How many places of the order in which slots return are withheld from the pool of this number.
+    /// Number of places, in the order in which slots return, that are withheld from the pool with this number.
     fn withheld(&self, pool: u16) -> u32;
     fn set_withheld(&mut self, pool: u16, withheld: u32, reason: &str);
-    /// Changes how many are withheld from a backend, and nothing else of its state.
+    /// Changes the number of places withheld from a backend, and nothing else in its state.
     fn set_share(&mut self, backend: BackendNumber, withheld: u8) -> Result<(), BpfError>;
-    /// Begins a reconcile pass over the services in transition, unless one is under way; these are the waits of all.
+    /// Begins a reconcile pass over the services in transition, unless one is under way. `waits` has the waits of all
+    /// services.
     fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError>;
     /// Does a few milliseconds' work of the pass; `now` is `CLOCK_MONOTONIC`.
     fn go_on(&mut self, now: Duration) -> Result<Progress, BpfError>;
-    /// What is under way in a service in transition.
+    /// Progress of a service in transition; `None` if the service is stable.
     fn transition(&self, service: u32) -> Option<Transition>;
-    /// How many slots and records name a backend; `None` before the first look.
+    /// Number of slots and records that name a backend; `None` before the first look.
     fn held(&self, backend: BackendNumber) -> Option<Held>;
-    /// Frees what translated flows have left, a part of the table at a time; `now` is `CLOCK_MONOTONIC`.
+    /// Frees the entries of translated flows that are over, in a part of the table per call; `now` is
+    /// `CLOCK_MONOTONIC`.
     fn sweep_nat(&mut self, _now: Duration) -> Result<(), BpfError> {
         Ok(())
     }
     fn flow_counts(&self, service: u32) -> FlowCounts;
-    /// How full the table of translated flows is; `None` before it was looked at, or where nothing is translated.
+    /// Use of the table of translated flows; `None` before the first complete sweep, or if nothing is translated.
     fn nat_use(&self) -> Option<NatUse> {
         None
     }
     fn why(&self, backend: BackendNumber) -> Why;
-    /// The MAC address of a backend's next hop, where the controller knows it.
+    /// The MAC address of a backend's next hop, if the controller knows it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
-    /// What packets have learnt of the MTU of its path, bytes of IP packet.
+    /// MTU of a backend's path, if packets have learnt one, in bytes of IP packet.
     fn path_mtu(&self, backend: BackendNumber) -> Option<u16>;
     fn service_traffic(&self, service: u32) -> Traffic;
     fn backend_traffic(&self, backend: BackendNumber) -> Traffic;
     fn exits(&self) -> Vec<(Exit, u64)>;
-    /// Brings what is counted from states in line with them. Returns the pools in which it was not.
+    /// Repairs the counts that depend on states. Returns the pools whose counts were wrong.
     fn repair_counts(&mut self) -> Result<Vec<String>, BpfError>;
     /// Interfaces that the program is attached to.
     fn attached(&self) -> Result<Vec<String>, BpfError>;

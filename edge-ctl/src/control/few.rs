@@ -1,6 +1,6 @@
-//! The first few of many names, as a person reads them.
+//! Short lists of names, for display.
 
-/// The first `shown` of these names, and how many more there are.
+/// The first `shown` names, and the number of the others.
 pub(crate) fn few(names: &[impl AsRef<str>], shown: usize) -> String {
     let more = names.len().saturating_sub(shown);
     let shown: Vec<_> = names.iter().take(shown).map(AsRef::as_ref).collect();

@@ -1,4 +1,4 @@
-//! For tests: two providers with three backends each, a TCP and a UDP service, and maps in plain memory.
+//! Fixtures for tests: two providers with three backends each, a TCP and a UDP service, and maps in plain memory.
 
 use std::{
     cell::Cell,
@@ -65,7 +65,7 @@ pools = ["provider-b"]
 when_exhausted = "reject"
 "#;
 
-/// Services 1 and 2, backends 1 to 6.
+/// An inventory with services 1 and 2, and backends 1 to 6.
 pub(crate) fn inventory() -> Inventory {
     let config = config::parse(TEXT, "edge.toml").expect("the fixture is a good configuration");
     Inventory {
@@ -100,7 +100,7 @@ mode = "dsr"
 pools = ["a", "b"]
 "#;
 
-/// Services 1 and 2; backends 1 and 2 are a1's addresses, 3 and 4 b1's.
+/// An inventory with services 1 and 2. Backends 1 and 2 are the addresses of a1, and 3 and 4 those of b1.
 pub(crate) fn two_addresses() -> Inventory {
     Inventory {
         generation: 1,
@@ -116,19 +116,19 @@ pub(crate) fn two_addresses() -> Inventory {
 #[derive(Debug, Default)]
 pub(crate) struct FakeDataPlane {
     pub(crate) states: BTreeMap<BackendNumber, State>,
-    /// How often a state was read.
+    /// Number of reads of a state.
     pub(crate) reads: Cell<u64>,
     pub(crate) failovers: BTreeMap<u32, Failover>,
-    /// By the number of the pool.
+    /// Withheld places by the number of the pool.
     pub(crate) withheld: BTreeMap<u16, u32>,
     pub(crate) whys: BTreeMap<BackendNumber, Why>,
-    /// What is under way.
+    /// Transitions by the number of the service.
     pub(crate) transitions: BTreeMap<u32, Transition>,
     pub(crate) held: BTreeMap<BackendNumber, Held>,
     /// The waits of each pass that was begun, and the results of their steps.
     pub(crate) passes: Vec<Vec<(u32, Waits)>>,
     pub(crate) steps: VecDeque<Progress>,
-    /// Whether steps fail instead.
+    /// Whether steps of passes fail.
     pub(crate) fails: bool,
     /// Pools whose counts are wrong.
     pub(crate) miscounted: Vec<String>,
@@ -137,7 +137,7 @@ pub(crate) struct FakeDataPlane {
 }
 
 impl FakeDataPlane {
-    /// As after a first publication: all unknown.
+    /// Maps as after a first publication: all backends are unknown.
     pub(crate) fn fresh(inventory: &Inventory) -> Self {
         let unknown = State(State::NEW | State::ALIVE | State::ENABLED);
         let states = inventory.members().map(|member| (member.number, unknown)).collect();

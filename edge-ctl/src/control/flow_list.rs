@@ -1,4 +1,4 @@
-//! The flow records as a list: which flow of which service goes to which backend, since when, and how long it was silent.
+//! The flow records as a list: service, backend, age and idle time of each flow.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,11 +22,11 @@ use crate::{
 /// Flow records and translated flows at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Listing {
-    /// How many there are that match, listed or not.
+    /// Number of matching flows, listed or not.
     pub(crate) records: usize,
     /// By service in the configuration's order, then by backend, then by client.
     pub(crate) flows: Vec<Flow>,
-    /// What it means if there are none, for people.
+    /// Text to show if the list is empty.
     #[serde(skip)]
     pub(crate) none: String,
 }
@@ -43,34 +43,34 @@ pub(crate) struct Flow {
     pub(crate) client_port: u16,
     /// `POOL/BACKEND`; absent where no backend has the number.
     pub(crate) backend: Option<String>,
-    /// Where the backend sees a translated flow come from.
+    /// Source of a translated flow, as the backend sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<SocketAddr>,
     /// The backend is retired: removed from the configuration, it keeps its flows until they end.
     pub(crate) retired: bool,
-    /// How far it is, as far as its packets show: `half open`, `established`, `closed` or `reset`. Of a translated flow those of both
-    /// sides show more.
+    /// Stage of the flow as far as its packets show it: `half open`, `established`, `closed` or `reset`. A translated
+    /// flow has more stages, since the packets of both sides are seen.
     pub(crate) stage: &'static str,
-    /// Since it was recorded; absent of a translated flow.
+    /// Seconds since the flow was recorded; absent for a translated flow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) age_seconds: Option<u64>,
-    /// Since its last packet.
+    /// Seconds since the flow's last packet.
     pub(crate) silent_seconds: u64,
 }
 
-/// Which records are listed.
+/// The flows to list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted<'a> {
-    /// Listing of this service only.
+    /// Only flows of this service.
     pub(crate) service: Option<&'a str>,
-    /// At most so many.
+    /// At most this number of flows.
     pub(crate) limit: Option<usize>,
 }
 
-/// Lists `records` and translated flows, which come in no order.
+/// Lists `records` and `translated`, which are in no order.
 ///
 /// # Errors
-/// When the service that is wanted is not there.
+/// If the wanted service does not exist.
 pub(crate) fn list(
     inventory: &Inventory,
     records: &[(FlowEnds, FlowRecord)],
@@ -92,7 +92,7 @@ pub(crate) fn list(
             flows.push((position, flow(ends, &record, service, backends.get(&record.backend))));
         }
     }
-    // What has no name comes last.
+    // Flows without a known service or backend come last.
     flows.sort_unstable_by(|(position, a), (other_position, b)| {
         let unnamed = (position, a.backend.is_none()).cmp(&(other_position, b.backend.is_none()));
         unnamed.then_with(|| (&a.backend, a.client, a.client_port).cmp(&(&b.backend, b.client, b.client_port)))
@@ -106,10 +106,10 @@ pub(crate) fn list(
     })
 }
 
-/// Whose flows are, by VIP and protocol.
+/// The services that flows belong to, by VIP and protocol.
 struct Owners<'a>(HashMap<(IpAddr, u8), Ranges<'a>>);
 
-/// Services, each with its position, by the first port of a range of theirs; with the last one.
+/// Port ranges by their first port: last port, position of the service, and the service.
 type Ranges<'a> = BTreeMap<u16, (u16, usize, &'a Service)>;
 
 impl<'a> Owners<'a> {
@@ -125,7 +125,7 @@ impl<'a> Owners<'a> {
         Self(owners)
     }
 
-    /// The service that has the flow's port, or else the one that has all, and its position.
+    /// The service that has the flow's port, or else the one with all other ports, and its position.
     fn owner(&self, ends: &FlowEnds) -> Option<(usize, &'a Service)> {
         let here = self.0.get(&(ends.vip, ends.protocol))?;
         let range = here.range(..=ends.port).next_back().map(|(_, range)| range);
@@ -134,7 +134,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// What is known of a flow.
+/// Common data of a flow record and of a translated flow.
 struct Seen {
     backend: BackendNumber,
     source: Option<SocketAddr>,

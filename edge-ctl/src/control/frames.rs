@@ -1,4 +1,5 @@
-//! Frames of one packet, as a client's router would send them. Nobody looks at checksums of transports, so that these are zero.
+//! Frames of one packet each, as a client's router would send them. Checksums of transports are zero, since nothing
+//! checks them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,7 +20,7 @@ pub(crate) fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
     [&header, data].concat()
 }
 
-/// A frame to this station.
+/// A frame to the MAC address `station`.
 pub(crate) fn frame(station: [u8; 6], source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = [station, ROUTER].concat();
     match (source, destination) {

@@ -1,4 +1,4 @@
-//! What can be known and done about the load balancer: run by the daemon, or by the command line without one.
+//! Queries and operations on the load balancer: run by the daemon, or by the command line without one.
 
 pub(crate) mod inventory;
 pub(crate) mod data_plane;

@@ -1,4 +1,4 @@
-//! Which pool new flows of a service go to, by the packet path's own rule.
+//! Selection of the pool that new flows of a service go to, by the packet path's own rule.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -20,9 +20,9 @@ pub(crate) enum Serving {
     Short(usize),
     /// To this pool, which a failover has passed over, since no pool after it has enough.
     PassedOver(usize),
-    /// To all of this pool, up or not, since too few of it are, and there is no other (panic).
+    /// To all backends of this pool, up or not, since too few of them are up, and there is no other pool (panic).
     Panic(usize),
-    /// To this pool as if all of its backends were up, since no pool has any (`when_exhausted = open`).
+    /// To this pool as if all of its backends were up, since no pool has any that is (`when_exhausted = open`).
     Open(usize),
     /// Nowhere.
     Exhausted,
@@ -41,7 +41,7 @@ impl Serving {
         }
     }
 
-    /// The same of the pool at another position.
+    /// The same case for the pool at another position.
     pub(crate) fn at(self, position: usize) -> Self {
         match self {
             Self::Pool(_) => Self::Pool(position),
@@ -66,13 +66,14 @@ impl Serving {
     }
 }
 
-/// The pools at one moment, each with its counts of backends. Counted once for all services: there may be thousands of both.
+/// The pools at one moment, each with its counts of backends. Counted once for all services, since there may be
+/// thousands of services and pools.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pools: Vec<abi::Pool>,
-    /// Of each pool, backends that take new flows although they are down.
+    /// For each pool, the number of backends that take new flows although they are down.
     panicking: Vec<u32>,
-    /// Of each pool, backends that take new flows, and nobody knows whether they are up.
+    /// For each pool, the number of backends that take new flows and whose health is unknown.
     unknown: Vec<u32>,
 }
 
@@ -85,27 +86,27 @@ impl Counts {
         counts
     }
 
-    /// These counts, in the order of the pools.
+    /// Counts from these pools, in the order of the configuration.
     pub(crate) fn of(pools: Vec<abi::Pool>) -> Self {
         Self { pools, ..Self::default() }
     }
 
-    /// Which part of its new flows is withheld from the pool, 0 to 1.
+    /// The share of its new flows that is withheld from the pool, 0 to 1.
     pub(crate) fn withheld(&self, pool: usize) -> f64 {
         self.pools.get(pool).map_or(0.0, |pool| f64::from(pool.withheld) / f64::from(abi::RETURN_PLACES))
     }
 
-    /// Backends of the pool that take new flows.
+    /// Number of backends of the pool that take new flows.
     pub(crate) fn available(&self, pool: usize) -> usize {
         self.pools.get(pool).map_or(0, |pool| pool.available as usize)
     }
 
-    /// Whether all of the pool serves, up or not.
+    /// Whether all backends of the pool serve, up or not.
     pub(crate) fn panics(&self, pool: usize) -> bool {
         self.panicking.get(pool).is_some_and(|panicking| *panicking > 0)
     }
 
-    /// Whether the pool serves, and nobody knows whether any of it is up.
+    /// Whether the pool serves, and the health of all its serving backends is unknown.
     pub(crate) fn is_unknown(&self, pool: usize) -> bool {
         let unknown = self.unknown.get(pool).map_or(0, |unknown| *unknown as usize);
         unknown > 0 && unknown == self.available(pool)
@@ -131,7 +132,7 @@ impl Counts {
     }
 }
 
-/// The slot that returns last: only once it has, all of a service is back.
+/// The slot that returns last: once it has returned, the whole service has.
 const LAST: u32 = 0;
 
 /// Where new flows of the service go now, decided by the packet path's own rule.
@@ -186,13 +187,13 @@ impl PoolMaps for CountedPools {
     }
 }
 
-/// All services', in their order.
+/// The selections for all services, in the order of the configuration.
 pub(crate) fn all(inventory: &Inventory, plane: &impl DataPlane) -> Vec<Serving> {
     let counts = Counts::take(inventory, plane);
     inventory.services().map(|(service, number)| serving(&counts, plane.failover(number), service)).collect()
 }
 
-/// What becomes of new flows, as a sentence whose subject is the service.
+/// Describes where new flows go, by a sentence whose subject is the service.
 pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Serving) -> String {
     let name = |position: usize| configured(&inventory.config.pools[service.pools[position]].name).0;
     match serving {
@@ -224,7 +225,8 @@ mod tests {
     use super::*;
     use crate::control::fixture::{FakeDataPlane, inventory};
 
-    /// The states of provider-a's three backends (which needs 2) and of provider-b's: a letter each.
+    /// The selection for service web. `states` has a letter for each backend: three of provider-a (which needs 2), then
+    /// those of provider-b.
     fn web(states: &str, failover: Failover, policy: WhenExhausted) -> Serving {
         let mut inventory = inventory();
         inventory.config.services[0].when_exhausted = policy;

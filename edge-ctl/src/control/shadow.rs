@@ -1,4 +1,4 @@
-//! What would become of the maps: reads go to the maps, writes to memory. For `--dry-run`.
+//! A data plane for `--dry-run`: writes go to memory, and reads see them over the maps.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +7,7 @@ use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic
 use super::data_plane::{DataPlane, Why};
 use crate::bpf::{BpfError, Held, NatUse, Progress, Transition, Waits};
 
-/// Maps that stay as they are, and what was written over them.
+/// Maps that stay unchanged, and the values that were written over them.
 #[derive(Debug)]
 pub(crate) struct Shadow<'a, P> {
     maps: &'a P,
@@ -62,7 +62,7 @@ impl<P: DataPlane> DataPlane for Shadow<'_, P> {
         Ok(())
     }
 
-    // No pass runs over what nobody has written.
+    // Passes do nothing, since nothing was written into the maps.
     fn begin_pass(&mut self, _waits: &[(u32, Waits)]) -> Result<(), BpfError> {
         Ok(())
     }

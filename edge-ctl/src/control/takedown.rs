@@ -1,4 +1,4 @@
-//! Taking things down: announced addresses, links, programs and maps.
+//! Removal of announced addresses, links, programs and maps.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::{
     xdp::{self, XdpError},
 };
 
-/// VIPs that the configuration wants announced, each once.
+/// VIPs that are to be announced by the configuration, each once.
 pub(crate) fn announced(config: &Config) -> Vec<Announced> {
     let (mut announced, mut known) = (Vec::new(), HashSet::new());
     for service in &config.services {
@@ -24,7 +24,7 @@ pub(crate) fn announced(config: &Config) -> Vec<Announced> {
     announced
 }
 
-/// Takes announced VIPs off their interfaces.
+/// Removes announced VIPs from their interfaces, and returns a text for each.
 pub(crate) async fn withdraw(vips: &[Announced], warnings: &mut Vec<String>) -> Vec<String> {
     let taken: Result<_, NetError> = net::withdraw(vips).await;
     match taken {
@@ -37,7 +37,7 @@ pub(crate) async fn withdraw(vips: &[Announced], warnings: &mut Vec<String>) -> 
     }
 }
 
-/// Takes everything down: announced addresses, links, programs and maps.
+/// Removes everything: announced addresses, links, programs and maps.
 pub(crate) async fn detach(pins: &PinDir, vips: &[Announced], mut warnings: Vec<String>) -> Result<Outcome, XdpError> {
     // The address goes first: a client without an answer is better off than one whose packets reach no program.
     let withdrawn = withdraw(vips, &mut warnings).await;

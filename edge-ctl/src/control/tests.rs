@@ -41,13 +41,13 @@ fn one_name_is_drained_and_enabled_with_both_addresses() {
     let kept = Kept::of(&inventory, &plane, &super::change::History::default());
     assert_eq!(kept.backends.iter().map(|word| &word.name[..]).collect::<Vec<_>>(), ["a/a1"]);
 
-    // One address of it, by the pool's part.
+    // One address of the backend, named by the pool's part.
     let enable = Operation::Enable { backend: "a@ipv6/a1".to_owned(), reason: None };
     insta::assert_snapshot!(done(&inventory, &mut plane, &events, &enable), @"a@ipv6/a1 is enabled, and up");
     assert_eq!([1, 2].map(|number| plane.state(number).has_all(State::DRAINED)), [true, false]);
     let kept = Kept::of(&inventory, &plane, &super::change::History::default());
     assert_eq!(kept.backends.iter().map(|word| &word.name[..]).collect::<Vec<_>>(), ["a@ipv4/a1"]);
-    // And the rest of it.
+    // All addresses of the backend.
     let enable = Operation::Enable { backend: "a/a1".to_owned(), reason: None };
     insta::assert_snapshot!(done(&inventory, &mut plane, &events, &enable), @"a/a1 is enabled, and up");
     insta::assert_snapshot!(done(&inventory, &mut plane, &events, &enable), @"a/a1 is enabled already");
@@ -69,7 +69,7 @@ fn one_failover_is_that_of_all_clients() {
     let back = Operation::Failback { service: "web".to_owned() };
     insta::assert_snapshot!(done(&inventory, &mut plane, &events, &back), @"the failover of service web is taken back: it goes to pool a");
     assert_eq!([1, 2].map(|number| plane.failover(number)), [Failover::default(); 2]);
-    // Only those who come by IPv6, whose way to a is broken.
+    // Only for clients of IPv6, if their route to a is broken.
     insta::assert_snapshot!(done(&inventory, &mut plane, &events, &to_b("web@ipv6")), @"service web@ipv6 is failed over to pool b; the established flows of a stay there");
     assert_eq!([1, 2].map(|number| plane.failover(number)), [Failover::default(), over]);
 }

@@ -1,4 +1,4 @@
-//! A configuration that is to come into force: what it is, where it is from, and what the operator allows.
+//! A configuration that is to come into force: its content, its origin, and what the operator allows.
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ pub(crate) struct Candidate {
     pub(crate) words: Words,
 }
 
-/// What an operator says with a change.
+/// Options that an operator gives with a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Words {
-    /// How much may be removed: see the guard.
+    /// Number of removals that are allowed: see the guard.
     pub(crate) allow_removal: u32,
     /// Whether flows may move.
     pub(crate) allow_moves: bool,
-    /// Whether it may come into force without a rehearsal, or against it.
+    /// Whether the change may come into force without a rehearsal, or although its rehearsal fails.
     pub(crate) allow_unrehearsed: bool,
-    /// It is undone after this many milliseconds, unless it is confirmed.
+    /// Milliseconds after which the change is undone, unless it is confirmed.
     pub(crate) confirm_ms: Option<u64>,
     pub(crate) reason: Option<String>,
-    /// Who the operator is, by their own word.
+    /// Name of the operator, as given by the operator.
     pub(crate) by: Option<String>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum How {
     Sighup,
     Reload,
     Apply,
-    /// The text of an earlier generation, by an operator's word.
+    /// The text of an earlier generation, by an operator's request.
     Rollback,
     /// The text of an earlier generation, since the one on trial was not confirmed, or took availability away.
     Undo,
@@ -76,7 +76,7 @@ impl How {
         matches!(self, Self::Start | Self::Sighup | Self::Reload)
     }
 
-    /// Whether it goes back to what was in force before: nothing of it is new, so nothing of it is refused.
+    /// Whether an earlier configuration comes back: nothing in it is new, so nothing in it is refused.
     pub(crate) const fn is_back(self) -> bool {
         matches!(self, Self::Rollback | Self::Undo | Self::Restored)
     }

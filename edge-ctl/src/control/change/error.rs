@@ -1,11 +1,11 @@
-//! Why a configuration is not in force.
+//! Why a configuration did not come into force.
 
 use thiserror::Error;
 
 use super::{Refused, RehearsalError};
 use crate::{bpf::BpfError, config::ConfigError, control::inventory::InventoryError, plan::PlanError, xdp::XdpError};
 
-/// Nothing was changed by it.
+/// Reason why a change was not made; nothing was changed.
 #[derive(Debug, Error)]
 pub(crate) enum ChangeError {
     #[error(transparent)]
@@ -18,7 +18,7 @@ pub(crate) enum ChangeError {
     Rehearsal(#[from] RehearsalError),
     #[error("there is no generation to go back to{}", known.as_ref().map_or_else(String::new, |known| format!(": {known}")))]
     NothingToGoBackTo { known: Option<String> },
-    /// A start found a file whose text was in force, and something else since.
+    /// A start found a file whose text was in force before, and has been replaced by another one since.
     #[error("the file was not taken: {why}. `edge-ctl reload` takes it all the same")]
     Replaced { why: String },
     #[error("no change waits to be confirmed")]
@@ -32,7 +32,7 @@ pub(crate) enum ChangeError {
 }
 
 impl ChangeError {
-    /// Whether the pinned maps are there, and not to be used.
+    /// Whether the pinned maps exist, but can't be used.
     pub(crate) const fn is_damage(&self) -> bool {
         match self {
             Self::Maps(error) => error.is_damage(),
@@ -41,7 +41,7 @@ impl ChangeError {
         }
     }
 
-    /// Whether it is the request that is wrong.
+    /// Whether the request is wrong.
     pub(crate) const fn is_refusal(&self) -> bool {
         match self {
             Self::Config(_)

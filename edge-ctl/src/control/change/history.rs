@@ -1,5 +1,5 @@
-//! What was in force: the texts of the last generations, how each came and what became of it, and the trial that is under way.
-//! In the maps it lies beside the generation, and on disk for a cold start. Pure.
+//! The history: the texts of the last generations, how each came into force, its verdict, and the trial that is under
+//! way. It is stored in the maps beside the generation, and on disk for a cold start. Pure.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::How;
 use crate::{config::MAX_FILE, control::evacuation::Evacuation};
 
-/// Generations that are kept at least, where there is room; the last good one is kept beside them.
+/// Number of generations that are kept where there is room, the last good one among them.
 const KEPT: usize = 10;
 
 /// Generations, oldest first.
@@ -20,8 +20,8 @@ const KEPT: usize = 10;
 pub(crate) struct History {
     pub(crate) entries: Vec<Entry>,
     pub(crate) trial: Option<Trial>,
-    /// Checksum of the text of the daemon's file that was in force last. A start does not take that text again: what an
-    /// operator has put in its place since stays.
+    /// Checksum of the text of the daemon's file that was in force last. A start does not take that text again, so that
+    /// an operator's replacement of it stays.
     pub(crate) file: Option<u32>,
     /// Pools that operators have evacuated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -32,10 +32,10 @@ pub(crate) struct History {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) generation: u64,
-    /// Milliseconds since 1970, UTC. For people.
+    /// Milliseconds since 1970, UTC. For display only.
     pub(crate) at: u64,
     pub(crate) how: How,
-    /// The earlier generation that has the same text, where it was brought back.
+    /// The earlier generation whose text was brought back.
     pub(crate) text_of: Option<u64>,
     pub(crate) file: Option<String>,
     pub(crate) by: Option<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Entry {
     pub(crate) verdict: Verdict,
     /// CRC-32 of the text.
     pub(crate) checksum: u32,
-    /// Bytes of the packed text.
+    /// Length of the compressed text in bytes.
     pub(crate) packed: usize,
     #[serde(skip)]
     pub(crate) text: Arc<[u8]>,
@@ -53,13 +53,13 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// In force, and not for long enough to be called good.
+    /// In force, but not for long enough to be called good.
     Soaking,
     /// No service has lost availability while it was in force, for the time of the soak.
     Good,
-    /// Another one came before it was good.
+    /// Replaced by another generation before it was good.
     Replaced,
-    /// It was undone, and why.
+    /// Undone, with the reason.
     Undone(String),
 }
 
@@ -69,9 +69,10 @@ pub(crate) struct Trial {
     pub(crate) generation: u64,
     /// The generation whose text comes back.
     pub(crate) back_to: u64,
-    /// Milliseconds of `CLOCK_BOOTTIME`, which no clock step moves and no restart of the controller.
+    /// Deadline in milliseconds of `CLOCK_BOOTTIME`, which neither a clock step nor a restart of the controller
+    /// changes.
     pub(crate) until_ms: u64,
-    /// `POOL/BACKEND` of those that took no new flows before.
+    /// `POOL/BACKEND` of the backends that took no new flows before.
     pub(crate) unavailable: Vec<String>,
 }
 
@@ -94,7 +95,7 @@ impl Entry {
         entry
     }
 
-    /// Keeps `text`.
+    /// Stores `text`, compressed.
     pub(crate) fn pack(&mut self, text: &str) {
         self.text = compress_to_vec(text.as_bytes(), 3).into();
         self.packed = self.text.len();
@@ -107,13 +108,13 @@ impl Entry {
     }
 }
 
-/// Of a text.
+/// CRC-32 of a text.
 pub(crate) fn checksum(text: &str) -> u32 {
     crc32fast::hash(text.as_bytes())
 }
 
 impl History {
-    /// From the bytes that [`encode`](Self::encode) made; empty for others.
+    /// Decodes the result of [`encode`](Self::encode); empty for any other bytes.
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         Self::try_decode(bytes).unwrap_or_default()
     }
@@ -130,7 +131,8 @@ impl History {
         Some(history)
     }
 
-    /// As bytes: the length of a JSON object, the object, the packed texts. The oldest are left out where `room` is too little.
+    /// Encodes the history: the length of a JSON object, the object, the compressed texts. Forgets the oldest
+    /// generations if the result is longer than `room`.
     pub(crate) fn encode(&mut self, room: usize) -> Vec<u8> {
         loop {
             let json = serde_json::to_vec(self).unwrap_or_default();
@@ -143,7 +145,7 @@ impl History {
         }
     }
 
-    /// Whether it was written for a generation that has not come into force after `published`.
+    /// Whether the history was written for a generation after `published`, which has not come into force.
     pub(crate) fn is_note(&self, published: u64) -> bool {
         self.entries.last().is_some_and(|entry| entry.generation > published)
     }
@@ -156,7 +158,7 @@ impl History {
         self.entries.iter_mut().find(|entry| entry.generation == generation)
     }
 
-    /// The text that comes back if what is on trial is not confirmed.
+    /// The text that comes back if the trial is not confirmed.
     pub(crate) fn before_trial(&self) -> Option<String> {
         self.entry(self.trial.as_ref()?.back_to)?.text()
     }
@@ -166,8 +168,8 @@ impl History {
         self.entries.iter().rfind(|entry| entry.verdict == Verdict::Good)
     }
 
-    /// Brings it in line with the published generation and its text: a writer may have been killed between the two, or may keep
-    /// no history.
+    /// Aligns the history with the published generation and its text: a writer may have been killed between writing the
+    /// two, or may keep no history.
     pub(crate) fn align(&mut self, published: u64, text: &str, now: u64) {
         self.entries.retain(|entry| entry.generation <= published);
         if self.entry(published).is_none_or(|entry| entry.checksum != checksum(text)) {
@@ -179,8 +181,8 @@ impl History {
         }
     }
 
-    /// Why a start does not take this text of the daemon's file: it was in force, and an operator has put something else in its
-    /// place, or it was undone.
+    /// Why a start does not take this text of the daemon's file: the text was in force, and was replaced by an operator
+    /// or undone. `None` if a start takes it.
     pub(crate) fn replaced(&self, text: &str, in_force: u64) -> Option<String> {
         let checksum = checksum(text);
         if self.entry(in_force).is_some_and(|now| now.checksum == checksum) {
@@ -202,7 +204,7 @@ impl History {
         }
     }
 
-    /// A generation comes into force after all others.
+    /// Adds the generation that comes into force now. It replaces a soaking generation and ends a trial.
     pub(crate) fn push(&mut self, entry: Entry) {
         for before in &mut self.entries {
             if before.verdict == Verdict::Soaking {
@@ -217,7 +219,7 @@ impl History {
         while self.entries.len() > KEPT && self.forget_one() {}
     }
 
-    /// The same generation was published again, under another number.
+    /// Changes the number of a generation that was published again.
     pub(crate) fn renumber(&mut self, from: u64, to: u64) {
         if let Some(entry) = self.entry_mut(from) {
             entry.generation = to;
@@ -227,8 +229,8 @@ impl History {
         }
     }
 
-    /// Where a rollback without a number goes: to the last good generation that has another text than the one in force, else to
-    /// the last one that has and was not undone.
+    /// Target of a rollback without a number: the last good generation with another text than the one in force, else
+    /// the last one with another text that was not undone.
     pub(crate) fn rollback_target(&self, in_force: u64) -> Option<&Entry> {
         let now = self.entry(in_force).map(|entry| entry.checksum);
         let other = |entry: &&Entry| entry.generation < in_force && Some(entry.checksum) != now;
@@ -236,7 +238,7 @@ impl History {
         good.or_else(|| self.entries.iter().filter(other).rfind(|entry| !matches!(entry.verdict, Verdict::Undone(_))))
     }
 
-    /// Forgets the oldest generation that may be forgotten.
+    /// Forgets the oldest generation that may be forgotten; false if there is none.
     fn forget_one(&mut self) -> bool {
         let good = self.last_good().map(|entry| entry.generation);
         let back_to = self.trial.as_ref().map(|trial| trial.back_to);

@@ -1,4 +1,4 @@
-//! Which share of each service's flows a change moves: counted from the candidate tables, slot by slot.
+//! The share of each service's flows that a change moves, counted slot by slot in the candidate tables.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -10,18 +10,18 @@ use crate::{
     plan::{Image, Snapshot},
 };
 
-/// What becomes of a service's flows.
+/// Effect of a change on a service's flows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Moves {
     pub(crate) service: String,
     /// Share of the slots, and so of the clients, whose new flows go to another backend than before.
     pub(crate) new_flows: f64,
-    /// Share of the running flows that go to another backend: those of other slots, by another hash. Without a change of what is
-    /// hashed it is 0: a running flow stays until it ends.
+    /// Share of the established flows that go to another backend, since another hash or number of slots puts them into
+    /// other slots. Otherwise it is 0: an established flow stays until it ends.
     pub(crate) running_flows: f64,
 }
 
-/// For each service that is in both.
+/// The moves of each service that is in both configurations.
 pub(crate) fn moves(
     old: &Config,
     new: &Config,
@@ -48,7 +48,8 @@ pub(crate) fn moves(
             (*moved, 0.0)
         } else {
             let owners = preview.owners(number.number);
-            // New owners are picked where there are other slots; else the slots keep theirs, and flows change slots.
+            // With another number of slots, all get new owners. Otherwise slots keep their owners, and flows change
+            // slots.
             let to = if was.slots == service.slots { &owners } else { &*then };
             (apart(&now, &then, address), apart(&owners, to, address))
         };
@@ -57,7 +58,8 @@ pub(crate) fn moves(
     moves
 }
 
-/// The share of flows that go elsewhere when they are dealt out anew: a flow is at one backend as often as it has slots.
+/// The share of flows that change backends if all flows are put into new slots at random: a backend's share of the
+/// flows is its share of the slots.
 fn apart<T: Ord>(now: &[u16], then: &[u16], address: impl Fn(&u16) -> Option<T>) -> f64 {
     let counted = |picks: &[u16]| {
         let mut counts = BTreeMap::<_, usize>::new();

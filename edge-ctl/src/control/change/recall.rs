@@ -1,4 +1,5 @@
-//! The history in the maps: read in line with what is published, and written so that a writer that is killed loses nothing of it.
+//! The history in the maps: reads it, aligned with the published generation, and writes it such that a writer that is
+//! killed loses none of it.
 
 use super::History;
 use crate::{
@@ -6,11 +7,11 @@ use crate::{
     control::{inventory::Inventory, status::Clock},
 };
 
-/// What is known of the generations before, in line with the one in force.
+/// Reads the history, and aligns it with the generation in force.
 pub(crate) fn recall(maps: &PinnedMaps, in_force: &Inventory, now: Clock) -> History {
     let mut histories = maps.histories().into_iter().map(|bank| History::decode(&bank.bytes));
     let newest = histories.next().unwrap_or_default();
-    // A writer that was killed behind its note leaves what was before it in the other bank: the trial with it.
+    // A writer that was killed after it wrote its note leaves the earlier history, with the trial, in the other bank.
     let mut history = match histories.next() {
         Some(before) if newest.is_note(in_force.generation) => before,
         _ => newest,
@@ -19,10 +20,10 @@ pub(crate) fn recall(maps: &PinnedMaps, in_force: &Inventory, now: Clock) -> His
     history
 }
 
-/// Writes the history down, and leaves what the generation in force came with until it is whole.
+/// Writes the history. The history that the generation in force came with stays until the new one is complete.
 ///
 /// # Errors
-/// When there is no room for it.
+/// If the history does not fit into its map.
 pub(crate) fn write_down(maps: &PinnedMaps, history: &mut History) -> Result<(), BpfError> {
     let histories = maps.histories();
     let is_note = histories.first().is_some_and(|bank| History::decode(&bank.bytes).is_note(maps.generation()));

@@ -1,4 +1,4 @@
-//! What a change takes away, what is remembered of it, and what it is to blame for.
+//! Changes: the guard, the history, publications that are killed, real maps, the watch, and rehearsals.
 
 mod guard;
 mod history;

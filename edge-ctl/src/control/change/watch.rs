@@ -1,5 +1,6 @@
-//! Watches a generation after it came into force. It is good once no service has lost availability for a while; and it is to blame
-//! for what a service lacks that it would have had with the configuration before, with what is known of the backends now. Pure.
+//! Watches a generation after it came into force. The generation is good once no service has lost availability for a
+//! while. It is to blame if a service is worse off than with the previous configuration, according to the present
+//! states of the backends. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -16,7 +17,7 @@ use crate::{
     control::{data_plane::DataPlane, inventory::Inventory},
 };
 
-/// For how many looks in a row a generation must be to blame: a backend may be between two states for one.
+/// Consecutive looks at which a generation must be to blame: at a single one, a backend may be between two states.
 const PATIENCE: u32 = 2;
 
 /// How well a service is served; less is better.
@@ -24,41 +25,42 @@ const PATIENCE: u32 = 2;
 enum Level {
     /// By a pool with as many backends as it needs, at this position of the service's list.
     Full(usize),
-    /// By what is left of a pool.
+    /// By a pool with fewer backends than it needs.
     Short,
     /// By no backend that takes new flows.
     None,
 }
 
-/// By the names of services.
+/// Levels by the names of services.
 type Levels = Vec<(String, Level)>;
 
 /// A generation under watch.
 #[derive(Debug)]
 pub(crate) struct Watch {
     generation: u64,
-    /// Since when no service has lost anything, milliseconds of `CLOCK_BOOTTIME`.
+    /// Time since which no service has lost anything, in milliseconds of `CLOCK_BOOTTIME`.
     since_ms: u64,
-    /// Of each service when last looked at, by its name.
+    /// Level of each service at the last look.
     levels: Levels,
-    /// The same just before this generation; empty where nobody looked.
+    /// Levels just before this generation; empty if there was no look.
     baseline: Levels,
-    /// The configuration before, where it may come back.
+    /// The previous configuration, if it may come back.
     before: Option<Before>,
-    /// What it is to blame for, and how often in a row.
+    /// What the generation is to blame for, and at how many consecutive looks it was to blame.
     blamed: Option<(String, u32)>,
 }
 
-/// What would be in force otherwise.
+/// The alternative to the generation under watch.
 #[derive(Debug)]
 struct Before {
     config: Config,
-    /// `POOL/BACKEND` of those that took no new flows then.
+    /// `POOL/BACKEND` of the backends that took no new flows then.
     unavailable: BTreeSet<String>,
 }
 
 impl Watch {
-    /// Starts at the generation in force, after what `last` has watched; `before` is what comes back if it is on trial.
+    /// Starts to watch the generation in force. `last` is the watch over the previous generation; `before` is the
+    /// configuration that comes back if this generation is on trial.
     pub(crate) fn start(
         last: Option<Self>,
         inventory: &Inventory,
@@ -77,18 +79,18 @@ impl Watch {
         Self { generation: inventory.generation, since_ms: now_ms, levels, baseline, before, blamed: None }
     }
 
-    /// Looks at all services. `now_ms` is `CLOCK_BOOTTIME`.
+    /// Checks the level of all services. `now_ms` is of `CLOCK_BOOTTIME`.
     pub(crate) fn look(&mut self, inventory: &Inventory, plane: &impl DataPlane, now_ms: u64) {
         let now = levels(inventory, plane);
         if self.generation != inventory.generation {
-            // Published again as it was.
+            // The same generation was published again, under another number.
             self.generation = inventory.generation;
         }
         let is_worse = |before: &Levels| {
             let before: BTreeMap<_, _> = before.iter().map(|(name, level)| (name, level)).collect();
             now.iter().any(|(name, level)| before.get(name).is_some_and(|before| rank(*level) > rank(**before)))
         };
-        // Since a moment ago, or still than before this generation.
+        // Worse than at the last look, or than before this generation.
         if is_worse(&self.levels) || is_worse(&self.baseline) {
             self.since_ms = now_ms;
         }
@@ -104,14 +106,14 @@ impl Watch {
         u128::from(now_ms.saturating_sub(self.since_ms)) >= soak.as_millis()
     }
 
-    /// What the change has taken away.
+    /// What the change has taken away, if it was to blame at enough looks.
     pub(crate) fn blame(&self) -> Option<String> {
         self.blamed.as_ref().filter(|(_, times)| *times >= PATIENCE).map(|(why, _)| why.clone())
     }
 }
 
 impl Before {
-    /// The first service that is worse off than it would be with the configuration before.
+    /// Describes the first service that is worse off than with the previous configuration.
     fn blame(&self, inventory: &Inventory, plane: &impl DataPlane, now: &Levels) -> Option<String> {
         let would = self.would_take(inventory, plane);
         let now: BTreeMap<_, _> = now.iter().map(|(name, level)| (name.as_str(), *level)).collect();
@@ -123,7 +125,7 @@ impl Before {
             let now = *now.get(after.name.as_str())?;
             let lost = match (level(&self.config, service, &would), now) {
                 (Level::Full(would), Level::Full(now)) => {
-                    // Another pool serves, although the one before is still in the list, and further to the front.
+                    // Another pool serves, although the list still has the one that would serve, further to the front.
                     let before = pools_of(&self.config, service);
                     let mut after = pools_of(&inventory.config, after).into_iter();
                     let position = after.position(|pool| is_same(&pool, &before[would]));
@@ -136,8 +138,8 @@ impl Before {
         })
     }
 
-    /// How many backends of each pool would take new flows: by what is known now, where they are probed as they were; else by
-    /// what was known then.
+    /// Number of backends of each pool that would take new flows: by their present states if their probe is the same as
+    /// then, else by their states then.
     fn would_take(&self, inventory: &Inventory, plane: &impl DataPlane) -> Vec<usize> {
         let probes: BTreeMap<_, _> =
             inventory.config.pools.iter().map(|pool| (configured(&pool.name).0, &pool.probe)).collect();
@@ -164,12 +166,12 @@ impl Before {
     }
 }
 
-/// Whether a backend takes new flows, and not only for want of a better one.
+/// Whether a backend takes new flows, and not just for lack of a better one.
 pub(super) const fn takes(state: State) -> bool {
     state.has_all(State::NEW) && !state.has_all(State::DOWN)
 }
 
-/// Of each service in force.
+/// Level of each service in force.
 fn levels(inventory: &Inventory, plane: &impl DataPlane) -> Levels {
     let config = &inventory.config;
     let count = |pool| inventory.members_of(pool).filter(|member| takes(plane.state(member.number))).count();
@@ -177,8 +179,8 @@ fn levels(inventory: &Inventory, plane: &impl DataPlane) -> Levels {
     config.services.iter().map(|service| (service.name.clone(), level(config, service, &counts))).collect()
 }
 
-/// How well a service is served, given how many backends of each pool take new flows. Failovers are the operator's own, and do
-/// not count here.
+/// Level of a service, given the number of backends of each pool that take new flows. Failovers are operators'
+/// decisions, and do not count here.
 fn level(config: &Config, service: &Service, counts: &[usize]) -> Level {
     let is_full = |at: &usize| counts[*at] > 0 && counts[*at] >= usize::from(config.pools[*at].min_healthy);
     match service.pools.iter().position(is_full) {

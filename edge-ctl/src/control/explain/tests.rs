@@ -1,4 +1,4 @@
-//! Explanations of real maps, beside the real program. Need root.
+//! Explanations of real maps, compared with the real program. Needs root.
 
 use std::time::Duration;
 
@@ -135,14 +135,14 @@ fn a_record_and_an_unknown_name() {
     let rig = Rig::new();
     let web = asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.10:443");
     let pick = rig.explain(web, &[]).pick.unwrap();
-    // It is at another one, and packets look at it.
+    // The flow has a record at another backend, and packets look it up.
     let other = if pick == "provider-a/a1" { "provider-a/a2" } else { "provider-a/a1" };
     let number = rig.inventory.backend(other).unwrap().numbers[0];
     rig.maps.record_flow(web.ends(), number, NOW).unwrap();
     let explained = rig.explain(web, &[]);
     assert_eq!(explained.record.as_ref().and_then(|record| record.backend.as_deref()), Some(other), "{explained:?}");
     assert!(explained.service.as_ref().unwrap().looks, "a generation that is new");
-    // Its client's SYN is one of a flow that is known.
+    // A SYN of its client belongs to a known flow.
     assert_eq!((goes_to(&explained.goes_on), goes_to(&explained.starts)), (other, other));
     assert_eq!(explained.pick, Some(pick));
 
@@ -154,12 +154,12 @@ fn a_record_and_an_unknown_name() {
     }
 }
 
-/// What the program is to be told, so that it reads what the copy has.
+/// The published generations and the backends for the program, so that it reads the same as the copy.
 fn told(explained: &Explained) -> (Published, Vec<Backend>) {
     (explained.memory.published, explained.memory.backends.clone())
 }
 
-/// Cases of all rounds.
+/// Number of cases in all rounds together.
 const CASES: usize = 100_000;
 const ROUNDS: usize = 250;
 
@@ -182,7 +182,8 @@ fn the_copy_and_the_kernel_agree_in_random_cases() {
             let first = u8::from(random.random_bool(0.2));
             rig.maps.set_failover(*service, Failover { first, evacuate: random.random() }).unwrap();
         }
-        // The program reads tables that it shares, at its station on the loopback interface.
+        // The program reads the tables that it shares with the packet path, and takes frames at its station on the
+        // loopback interface.
         let explained = rig.maps.explained(&services, 1, monotonic_time()).unwrap();
         let (mut published, copied) = told(&explained);
         let unlimited = &mut published.generations[explained.bank as usize];
@@ -192,7 +193,7 @@ fn the_copy_and_the_kernel_agree_in_random_cases() {
             memory: {
                 let mut memory = explained.memory;
                 memory.published = published;
-                // As many as the program has.
+                // The flow table is as large as the program's.
                 memory.flows = Flows::new(REHEARSED_FLOWS as usize);
                 memory
             },
@@ -220,7 +221,7 @@ fn the_copy_and_the_kernel_agree_in_random_cases() {
             }
         }
     }
-    // All of them were met.
+    // Each backend was chosen, and no backend as well.
     assert_eq!(backends.len(), members.len() + 1, "{backends:?}");
     assert!(exits.len() >= 3, "{exits:?}");
 }

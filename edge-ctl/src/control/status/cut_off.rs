@@ -1,4 +1,4 @@
-//! Backends that nothing can be sent to, and that serve on since no service has another one.
+//! Backends to which nothing can be sent, but that go on serving since no service has another one.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use super::{BackendState, PoolStatus, ServiceState, ServiceStatus, Status, joined};
 
-/// Shows them, and the services that have no others. `cut_off` has by the name of a backend why nothing can be sent there.
+/// Shows these backends, and the services without others. `cut_off` has the reason why nothing can be sent to a
+/// backend, by its name.
 pub(crate) fn show_cut_off(status: &mut Status, cut_off: &BTreeMap<String, String>) {
     if cut_off.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! What `status` shows of established flows that new ones would not join: transitions, records, retired backends.
+//! What `status` shows of established flows at other backends than new ones: transitions, records, retired backends.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::{bpf::Held, config::is_same, control::data_plane::DataPlane, plan::Re
 /// A service in transition: slots have an owner that is not their pick, or flows are recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TransitionStatus {
-    /// Since when: milliseconds since 1970, UTC; absent where it is not known.
+    /// Start in milliseconds since 1970, UTC; absent if unknown.
     pub(crate) since: Option<u64>,
     pub(crate) for_seconds: Option<u64>,
-    /// The first reason; empty where it is not known.
+    /// The first reason for the transition; empty if unknown.
     pub(crate) why: String,
     /// Slots whose owner is not their pick; absent before the first look.
     pub(crate) slots_differing: Option<u32>,
@@ -22,26 +22,27 @@ pub(crate) struct TransitionStatus {
     pub(crate) records: u64,
     /// Seconds until the first of these slots is handed over, if nothing changes; absent without a daemon.
     pub(crate) next_handover_seconds: Option<f64>,
-    /// The same of the last one.
+    /// Seconds until the last of these slots is handed over.
     pub(crate) last_handover_seconds: Option<f64>,
 }
 
 /// New flows that were to go to another backend than their slot's owner, and could not be recorded there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UnrecordedStatus {
-    /// Since when: milliseconds since 1970, UTC.
+    /// Start in milliseconds since 1970, UTC.
     pub(crate) since: u64,
     pub(crate) for_seconds: u64,
-    /// New flows that went to their slot's owner for it.
+    /// New flows that went to their slot's owner for this reason.
     pub(crate) kept: u64,
     /// New flows that took their slot over from an owner that takes no new flows.
     pub(crate) taken_over: u64,
-    /// Of so many that were to go to another backend.
+    /// All new flows that were to go to another backend.
     pub(crate) of: u64,
     pub(crate) why: String,
 }
 
-/// Shows it at the service of this name, or at this part of one and at the whole.
+/// Shows unrecorded flows at the service `name`. If `name` is a part of a service, they are shown at the part, and
+/// added to those of the whole service.
 pub(crate) fn show_unrecorded(services: &mut [ServiceStatus], name: &str, shown: &UnrecordedStatus) {
     for service in services.iter_mut().filter(|service| is_same(&service.name, name)) {
         service.unrecorded = Some(match service.unrecorded.take() {
@@ -69,18 +70,18 @@ pub(crate) struct RetiredStatus {
     pub(crate) address: String,
     pub(crate) state: BackendState,
     pub(crate) health: HealthStatus,
-    /// When the state last changed: milliseconds since 1970, UTC; absent where it is not known.
+    /// Last change of the state in milliseconds since 1970, UTC; absent if unknown.
     pub(crate) since: Option<u64>,
     pub(crate) for_seconds: Option<u64>,
     pub(crate) reason: String,
-    /// Slots, of all services, whose owner it is; absent before the first look.
+    /// Number of slots, of all services, whose owner is this backend; absent before the first look.
     pub(crate) slots: Option<u64>,
-    /// Flow records that name it.
+    /// Number of flow records that name this backend.
     pub(crate) records: Option<u64>,
     pub(crate) traffic: TrafficStatus,
 }
 
-/// What is under way in a service.
+/// The transition of a service; `None` if the service is stable.
 #[expect(clippy::cast_precision_loss, reason = "seconds are for people; 52 bits are plenty")]
 pub(super) fn transition(plane: &impl DataPlane, service: u32, now: Clock) -> Option<TransitionStatus> {
     let transition = plane.transition(service)?;

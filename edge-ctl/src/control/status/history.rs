@@ -1,4 +1,4 @@
-//! What became of the generation in force, and what may yet become of it.
+//! What `status` shows of the generation in force: its history, its trial, and evacuations.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use crate::control::change::{History, Verdict};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HistoryStatus {
-    /// Start, SIGHUP, reload, apply, rollback or undo.
+    /// How the generation came into force: a name of `How`, such as `start` or `rollback`.
     pub(crate) how: String,
     /// The file that it was read from.
     pub(crate) file: Option<String>,
     /// When it came into force: milliseconds since 1970, UTC.
     pub(crate) at: u64,
-    /// Whether it has stood its soak.
+    /// Whether the generation has passed its soak.
     pub(crate) good: bool,
-    /// The last generation that has.
+    /// The last generation that has passed its soak.
     pub(crate) last_good: Option<u64>,
     pub(crate) trial: Option<TrialStatus>,
-    /// Pools that services have left by an operator's word.
+    /// Pools that operators have evacuated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) evacuations: Vec<EvacuationStatus>,
 }
 
-/// A pool that services have left by an operator's word.
+/// A pool that an operator has evacuated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EvacuationStatus {
     pub(crate) pool: String,
@@ -34,16 +34,17 @@ pub(crate) struct EvacuationStatus {
     /// Whether established flows stay.
     pub(crate) drain: bool,
     pub(crate) reason: Option<String>,
-    /// Until it is over by itself; 0: when a daemon runs.
+    /// Seconds until the evacuation ends by itself; 0 if its time is over, and it ends once a daemon runs. Absent if it
+    /// has no end.
     pub(crate) seconds_left: Option<u64>,
 }
 
-/// The generation in force is undone unless it is confirmed.
+/// The trial of the generation in force, which is undone unless it is confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TrialStatus {
-    /// Whose text comes back.
+    /// The generation whose text comes back.
     pub(crate) back_to: u64,
-    /// 0: the time is over, and a daemon that starts undoes it.
+    /// Seconds until the generation is undone; 0 if the time is over: then the next daemon that starts undoes it.
     pub(crate) seconds_left: u64,
 }
 

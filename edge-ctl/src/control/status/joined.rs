@@ -1,9 +1,10 @@
-//! A service whose clients of each IP version have slots of their own, shown as the one that it is in the file.
+//! Services whose clients of each IP version have slots of their own, each shown as the one service that it is in the
+//! file.
 
 use super::{ServiceState, ServiceStatus, TrafficStatus, flows::TransitionStatus};
 use crate::config::{Clients, configured};
 
-/// The services as the file has them. What can differ between the parts of one stands in `parts`.
+/// The services as in the file. Values that can differ between the parts of a service are in `parts`.
 pub(super) fn joined(services: impl IntoIterator<Item = ServiceStatus>) -> Vec<ServiceStatus> {
     let mut all: Vec<ServiceStatus> = Vec::new();
     for service in services {
@@ -19,7 +20,7 @@ pub(super) fn joined(services: impl IntoIterator<Item = ServiceStatus>) -> Vec<S
     all
 }
 
-/// What its first part says of a service.
+/// A service with the values of its first part.
 fn whole(part: ServiceStatus) -> ServiceStatus {
     ServiceStatus { name: configured(&part.name).0.to_owned(), parts: vec![part.clone()], ..part }
 }
@@ -83,7 +84,7 @@ fn sum(one: &TrafficStatus, other: &TrafficStatus) -> TrafficStatus {
     }
 }
 
-/// Two at once: since the first of them began, until the last of them ends.
+/// Joins two transitions: from the start of the first to the end of the last.
 fn both(one: &TransitionStatus, other: &TransitionStatus) -> TransitionStatus {
     let earlier = if one.for_seconds >= other.for_seconds { one } else { other };
     let pick = |one: Option<f64>, other: Option<f64>, least: bool| match (one, other) {

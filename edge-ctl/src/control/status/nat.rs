@@ -12,10 +12,11 @@ use crate::{
 /// Translated flows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NatStatus {
-    /// Entries of the table in use, and all.
+    /// Entries of the table in use.
     pub(crate) flows: u32,
+    /// Entries of the table.
     pub(crate) room: u32,
-    /// By source and backend.
+    /// Ports by source and backend.
     pub(crate) ports: Vec<PortsStatus>,
 }
 
@@ -24,14 +25,15 @@ pub(crate) struct NatStatus {
 pub(crate) struct PortsStatus {
     /// `POOL/BACKEND`; absent where no backend has the number any more.
     pub(crate) backend: Option<String>,
-    /// Where the backend sees flows come from; absent where the configuration no longer has it.
+    /// Source of flows as the backend sees it; absent where the configuration no longer has it.
     pub(crate) source: Option<String>,
-    /// Ports in use, and all.
+    /// Ports in use.
     pub(crate) used: u32,
+    /// Ports in all.
     pub(crate) of: u32,
-    /// Of those in use: flows that have not got through yet, in percent.
+    /// Percentage of the ports in use whose flows are not established yet.
     pub(crate) half_open_percent: u32,
-    /// And flows that are over, while nobody may have their ports yet.
+    /// Ports in use whose flows are over, but which no other flow may have yet.
     pub(crate) closed: u32,
 }
 

@@ -23,7 +23,7 @@ pub(crate) enum RehearsalError {
         #[source]
         source: io::Error,
     },
-    /// There was none.
+    /// No rehearsal took place.
     #[error("the rehearsal is not possible on this host (`--allow-unrehearsed` publishes without it)")]
     Impossible(#[source] Box<XdpError>),
 }

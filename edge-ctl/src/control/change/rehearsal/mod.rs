@@ -1,5 +1,6 @@
-//! The rehearsal of a staged generation: packets for each VIP and service go through the real program, over the tables that are
-//! about to be published, and must come out as the plan says. What comes out otherwise, or not at all, is not published.
+//! The rehearsal of a staged generation: packets for each VIP and service go through the real program, over the tables
+//! that are about to be published, and must leave as planned. If a packet leaves otherwise, or has no verdict, the
+//! generation is not published.
 
 mod error;
 mod packets;
@@ -14,7 +15,8 @@ use crate::{
     xdp::{Ran, Rehearsal, XdpError},
 };
 
-/// How often a scene is played until its difference is believed: states, owners and next hops may change between the two.
+/// Number of times that a scene is played until a difference is believed: states, owners and next hops may change
+/// between the prediction and the packet.
 const TIMES: u32 = 3;
 /// Flows that are recorded at a time, at most.
 const RECORDED: usize = 2048;
@@ -24,12 +26,12 @@ const RECORDED: usize = 2048;
 pub(crate) struct Rehearser(Option<Rehearsal>);
 
 impl Rehearser {
-    /// One that is loaded.
+    /// A rehearser with a loaded program.
     pub(crate) const fn ready(rehearsal: Rehearsal) -> Self {
         Self(Some(rehearsal))
     }
 
-    /// Whether it needs no loading for these maps.
+    /// Whether the program is already loaded for these maps.
     pub(crate) fn is_ready(&self, maps: &PinnedMaps) -> bool {
         self.0.as_ref().is_some_and(|rehearsal| rehearsal.is_of(maps))
     }
@@ -37,21 +39,21 @@ impl Rehearser {
     fn over(&mut self, maps: &PinnedMaps) -> Result<&mut Rehearsal, XdpError> {
         let rehearsal = match self.0.take() {
             Some(rehearsal) if rehearsal.is_of(maps) => rehearsal,
-            // Of maps that have been replaced.
+            // No program is loaded, or it belongs to maps that have been replaced.
             _ => Rehearsal::load(maps)?,
         };
         Ok(self.0.insert(rehearsal))
     }
 
-    /// The same for the generation in force: whether this version's program does with it what this version says.
+    /// Rehearses the generation in force: whether the program of this version treats it as this version plans.
     ///
     /// # Errors
-    /// As of a candidate.
+    /// As for a candidate, see `rehearse`.
     pub(crate) fn rehearse_in_force(&mut self, maps: &PinnedMaps, in_force: &Inventory) -> Result<(), RehearsalError> {
         let config = &in_force.config;
         let planned = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous));
-        // Planned after itself, it has the places and the numbers that it has; unless another version has planned it otherwise,
-        // and then there is nothing to compare.
+        // Planned after itself, a generation keeps its regions and numbers. If another version has planned it
+        // otherwise, there is nothing to compare.
         match planned {
             Ok(Ok(image)) if image.keeps_all() => self.rehearse(maps, config, &image, maps.in_force()),
             _ => Ok(()),
@@ -61,7 +63,8 @@ impl Rehearser {
     /// Plays all scenes of `config`, whose image is staged.
     ///
     /// # Errors
-    /// The first packet that comes out otherwise than planned, or not at all; or that nothing can be rehearsed here.
+    /// The first packet that leaves otherwise than planned, or has no verdict; or the reason why no rehearsal is possible
+    /// on this host.
     pub(super) fn rehearse(
         &mut self,
         maps: &PinnedMaps,

@@ -1,5 +1,5 @@
-//! The packets of a rehearsal: for each service flows that start and go on, for each VIP an echo request and a packet to a port
-//! where no service is.
+//! The packets of a rehearsal: for each service packets that start flows and that continue them, for each VIP an echo
+//! request and a packet to a port without a service.
 
 use std::{
     collections::BTreeMap,
@@ -22,17 +22,18 @@ use crate::{
 
 /// Flows of each service, at least.
 const FLOWS: usize = 2;
-/// VIPs with ports of a service that packets are sent to, at most.
+/// Destinations (VIP and port) of a service that get packets, at most.
 const MOST_DOORS: usize = 1024;
-/// The same of all services, but for two of each; and VIPs that are asked themselves.
+/// Destinations of all services that get packets, at most, apart from two of each service; and VIPs that get packets of
+/// their own, at most.
 const MOST_SCENES: usize = 8192;
-/// Ports of clients start here.
+/// First port of clients.
 const FIRST_PORT: u16 = 20_000;
 
-/// Packets of which each may depend on those before it.
+/// Packets in order; each may depend on those before it.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
-    /// Whom they are for.
+    /// The service or VIP that the packets are for.
     pub(super) subject: String,
     pub(super) packets: Vec<Probed>,
 }
@@ -63,7 +64,7 @@ pub(super) fn scenes(config: &Config) -> impl Iterator<Item = Scene> {
     flows.zip(clients.cycle()).map(|((service, door), from)| of_service(service, door, from)).chain(vips)
 }
 
-/// Where clients come to.
+/// A destination of clients.
 #[derive(Clone, Copy, Debug)]
 struct Door<'a> {
     vip: IpAddr,
@@ -71,7 +72,8 @@ struct Door<'a> {
     ports: &'a Ports,
 }
 
-/// The first and the last port of each range, at each VIP; of many doors some, which are spread over all.
+/// The first and the last port of each range, at each VIP. If these are more than `most`, a selection that is spread
+/// over all.
 fn doors(service: &Service, most: usize) -> Vec<Door<'_>> {
     let ends = |ports: &Ports| if ports.is_any() { vec![1, u16::MAX] } else { vec![ports.first, ports.last] };
     let ports: Vec<_> =
@@ -82,7 +84,7 @@ fn doors(service: &Service, most: usize) -> Vec<Door<'_>> {
         .flat_map(|&vip| ports.iter().map(move |&(port, ports)| Door { vip, port, ports }))
         .collect();
     all.dedup_by_key(|door| (door.vip, door.port, door.ports.protocol));
-    // Odd, so that it is not always the same port of a few.
+    // Odd, so that a service with few ports does not get all packets at the same one.
     let step = all.len().div_ceil(most) | 1;
     all.into_iter().step_by(step).collect()
 }

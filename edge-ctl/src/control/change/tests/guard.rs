@@ -1,11 +1,11 @@
-//! The guard, and the file that was cut off.
+//! The guard, and files that are cut off.
 
 use std::{fmt::Write as _, net::IpAddr};
 
 use super::super::{Diff, Findings, How, Item, What, Words};
 use crate::config::{self, Config};
 
-/// A file with a bit of everything.
+/// The shipped example, which has every key.
 const FILE: &str = include_str!("../../../../../packaging/edge.toml");
 
 fn parse(text: &str) -> Config {
@@ -16,7 +16,7 @@ fn findings(old: &str, new: &str) -> Findings {
     Findings::of(&parse(old), &parse(new), &[])
 }
 
-/// These backends of each pool; a service for each list of pools.
+/// The text of a configuration with these backends of each pool, and a service for each list of pools.
 fn text(pools: &[(&str, &[&str])], services: &[(&str, &str)]) -> String {
     let mut text = "hash_key = \"000102030405060708090a0b0c0d0e0f\"\nslots = 1024\n".to_owned();
     text += "[[interface]]\nname = \"eth0\"\n";
@@ -161,7 +161,7 @@ fn a_drained_backend_does_not_come_back_under_another_name() {
     let found = Findings::of(&parse(&old), &new, &[("a/a2".to_owned(), address)]);
     assert_eq!(found.removed, 1);
     assert!(found.removals[0].contains("would serve again as a/other"), "{found:?}");
-    // Kept as it is, or gone for good, it is no matter.
+    // A drained backend that stays as it is, or is removed for good, is no finding.
     assert_eq!(Findings::of(&parse(&old), &parse(&old), &[("a/a2".to_owned(), address)]).removed, 0);
 }
 

@@ -1,4 +1,4 @@
-//! What is remembered.
+//! The history of generations.
 
 use super::super::{Entry, History, How, Trial, Verdict, checksum};
 
@@ -21,7 +21,7 @@ fn bytes_and_back() {
     assert_eq!(History::decode(&bytes), history);
     assert_eq!(History::decode(&bytes).entries[1].text().as_deref(), Some("two\n\u{fc}"));
     for end in 0..bytes.len() {
-        // Nothing of what is cut off makes it panic, or is taken for a text.
+        // Truncated bytes cause no panic, and are not taken for texts.
         let cut = History::decode(&bytes[..end]);
         assert!(cut.entries.is_empty());
     }
@@ -39,7 +39,7 @@ fn ten_are_kept_and_the_last_good_one_whatever_came_after() {
     assert_eq!(generations(&history), [5, 31, 32, 33, 34, 35, 36, 37, 38, 39]);
     assert_eq!(history.last_good().unwrap().text().unwrap(), "text 5");
     assert!(history.entries[1..9].iter().all(|entry| entry.verdict == Verdict::Replaced));
-    // Where there is no room, the oldest go; the good one and the last one stay.
+    // Without room the oldest generations are forgotten; the good one and the last one stay.
     history.encode(10);
     assert_eq!(generations(&history), [5, 39]);
 }
@@ -54,11 +54,11 @@ fn a_writer_that_was_killed_leaves_a_note_of_what_does_not_exist() {
     let mut aligned = history.clone();
     aligned.align(1, "one", 5);
     assert_eq!((generations(&aligned), &aligned.trial), (vec![1], &None));
-    // Killed after that: it is all there.
+    // Killed after both writes: the history is complete.
     let mut aligned = history.clone();
     aligned.align(2, "two", 5);
     assert_eq!(aligned, history);
-    // Another program has published, which keeps no history.
+    // Another program, which keeps no history, has published.
     history.align(2, "else", 5);
     assert_eq!(history.entry(2).unwrap().how, How::Unknown);
     assert_eq!(history.entry(2).unwrap().checksum, checksum("else"));

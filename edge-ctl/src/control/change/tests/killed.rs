@@ -1,5 +1,5 @@
-//! A publication that is killed before each of its stores and each of its system calls: packets are served all the while, whoever
-//! comes next finds the generation before or the new one, and goes on. Needs root.
+//! A publication that is killed before each of its stores and each of its system calls: packets are served all the
+//! while, and the next process finds the previous generation or the new one, and continues. Needs root.
 
 use std::{
     cell::Cell,
@@ -24,7 +24,7 @@ use crate::{
     xdp::EdgeProgram,
 };
 
-/// A file with these backends, and what follows its service.
+/// A file with these backends, and with more text after its service.
 macro_rules! text {
     ($backends:literal, $rest:literal) => {
         concat!(
@@ -57,7 +57,7 @@ pools = ["one"]
     };
 }
 
-/// What comes in turns: a backend, a weight and a service are others.
+/// The texts that are published in turn. They differ in a backend, a weight and a service.
 const TEXTS: [&str; 2] = [
     text!(
         r#"{ name = "a", address = "10.1.0.1" }, { name = "b", address = "10.1.0.2" }, { name = "c", address = "10.1.0.3" }"#,
@@ -75,30 +75,31 @@ pools = ["one"]
     ),
 ];
 
-/// The last bytes of their backends' addresses.
+/// The last bytes of the backends' addresses, for each text.
 const BACKENDS: [&[u8]; 2] = [&[1, 2, 3], &[1, 3, 4]];
 const ALL: [u8; 4] = [1, 2, 3, 4];
-/// So many stores of a publication, the last ones, are what makes it one.
+/// Number of stores at the end of a publication that put it into force.
 const LAST: u32 = 30;
-/// Where the backends have their addresses.
+/// The first bytes of the backends' addresses.
 const ADDRESSES: [u8; 3] = [10, 1, 0];
 const STATION: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const VIP: [u8; 4] = [192, 0, 2, 1];
-/// Established flows.
+/// Number of established flows.
 const FLOWS: u32 = 24;
-/// Their clients' first address, and that of new flows' clients.
+/// Address of the first client with an established flow.
 const ESTABLISHED: u32 = 0xcb00_7100;
+/// Address of the first client with a new flow.
 const NEW: u32 = 0x6440_0000;
 /// Offset of a tunnel's destination in a frame.
 const OUTER_DESTINATION: usize = 30;
 
-/// What every process sees: maps, and a program that packets go through.
+/// The state that all processes share: maps, and a program that packets go through.
 struct Scene {
     _bpffs: Bpffs,
     pins: PinDir,
     program: OwnedFd,
     rehearser: Rehearser,
-    /// Which of the texts comes next.
+    /// Index of the text that comes next.
     next: usize,
     /// New flows so far: each has a client of its own.
     clients: Cell<u32>,
@@ -120,14 +121,14 @@ impl Scene {
         PinnedMaps::open(&self.pins).unwrap().expect("they are pinned")
     }
 
-    /// What a process that starts now finds in force.
+    /// The state that a process that starts now finds in force.
     fn found(&self) -> (PinnedMaps, Inventory, History) {
         let maps = self.maps();
         let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().expect("something is in force")).unwrap();
         let history = recall(&maps, &inventory, Clock::now());
         let last = history.entries.last().expect("the one in force");
         assert_eq!((last.generation, last.text()), (inventory.generation, Some(inventory.config.text.clone())));
-        // All but the first are on trial.
+        // All generations but the first are on trial.
         let trial = history.trial.as_ref().map(|trial| trial.generation);
         assert!(inventory.generation == 1 || trial == Some(inventory.generation), "in force without its trial");
         (maps, inventory, history)
@@ -145,12 +146,12 @@ impl Scene {
         destination[3]
     }
 
-    /// Where established flows are.
+    /// The backends of the established flows, by the last byte of their addresses.
     fn homes(&self) -> Vec<u8> {
         (0..FLOWS).map(|flow| self.served(ESTABLISHED + flow, ACK)).collect()
     }
 
-    /// Flows stay, and new ones are served, by one of these.
+    /// Checks that established flows stay at `homes`, and that new ones go to backends in `by`.
     fn is_served(&self, homes: &[u8], by: &[u8]) {
         assert_eq!(self.homes(), homes, "a flow has moved");
         for _ in 0..4 {
@@ -161,8 +162,8 @@ impl Scene {
         }
     }
 
-    /// Kills at `step` who publishes the next text by `publish`; returns whether that was before its end. What it leaves is gone on
-    /// with, until the text is in force.
+    /// Publishes the next text by `publish`, killed at `step`; returns whether it was killed before its end. If the
+    /// text is not in force then, it is published again without a kill.
     fn round(
         &mut self,
         step: Step,
@@ -207,7 +208,7 @@ fn know_next_hops(maps: &mut PinnedMaps) {
     }
 }
 
-/// Services become stable where they can, so that the next publication begins their transition anew.
+/// Makes services stable where possible, so that the next publication begins a new transition.
 fn settle(maps: &mut PinnedMaps, inventory: &Inventory) {
     for _ in 0..2 {
         maps.begin_pass(&inventory.waits()).unwrap();
@@ -215,7 +216,7 @@ fn settle(maps: &mut PinnedMaps, inventory: &Inventory) {
     }
 }
 
-/// A change as it is, but for its rehearsal, whose stores are into maps of its own.
+/// A real change without its rehearsal, which stores into maps of its own.
 fn without_rehearsal(
     maps: &mut PinnedMaps,
     inventory: &Inventory,
@@ -237,14 +238,14 @@ fn whole(
     change(maps, inventory, &mut history, wanted, rehearser, &Events::new()).unwrap().expect("it is another");
 }
 
-/// Kills at every step, in both directions, until there are none left; returns how many there were.
+/// Kills at every step, in both directions, until there are no more steps; returns the number of steps.
 fn everywhere(
     step: fn(u32) -> Step,
     publish: fn(&mut PinnedMaps, &Inventory, History, Candidate, &mut Rehearser),
 ) -> u32 {
     let mut scene = Scene::new();
     let mut number = 1;
-    // An even number of rounds for each step, so that each is killed once on the way there and once on the way back.
+    // Two rounds for each step, so that it is killed once on the way there and once on the way back.
     loop {
         let killed = [scene.round(step(number), publish), scene.round(step(number), publish)];
         if killed == [false, false] {
@@ -254,8 +255,9 @@ fn everywhere(
     }
 }
 
-/// Packets are sent before every store. At many of them it is read what whoever comes next would find, and some are killed there,
-/// and gone on with: nearly all write tables that nobody reads yet.
+/// Packets are sent before every store. Before some stores the state that the next process would find is read. Before a
+/// few of them the publication is killed, and continued by the next process: nearly all stores are into tables that
+/// nobody reads yet.
 #[test]
 fn a_publication_can_be_killed_before_each_store() {
     let mut scene = Scene::new();
@@ -283,7 +285,7 @@ fn a_publication_can_be_killed_before_each_store() {
     }
 }
 
-/// An hour for who changes how generations are published: after each store whoever comes next goes on.
+/// For changes to the publication of generations, takes an hour: after a kill at each store the next process continues.
 #[test]
 #[ignore = "the square of thousands of stores"]
 fn a_publication_can_be_gone_on_with_behind_each_store() {

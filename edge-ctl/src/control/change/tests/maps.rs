@@ -1,4 +1,4 @@
-//! The way into real maps. Needs root.
+//! Changes of real maps. Needs root.
 
 use super::super::{
     Candidate, ChangeError, Findings, History, How, Plan, Planned, Rehearser, Trial, Verdict, Words, change, confirm,
@@ -63,7 +63,7 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
     assert_eq!(now.generation, 2);
     drop((maps, history));
 
-    // The next one finds it, by a clock that nobody sets.
+    // The next process finds the trial. Its deadline is of a clock that cannot be set.
     let mut maps = PinnedMaps::open(&bpffs.pins()).unwrap().unwrap();
     let mut history = recall(&maps, &now, Clock::now());
     let trial = history.trial.clone().unwrap();
@@ -170,7 +170,7 @@ fn a_plan_that_others_were_faster_than_is_not_published_nor_remembered() {
     assert_eq!(recall(&maps, &before, Clock::now()), kept);
 }
 
-/// What each slot of each service picks, by address.
+/// The pick of each slot of each service, by address.
 fn picks(maps: &PinnedMaps, config: &Config) -> Vec<Vec<Option<[u8; 16]>>> {
     let image = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous)).unwrap().unwrap();
     let mut preview = maps.preview(&image).unwrap();
@@ -193,7 +193,7 @@ fn the_share_that_moves_is_what_moves() {
     for (from, to) in changes {
         let bpffs = Bpffs::mount();
         let (mut maps, before, mut history) = started(&bpffs);
-        // Not all is well.
+        // One backend is down, and one is drained.
         maps.set_state(before.backends[0][0], state(Admin::Enabled, Health::Down), "").unwrap();
         maps.set_state(before.backends[1][2], state(Admin::Drained, Health::Up), "").unwrap();
         let new = text().replace(from, to);
@@ -228,7 +228,7 @@ fn another_hash_moves_as_many_as_chance_says() {
     let (maps, before, _) = started(&bpffs);
     for (from, to) in [("000102", "ff0102"), ("slots = 1024", "slots = 2048")] {
         let plan = Plan::of(&maps, &before, &parse(&text().replace(from, to))).unwrap();
-        // Two of five parts, two of five, one of five: 1 - (4 + 4 + 1) / 25.
+        // The backends have two, two and one of five parts of the slots: 1 - (4 + 4 + 1) / 25.
         assert!((plan.flows[0].new_flows - 0.64).abs() < 0.01, "{:?}", plan.flows);
         assert!((plan.flows[0].running_flows - 0.64).abs() < 0.01, "{:?}", plan.flows);
         assert_eq!(plan.needs.as_deref(), Some("--allow-moves"));

@@ -1,4 +1,5 @@
-//! Rehearsals over real maps: what is right passes, and each damage to what was staged is seen. Needs root.
+//! Rehearsals over real maps: a correct generation passes, and each damage to a staged generation is detected. Needs
+//! root.
 
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::{
     plan::{self, Admin, Capacity, Image, state},
 };
 
-/// Services of all kinds.
+/// The file for services of all kinds, without the services.
 const ALL_KINDS: &str = r#"
 slots = 1024
 hash_key = "000102030405060708090a0b0c0d0e0f"
@@ -33,7 +34,7 @@ name = "six"
 backend = [{ name = "a", address = "2001:db8:1::1" }, { name = "b", address = "2001:db8:1::2" }]
 "#;
 
-/// `kind` is a protocol, and more keys.
+/// A service. The last argument has its protocol, and more keys.
 fn service(port: u16, vip: &str, mode: &str, pools: &str, (protocol, keys): (&str, &str)) -> String {
     format!(
         "[[service]]\nname = \"s{port}\"\nvips = [\"{vip}\"]\nports = [\"{port}/{protocol}\"]\nmode = \"{mode}\"\n\
@@ -121,7 +122,7 @@ fn what_is_right_passes_whatever_the_states() {
         maps.set_state(*number, state, "").unwrap();
         rehearse(&mut maps, &mut rehearser, &config).unwrap();
     }
-    // Other slots, other numbers, other backends: nothing is where it was.
+    // Slots, numbers and backends change: nothing stays in its place.
     let mut other = config.clone();
     other.services.iter_mut().for_each(|service| service.slots = 512);
     other.pools[0].backends.remove(0);
@@ -219,7 +220,7 @@ fn each_damage_to_what_was_staged_is_seen_and_the_live_generation_stays() {
         config.tunnel.source_v4 = Some([10, 0, 0, 1].into());
         let mut maps = started(&bpffs, &config);
         know_next_hops(&mut maps);
-        // All of its backends and tables are new.
+        // All backends and tables of the next generation are new.
         for (pool, net) in config.pools.iter_mut().zip(1..) {
             for (backend, last) in pool.backends.iter_mut().zip(1..) {
                 backend.address = [10, 9, net, last].into();
@@ -243,7 +244,7 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     let pins = bpffs.pins();
     let config = all_kinds();
     let mut maps = started(&bpffs, &config);
-    // The program cannot be loaded over maps that are not there.
+    // The program cannot be loaded over maps that are missing.
     std::fs::remove_file(pins.map(map::CANDIDATES)).unwrap();
     let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
     let vet = |maps: &mut PinnedMaps, how, words| {
@@ -267,7 +268,7 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     assert_eq!(maps.generation(), 2);
 }
 
-/// How long it takes; nothing is asserted.
+/// Prints how long a rehearsal takes; asserts nothing.
 #[test]
 #[ignore = "prints times"]
 fn time_of_a_thousand_services() {

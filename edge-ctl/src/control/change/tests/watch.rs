@@ -1,4 +1,4 @@
-//! Good after a soak, or to blame.
+//! The watch over a generation, which is good after a soak, or to blame.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn on_trial(inventory: &Inventory, unavailable: &[&str]) -> History {
     History { trial: Some(trial), ..History::default() }
 }
 
-/// The fixture with a text that was changed; numbers stay.
+/// The configuration of the fixture, and the fixture with a changed text; numbers stay.
 fn changed(from: &str, to: &str) -> (Config, Inventory) {
     let before = inventory();
     let text = before.config.text.replace(from, to);
@@ -51,7 +51,7 @@ fn a_probe_that_all_backends_fail_is_to_blame() {
     let why = blamed(&before, &now, &[], &[1, 2, 3]).unwrap();
     assert!(why.starts_with("service web is served by pool provider-b"), "{why}");
     assert_eq!(blamed(&before, &now, &[], &[]), None);
-    // They were down before.
+    // The same backends were down before the change.
     assert_eq!(blamed(&before, &now, &["provider-a/a1", "provider-a/a2", "provider-a/shared"], &[1, 2, 3]), None);
 }
 
@@ -93,7 +93,7 @@ fn a_generation_is_good_after_a_soak_without_a_loss() {
         watch.is_good(SOAK, second * 1000)
     };
     assert!(!look(&plane, 300));
-    // A backend that its pool does without is no loss; the next one is.
+    // The loss of a backend that its pool can do without does not count; the next one does.
     plane.states.insert(1, DOWN);
     assert!(look(&plane, 301));
     plane.states.extend((2..=6).map(|backend| (backend, DOWN)));
