@@ -41,6 +41,9 @@ pub(super) struct Link {
     pub below: Option<u32>,
     /// Whether the link is a bridge, which sends on its ports.
     pub is_bridge: bool,
+    /// Whether XDP can't send by the link's kind in native mode: the kind has no `ndo_xdp_xmit`, and no device that could
+    /// send in its place.
+    pub no_xdp: bool,
     /// Whether the link is a VRF: a separate routing table, for the interfaces whose controller it is.
     pub is_vrf: bool,
 }
@@ -118,9 +121,13 @@ pub(super) enum NoWay {
     LinkDown,
     #[error("its egress is not Ethernet")]
     NotEthernet,
-    #[error("its egress is a bridge that has not just one port, by which native mode can't send")]
+    #[error("its egress is a bridge that has not just one port, or has VLANs on top, by which native mode can't send")]
     Bridge,
-    #[error("its egress has stacked or 802.1ad VLAN tags")]
+    #[error(
+        "its egress is a device by which native mode can't send (such as macvlan on a VLAN, ipvlan, vxlan, gretap)"
+    )]
+    NoXdp,
+    #[error("its egress has stacked or 802.1ad VLAN tags, by which native mode can't send")]
     UnsupportedVlan,
 }
 
@@ -147,21 +154,17 @@ impl Resolution {
         }
     }
 
-    /// Why no packet can be sent there, if that is certain. `given_up` are neighbours that the kernel has given up on.
-    pub(super) fn why_not(&self, given_up: &BTreeSet<NeighbourKey>) -> Option<String> {
+    /// Why no packet can be sent there, if that is certain. `native` is whether the program runs in native mode: in
+    /// generic mode the kernel's own lookup for each packet still finds a VLAN that the controller can't describe.
+    /// `given_up` are neighbours that the kernel has given up on.
+    pub(super) fn why_not(&self, native: bool, given_up: &BTreeSet<NeighbourKey>) -> Option<String> {
         match self {
-            Self::NoWay(
-                reason @ (NoWay::NoRoute
-                | NoWay::NotUnicast
-                | NoWay::BehindRouter(_)
-                | NoWay::LinkGone
-                | NoWay::LinkDown
-                | NoWay::Bridge),
-            ) => Some(reason.to_string()),
-            Self::Unresolved { neighbour, .. } if given_up.contains(neighbour) => {
-                Some(format!("its next hop {} does not answer", neighbour.1))
+            Self::NoWay(NoWay::NotAsked) | Self::Found { .. } => None,
+            Self::NoWay(NoWay::UnsupportedVlan) if !native => None,
+            Self::NoWay(reason) => Some(reason.to_string()),
+            Self::Unresolved { neighbour, .. } => {
+                given_up.contains(neighbour).then(|| format!("its next hop {} does not answer", neighbour.1))
             }
-            Self::Found { .. } | Self::Unresolved { .. } | Self::NoWay(_) => None,
         }
     }
 
@@ -291,8 +294,13 @@ fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     let source_mac = link.mac.ok_or(NoWay::NotEthernet)?;
     let Some(vlan) = link.vlan else {
         let carrier = carrier(tables, index, link);
-        if link.is_bridge && tables.native && carrier.is_none() {
-            return Err(NoWay::Bridge);
+        if tables.native && carrier.is_none() {
+            if link.is_bridge {
+                return Err(NoWay::Bridge);
+            }
+            if link.below.is_some() || link.no_xdp {
+                return Err(NoWay::NoXdp);
+            }
         }
         let (egress, egress_mtu) = carrier.map_or((index, link.mtu), |(index, link)| (index, link.mtu));
         return Ok(Through { egress, source_mac, mtu: link.mtu.min(egress_mtu), egress_mtu, vlan: 0 });
@@ -304,8 +312,17 @@ fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     if !parent.up {
         return Err(NoWay::LinkDown);
     }
+    if tables.native && (parent.is_bridge || parent.below.is_some() || parent.no_xdp) {
+        return Err(if parent.is_bridge { NoWay::Bridge } else { NoWay::NoXdp });
+    }
     let (mtu, egress_mtu) = (link.mtu.min(parent.mtu), parent.mtu);
     Ok(Through { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
+}
+
+/// Why a link is of a kind that the program can't send by in native mode, if it is.
+pub(super) fn no_native_egress(tables: &Tables, index: u32) -> Option<NoWay> {
+    let reason = through(tables, index).err()?;
+    matches!(reason, NoWay::Bridge | NoWay::NoXdp | NoWay::UnsupportedVlan).then_some(reason)
 }
 
 /// The device that carries the frames of a device without `ndo_xdp_xmit`, on which XDP can't send: the device below a

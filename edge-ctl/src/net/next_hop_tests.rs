@@ -216,5 +216,61 @@ fn no_router_is_between_where_none_may_be() {
     let resolved = |text| crate::net::next_hop::resolve(&tables, direct(text), &BTreeSet::new());
     assert!(resolved("10.0.0.9").entry().is_some());
     assert_eq!(resolved("192.0.2.1"), Resolution::NoWay(NoWay::BehindRouter(ip("10.0.0.9"))));
-    assert!(resolved("192.0.2.1").why_not(&BTreeSet::new()).is_some_and(|why| why.contains("10.0.0.9")));
+    assert!(resolved("192.0.2.1").why_not(true, &BTreeSet::new()).is_some_and(|why| why.contains("10.0.0.9")));
+}
+
+#[test]
+fn an_address_without_a_next_hop_gets_no_packets_unless_the_kernel_may_know_better() {
+    let mut given_up = BTreeSet::new();
+    for reason in [
+        NoWay::NoRoute,
+        NoWay::OwnAddress,
+        NoWay::NotUnicast,
+        NoWay::Encapsulates,
+        NoWay::BehindRouter(ip("10.0.0.1")),
+        NoWay::LinkGone,
+        NoWay::LinkDown,
+        NoWay::NotEthernet,
+        NoWay::Bridge,
+        NoWay::NoXdp,
+    ] {
+        for native in [false, true] {
+            assert_eq!(Resolution::NoWay(reason).why_not(native, &given_up), Some(reason.to_string()));
+        }
+    }
+    assert_eq!(Resolution::NoWay(NoWay::NotAsked).why_not(true, &given_up), None, "nothing is certain");
+    let tags = Resolution::NoWay(NoWay::UnsupportedVlan);
+    assert_eq!([false, true].map(|native| tags.why_not(native, &given_up).is_some()), [false, true]);
+    let neighbour = (2, ip("10.0.0.9"));
+    let waits = Resolution::Unresolved { neighbour, pending: true };
+    assert_eq!(waits.why_not(true, &given_up), None);
+    given_up.insert(neighbour);
+    assert!(waits.why_not(true, &given_up).is_some());
+}
+
+#[test]
+fn native_mode_sends_by_no_device_without_the_means_for_it() {
+    let mut tables = tables();
+    let egress = |tables: &Tables| match resolve(tables, ip("10.0.0.9")) {
+        Resolution::NoWay(reason) => Err(reason),
+        found => Ok(found.entry().unwrap().egress),
+    };
+    let vlan = |parent| Some(Vlan { parent, id: 7, customer_tag: true });
+    // A macvlan interface on a VLAN, vxlan and the like, and VLANs on top of either and of a bridge.
+    let cases: [(Link, Link, NoWay); 5] = [
+        (Link { below: Some(5), ..link(1500) }, Link { vlan: vlan(6), ..link(1500) }, NoWay::NoXdp),
+        (Link { no_xdp: true, ..link(1500) }, link(1500), NoWay::NoXdp),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { no_xdp: true, ..link(1500) }, NoWay::NoXdp),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { below: Some(6), ..link(1500) }, NoWay::NoXdp),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { is_bridge: true, ..link(1500) }, NoWay::Bridge),
+    ];
+    for (first, second, reason) in cases {
+        tables.links.insert(2, first.clone());
+        tables.links.insert(5, second.clone());
+        tables.links.insert(6, link(1500));
+        tables.native = true;
+        assert_eq!(egress(&tables), Err(reason), "{first:?} {second:?}");
+        tables.native = false;
+        assert!(egress(&tables).is_ok(), "{first:?} {second:?}");
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     netlink::{self, AttachedXdp, NetError, Requests},
-    next_hop::{Link, Lookup},
+    next_hop::{Link, Lookup, Tables, no_native_egress},
     offloads::{Offloads, offloads},
     stations::{Device, Devices},
     tables,
@@ -25,7 +25,7 @@ pub(crate) struct Survey {
     pub ways: BTreeMap<IpAddr, SurveyedWay>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SurveyedInterface {
     /// In bytes of IP packet.
     pub mtu: u32,
@@ -37,8 +37,8 @@ pub(crate) struct SurveyedInterface {
     pub offloads: Offloads,
     /// Whether VLAN interfaces lie on the interface.
     pub vlans: bool,
-    /// Number of ports, for a bridge.
-    pub ports: usize,
+    /// Why the program can't send by the interface in native mode, whatever its state.
+    pub not_native: Option<String>,
 }
 
 /// The route to an address.
@@ -60,6 +60,7 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
         let links = tables::links(&messages);
         let xdp: BTreeMap<_, _> =
             messages.iter().map(|message| (message.header.index, netlink::xdp_of(message))).collect();
+        let native = Tables { native: true, links: links.clone(), ..Tables::default() };
         let interface = |index: &u32, link: &Link| SurveyedInterface {
             mtu: link.mtu,
             up: link.up,
@@ -67,11 +68,7 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
             xdp: xdp.get(index).copied().flatten(),
             // An interface that has disappeared meanwhile has none.
             offloads: offloads(&link.name).unwrap_or_default(),
-            ports: if link.is_bridge {
-                links.values().filter(|port| port.controller == Some(*index)).count()
-            } else {
-                0
-            },
+            not_native: no_native_egress(&native, *index).map(|why| why.to_string()),
             vlans: links.values().any(|other| other.vlan.is_some_and(|vlan| vlan.parent == *index)),
         };
         let vrfs = tables::vrfs(&links, interfaces);

@@ -150,6 +150,7 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
                 tag = vlan_tag(info);
                 link.is_bridge = info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
                 link.is_vrf = info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vrf)));
+                link.no_xdp = info.iter().any(|info| matches!(info, LinkInfo::Kind(kind) if lacks_xdp_xmit(kind)));
                 lies_on_it = info
                     .iter()
                     .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap)));
@@ -161,6 +162,30 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
     // For a veth, `Link` is the index of the other end.
     link.below = parent.filter(|_| lies_on_it);
     link.vlan = parent.zip(tag).map(|(parent, (id, customer_tag))| Vlan { parent, id, customer_tag });
+}
+
+/// Whether devices of this kind have no `ndo_xdp_xmit`, as of Linux 6.18. An unlisted kind is taken for one that has it:
+/// nothing is certain about it.
+const fn lacks_xdp_xmit(kind: &InfoKind) -> bool {
+    matches!(
+        kind,
+        InfoKind::BareUdp
+            | InfoKind::BatAdv
+            | InfoKind::Dummy
+            | InfoKind::ErSpan
+            | InfoKind::Geneve
+            | InfoKind::GreTap
+            | InfoKind::GreTap6
+            | InfoKind::Hsr
+            | InfoKind::Ifb
+            | InfoKind::Ip6ErSpan
+            | InfoKind::IpVlan
+            | InfoKind::IpVtap
+            | InfoKind::MacSec
+            | InfoKind::Netkit
+            | InfoKind::Team
+            | InfoKind::Vxlan
+    )
 }
 
 fn vlan_tag(info: &[LinkInfo]) -> Option<(u16, bool)> {

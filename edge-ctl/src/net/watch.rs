@@ -276,7 +276,7 @@ impl Watcher {
             if self.published_ways.insert(*number, way) != Some(way) {
                 ways.push((*number, way));
             }
-            let why = resolution.why_not(&self.given_up);
+            let why = resolution.why_not(self.tables.native, &self.given_up);
             if self.published_reach.get(number) != Some(&why) {
                 self.published_reach.insert(*number, why.clone());
                 reach.push((*number, why));

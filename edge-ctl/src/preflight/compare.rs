@@ -238,10 +238,9 @@ fn no_way(host: &Host, address: IpAddr, native: bool) -> Option<String> {
         SurveyedWay::Via { egress, .. } => match host.network.interfaces.get(egress) {
             Some(interface) if !interface.up => Some(format!("{address}: {egress} is down, or has no carrier")),
             Some(interface) if !interface.ethernet => Some(format!("{address}: {egress} is not Ethernet")),
-            Some(interface) if native && interface.ports > 1 => Some(format!(
-                "{address}: {egress} is a bridge of {} ports, by which the program sends in generic mode only",
-                interface.ports
-            )),
+            Some(interface) if native => {
+                interface.not_native.as_ref().map(|why| format!("{address}: {why} ({egress})"))
+            }
             _ => None,
         },
     }

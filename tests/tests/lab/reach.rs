@@ -20,9 +20,13 @@ fn a_link_that_is_down_and_a_route_that_is_gone_move_new_flows_at_once() {
     lab.balance(Mode::Native).unwrap();
     let only = BTreeSet::from([BACKENDS[1].to_owned()]);
     let edge = lab.netns(EDGE);
+    edge.ip("link add vxlan0 type vxlan id 7 remote 10.1.2.11 dstport 4789\nlink set vxlan0 up\n").unwrap();
     for (gone, back) in [
         ("link set eth1 down\n", "link set eth1 up\nroute replace 10.1.1.0/24 dev eth1\n"),
         ("route add blackhole 10.1.1.11/32\n", "route del blackhole 10.1.1.11/32\n"),
+        // The host's own stack could send by these, but the program can't.
+        ("route add 10.1.1.11/32 dev vxlan0\n", "route del 10.1.1.11/32 dev vxlan0\n"),
+        ("addr add 10.1.1.11/32 dev lo\n", "addr del 10.1.1.11/32 dev lo\n"),
     ] {
         let start = Instant::now();
         edge.ip(gone).unwrap();

@@ -117,7 +117,7 @@ fn interfaces() {
     assert_eq!(found(|host| host.network.interfaces.clear()), [error("interface eth0")]);
     let down = eth0(&|eth0| eth0.up = false);
     assert_eq!(down, [error("service direct"), error("service tunnelled"), warning("interface eth0")]);
-    let bridge = eth0(&|eth0| eth0.ports = 2);
+    let bridge = eth0(&|eth0| eth0.not_native = Some("its egress is a bridge".to_owned()));
     assert_eq!(bridge, [error("service direct"), error("service tunnelled")], "native mode can't send by it");
     let tunnel = eth0(&|eth0| eth0.ethernet = false);
     assert!(tunnel.contains(&error("interface eth0")), "{tunnel:?}");
