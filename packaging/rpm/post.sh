@@ -1,4 +1,4 @@
-# $1 is the number of versions that are installed then: 1 at a first installation.
+# $1 is the number of versions that are installed after this: 1 at a first installation.
 systemd-sysusers edge.conf
 systemd-tmpfiles --create edge.conf || :
 [ -d /run/systemd/system ] || exit 0
