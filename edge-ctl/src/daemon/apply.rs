@@ -275,12 +275,18 @@ pub(crate) fn publish_anew(
     Ok(inventory)
 }
 
-/// Stores at which MAC addresses of its interfaces the host takes frames.
+/// Stores at which MAC addresses of its interfaces the host takes frames: of those that are configured, and of those that
+/// the program has not left yet.
 pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
-    let receivers = config
-        .interfaces
-        .iter()
-        .map(|interface| Receiver { name: &interface.name, virtual_macs: &interface.virtual_macs });
+    let attached = xdp::attached(maps.pins()).unwrap_or_else(|error| {
+        events.report(EventKind::LocalFault, "network devices", chain(&error));
+        Vec::new()
+    });
+    let configured = config.interfaces.iter();
+    let configured =
+        configured.map(|interface| Receiver { name: &interface.name, virtual_macs: &interface.virtual_macs });
+    let others = attached.iter().filter(|name| config.interfaces.iter().all(|interface| interface.name != **name));
+    let receivers = configured.chain(others.map(|name| Receiver { name, virtual_macs: &[] }));
     let left_out = maps.set_stations(&net::stations(devices, receivers));
     if left_out > 0 {
         let message = format!(

@@ -148,22 +148,42 @@ impl Daemon {
         Ok(warnings)
     }
 
-    /// Takes away what the configuration before had outside the maps and this one has not: programs on interfaces, and
-    /// addresses.
-    pub(super) async fn leave(&self, before: &Config, warnings: &mut Vec<String>) {
-        let Controller { inventory, events, .. } = &self.controller;
-        for removed in left(before, &inventory.config) {
-            match xdp::detach_interface(&self.pins, removed) {
-                Ok(_) => events.report(EventKind::Detached, removed, "the configuration no longer names it"),
-                Err(error) => warnings.push(chain(&error)),
-            }
-        }
+    /// Removes what the configuration before had outside the maps and the present one has not: programs on interfaces,
+    /// and announced addresses.
+    pub(super) async fn leave(&mut self, before: &Config, warnings: &mut Vec<String>) {
+        warnings.extend(self.leave_interfaces());
+        let Controller { inventory, .. } = &self.controller;
         let wanted = takedown::announced(&inventory.config);
         let mut unwanted = takedown::announced(before);
         unwanted.retain(|old| !wanted.contains(old));
         if !unwanted.is_empty() {
             takedown::withdraw(&unwanted, warnings).await;
         }
+    }
+
+    /// Detaches the program from interfaces that the configuration no longer names, once it is attached to all that it
+    /// does name: until then it may be the only one that packets meet. Returns a warning for each that is not detached.
+    pub(super) fn leave_interfaces(&self) -> Vec<String> {
+        let Controller { inventory, events, .. } = &self.controller;
+        let attached = match xdp::attached(&self.pins) {
+            Ok(attached) => attached,
+            Err(error) => return vec![chain(&error)],
+        };
+        let is_named = |name: &String| inventory.config.interfaces.iter().any(|interface| interface.name == *name);
+        let mut warnings = Vec::new();
+        for removed in attached.iter().filter(|name| !is_named(name)) {
+            if !self.program.is_everywhere() {
+                warnings.push(format!(
+                    "the program stays on {removed} until it is attached to all interfaces of the configuration"
+                ));
+                continue;
+            }
+            match xdp::detach_interface(&self.pins, removed) {
+                Ok(_) => events.report(EventKind::Detached, removed, "the configuration no longer names it"),
+                Err(error) => warnings.push(chain(&error)),
+            }
+        }
+        warnings
     }
 
     pub(super) fn write_history(&mut self) {
@@ -184,10 +204,4 @@ impl Daemon {
 fn refusal(error: &ChangeError) -> Refusal {
     let status = if error.is_refusal() { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
     Refusal::new(status, chain(error), Some("nothing was changed"))
-}
-
-/// Names of interfaces that `after` has not any more.
-fn left<'a>(before: &'a Config, after: &'a Config) -> impl Iterator<Item = &'a str> {
-    let is_left = |name: &str| after.interfaces.iter().all(|interface| interface.name != name);
-    before.interfaces.iter().map(|interface| interface.name.as_str()).filter(move |name| is_left(name))
 }

@@ -165,6 +165,41 @@ const OVER: &str = "02:00:00:00:77:03";
 const UNDER: &str = "02:00:00:00:77:04";
 
 /// XDP can't send through these devices: frames leave through the interface below them.
+/// Whether an interface of the edge has an XDP program.
+fn has_program(lab: &Small, interface: &str) -> anyhow::Result<bool> {
+    let shown = lab.netns(EDGE).command("ip")?.args(["link", "show", interface]).output()?;
+    Ok(String::from_utf8_lossy(&shown.stdout).contains("xdp"))
+}
+
+#[test]
+fn an_interface_keeps_its_program_until_those_that_the_file_names_instead_have_theirs() {
+    let mut lab = Small::on_veth().unwrap();
+    BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).unwrap();
+    lab.prepare(Mode::Native, "").unwrap();
+    lab.start_daemon().unwrap();
+    let path = lab.edge().unwrap().configuration();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("name = \"eth0\""), "{text}");
+    let new = path.with_file_name("new.toml");
+    std::fs::write(&new, text.replacen("name = \"eth0\"", "name = \"eht0\"", 1)).unwrap();
+    let new = new.display().to_string();
+
+    let asking = lab.asking().unwrap();
+    let refused = lab.ctl(&["apply", &new]).unwrap_err().to_string();
+    assert!(refused.contains("interface eth0 is removed") && refused.contains("--allow-removal 1"), "{refused}");
+    let applied = lab.edge().unwrap().output(lab.netns(EDGE), &["apply", &new, "--allow-removal", "1"]).unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&applied.stdout), String::from_utf8_lossy(&applied.stderr));
+    assert!(applied.status.success() && said.contains("the program stays on eth0"), "{said}");
+    std::thread::sleep(Duration::from_millis(2500));
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+    assert!(has_program(&lab, "eth0").unwrap());
+
+    lab.netns(EDGE).ip("link add eht0 type veth peer name eht1\nlink set eht0 up\nlink set eht1 up\n").unwrap();
+    let moved = || Ok(has_program(&lab, "eht0")? && !has_program(&lab, "eth0")?);
+    assert!(wait_until(patience(SOON), moved).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+}
+
 #[test]
 fn an_mtu_that_the_driver_refuses_a_program_for_is_named_with_its_remedy_until_it_is_lowered() {
     let mut lab = Small::on_veth().unwrap();
@@ -185,11 +220,8 @@ fn an_mtu_that_the_driver_refuses_a_program_for_is_named_with_its_remedy_until_i
     served(&lab, &BOTH, "one interface of two has its program");
     says(&lab, "ip link set dev jumbo0 mtu 1500", "its MTU is 9000");
     set(&lab, 1500);
-    let has_program = || {
-        let shown = lab.netns(EDGE).command("ip")?.args(["link", "show", "jumbo0"]).output()?;
-        Ok(String::from_utf8_lossy(&shown.stdout).contains("xdp"))
-    };
-    assert!(wait_until(patience(SOON), has_program).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let attached = || has_program(&lab, "jumbo0");
+    assert!(wait_until(patience(SOON), attached).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
     assert!(!lab.ctl(&["status"]).unwrap().contains("mtu 1500"));
 }
 
@@ -207,7 +239,7 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
 
     // The port by which it would leave is unknown, so native mode can't send it.
     edge.ip("link add more0 type veth peer name more1\nlink set more0 master br1\nlink set more0 up\n").unwrap();
-    says(&lab, "br1 is a bridge of 2 ports", "the bridge has another port");
+    says(&lab, "its egress is a bridge that has not just one port", "the bridge has another port");
     served(&lab, &BOTH[1..], "the bridge has another port");
     edge.ip("link del more0\n").unwrap();
     served(&lab, &BOTH, "the bridge has one port again");
@@ -227,6 +259,6 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
         let silent = wait_until(patience(FALL), || Ok(lab.ctl(&["status"])?.contains("1 of 2 available")));
         assert!(!silent.unwrap(), "it sends to {mac}:\n{}", lab.ctl(&["status"]).unwrap());
     }
-    let quiet = wait_until(patience(SOON), || Ok(!lab.ctl(&["status"])?.contains("is a bridge of")));
+    let quiet = wait_until(patience(SOON), || Ok(!lab.ctl(&["status"])?.contains("its egress is a bridge")));
     assert!(quiet.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | removes a service, or moves it to another destination | `--allow-removal N` |
 //! | removes a pool, or takes one off a service | `--allow-removal N` |
+//! | removes an interface, or an announcement of a VIP that stays | `--allow-removal N` |
 //! | removes more than a quarter of a service's capacity | `--allow-removal N` |
 //! | removes a backend by name that is drained or disabled, and has its address under another name | `--allow-removal N` |
 //! | has only the beginning of the text in force, or much less of it, or lacks its last line `# end` | `--allow-removal N` |
 //! | changes `hash_key`, `slots`, or a service's `affinity` | `--allow-moves` |
 //!
-//! N is how many services, pools and backends are removed, and at least 1: a word for two removals is none for two hundred.
+//! N is how many services, pools, backends, interfaces and announcements are removed, and at least 1: a word for two removals is none for two hundred.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -24,7 +25,7 @@ use thiserror::Error;
 use super::{How, Words, diff::pools_of};
 use crate::{
     config::{Backend, Config, Pool, Ports, Service, lost_end},
-    control::few,
+    control::{few, takedown},
 };
 
 /// What an operator has decided about a backend, `POOL/BACKEND`, and its address.
@@ -85,8 +86,11 @@ impl Findings {
                 removals.push(format!("service {} loses {:.0} % of its capacity", before.name, lost * 100.0));
             }
         }
+        let ways_in = ways_in(old, new);
+        let closed = ways_in.len();
+        removals.extend(ways_in);
         removals.extend(renamed(new, decided));
-        let removed = services + taken_off + old_pools.difference(&new_pools).count() + pools.gone;
+        let removed = closed + services + taken_off + old_pools.difference(&new_pools).count() + pools.gone;
         let removed = if removals.is_empty() { 0 } else { u32::try_from(removed).unwrap_or(u32::MAX).max(1) };
         Self { removals, removed, moves: moves(old, new) }
     }
@@ -124,6 +128,21 @@ impl Findings {
         let needs: Vec<_> = removal.into_iter().chain(moves).collect();
         (!needs.is_empty()).then(|| needs.join(" "))
     }
+}
+
+/// Interfaces that `new` lacks, and announcements of VIPs that it keeps: clients' packets come by these.
+fn ways_in(old: &Config, new: &Config) -> Vec<String> {
+    let names: BTreeSet<_> = new.interfaces.iter().map(|interface| &interface.name).collect();
+    let gone = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
+    let mut closed: Vec<_> =
+        gone.map(|name| format!("interface {name} is removed: what arrives there is not balanced any more")).collect();
+    let kept: BTreeSet<_> = new.services.iter().flat_map(|service| &service.vips).collect();
+    let announced = takedown::announced(new);
+    let withdrawn = takedown::announced(old).into_iter().filter(|one| !announced.contains(one));
+    closed.extend(withdrawn.filter(|one| kept.contains(&one.vip)).map(|one| {
+        format!("{} is announced on {} no more: its clients' packets may not arrive here", one.vip, one.interface)
+    }));
+    closed
 }
 
 /// VIPs and ports that a finding names.

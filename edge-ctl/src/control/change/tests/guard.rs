@@ -119,6 +119,28 @@ fn what_is_taken_away_needs_the_number_of_it() {
 }
 
 #[test]
+fn an_interface_and_an_announcement_that_go_need_a_word() {
+    let old = text(OLD, &[("web", "a b")]);
+    let interface = |text: &str, name: &str| {
+        text.replacen("[[interface]]\n", &format!("[[interface]]\nname = \"{name}\"\n[[interface]]\n"), 1)
+    };
+    let two = interface(&old, "eth7");
+    assert_eq!(findings(&old, &two).removed, 0);
+    let found = findings(&two, &old);
+    assert_eq!(found.removals, ["interface eth7 is removed: what arrives there is not balanced any more"]);
+    assert_eq!(found.removed, 1);
+    let renamed = findings(&two, &interface(&old, "eth8"));
+    assert_eq!((renamed.removed, renamed.removals.len()), (1, 1), "{renamed:?}");
+
+    let announced =
+        old.replace("name = \"web\"\n", "name = \"web\"\nannounce = \"l2\"\nannounce_interface = \"eth0\"\n");
+    let found = findings(&announced, &old);
+    assert_eq!(found.removed, 1, "{found:?}");
+    assert!(found.removals[0].contains("is announced on eth0 no more"), "{found:?}");
+    assert_eq!(findings(&old, &announced).removed, 0);
+}
+
+#[test]
 fn a_destination_that_moves_is_a_service_that_is_removed() {
     let old = text(OLD, &[("web", "a b"), ("dns", "b")]);
     let found = findings(&old, &old.replace("\"80/tcp\"", "\"8080/tcp\""));
