@@ -13,7 +13,7 @@ use super::features::{TooOld, remark};
 use crate::{
     bpf::BpfError,
     config::AttachMode,
-    net::{AttachedXdp, NetError},
+    net::{AttachedXdp, NetError, link_mtu},
 };
 
 #[derive(Debug, Error)]
@@ -49,6 +49,12 @@ pub(crate) enum XdpError {
     Occupied { interface: String, other: AttachedXdp },
     #[error("another XDP program is attached to {interface}{}", detach_first(interface))]
     Taken { interface: String },
+    #[error(
+        "the driver of {interface} refuses XDP in native mode ({source}), and its MTU is {mtu}: most drivers take no \
+         program for frames that are larger than a page or than 1,500 bytes{}",
+        lower_mtu(interface)
+    )]
+    LargeMtu { interface: String, mtu: u32, source: io::Error },
     #[error("the driver of {interface} has no native XDP\n  do: {USE_GENERIC}")]
     NoNativeXdp { interface: String },
     #[error(
@@ -105,6 +111,9 @@ pub(crate) enum XdpError {
     NoEndpoint,
 }
 
+/// The MTU that each driver with native XDP takes a program for.
+const USUAL_MTU: u32 = 1500;
+
 /// The remedy if generic mode helps: the edge program's mode is configured, the decap program's is an option.
 const USE_GENERIC: &str = "use generic mode (slower, any driver): mode = \"generic\" in the configuration's \
                            [[interface]], or add --mode generic to `edge-ctl decap`";
@@ -123,17 +132,28 @@ fn lower_mtu(interface: &str) -> String {
 impl XdpError {
     /// Maps the kernel's refusal to attach a program.
     pub(super) fn refused(source: ProgramError, interface: &str, mode: AttachMode) -> Self {
+        // The interface may have disappeared meanwhile: then the refusal itself says all there is.
+        Self::refused_at(source, interface, mode, || link_mtu(interface).ok())
+    }
+
+    /// As [`Self::refused`]; `mtu` is that of the interface, if it can be read.
+    fn refused_at(source: ProgramError, interface: &str, mode: AttachMode, mtu: impl Fn() -> Option<u32>) -> Self {
         let code = match &source {
             ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
             ProgramError::XdpError(AyaXdpError::NetlinkError(error)) => error.raw_os_error(),
             _ => None,
         };
         let interface = interface.to_owned();
+        // Drivers report an MTU that is too large by EINVAL, EOPNOTSUPP, ERANGE, ENOMEM and others, and none by all.
+        let large_mtu = || mtu().filter(|mtu| mode == AttachMode::Native && *mtu > USUAL_MTU);
         match code {
             Some(libc::EBUSY | libc::EEXIST) => Self::Taken { interface },
-            Some(libc::EOPNOTSUPP) if mode == AttachMode::Native => Self::NoNativeXdp { interface },
             Some(libc::EPERM | libc::EACCES) => Self::NotPermitted { what: "attach an XDP program" },
-            Some(code @ (libc::ERANGE | libc::EINVAL | libc::ENOSPC | libc::E2BIG)) => {
+            Some(code) if let Some(mtu) = large_mtu() => {
+                Self::LargeMtu { interface, mtu, source: io::Error::from_raw_os_error(code) }
+            }
+            Some(libc::EOPNOTSUPP) if mode == AttachMode::Native => Self::NoNativeXdp { interface },
+            Some(code @ (libc::ERANGE | libc::EINVAL | libc::ENOSPC | libc::E2BIG | libc::ENOMEM)) => {
                 Self::Unfit { interface, mode, source: io::Error::from_raw_os_error(code) }
             }
             _ => Self::Attach { interface, source: Box::new(source) },
@@ -156,6 +176,37 @@ impl XdpError {
                 Self::NotPermitted { what: "make BPF maps" }
             }
             _ => Self::Load(Box::new(source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    fn refused(code: i32, mode: AttachMode, mtu: u32) -> String {
+        let io_error = io::Error::from_raw_os_error(code);
+        let source = ProgramError::SyscallError(SyscallError { call: "bpf_link_create", io_error });
+        XdpError::refused_at(source, "eth0", mode, || Some(mtu)).to_string()
+    }
+
+    #[test]
+    fn a_large_mtu_is_named_whatever_a_driver_reports_it_by() {
+        for code in [libc::EINVAL, libc::EOPNOTSUPP, libc::ERANGE, libc::ENOMEM, libc::EFAULT, libc::ENOSPC] {
+            let text = refused(code, AttachMode::Native, 9000);
+            assert!(text.contains("its MTU is 9000") && text.contains("ip link set dev eth0 mtu 1500"), "{text}");
+            let text = refused(code, AttachMode::Native, 1500);
+            assert!(!text.contains("its MTU is"), "{text}");
+            let text = refused(code, AttachMode::Generic, 9000);
+            assert!(!text.contains("its MTU is"), "{text}");
+        }
+        let none = refused(libc::EOPNOTSUPP, AttachMode::Native, 1500);
+        assert!(none.contains("has no native XDP") && none.contains("mode = \"generic\""), "{none}");
+        for code in [libc::EBUSY, libc::EPERM] {
+            let text = refused(code, AttachMode::Native, 9000);
+            assert!(!text.contains("MTU"), "{text}");
         }
     }
 }
