@@ -65,6 +65,12 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
         let verdict = look(address, &format!("type = \"http\"\n{wanted}")).await;
         assert_eq!(verdict, failed("the body has not what is expected"), "{wanted}");
     }
+    let long = format!("HTTP/1.1 200 OK\r\nx-policy: {}\r\n\r\nready", "y".repeat(100_000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\nready", "set-cookie: a=b\r\n".repeat(400));
+    for head in [long, many] {
+        let (address, _) = serve(Server::Says(Box::leak(head.into_boxed_str()))).await;
+        assert_eq!(look(address, "type = \"http\"\nbody = \"ready\"").await, Verdict::Pass);
+    }
     let late = format!("HTTP/1.1 200 OK\r\n\r\n{}ready", "x".repeat(70_000));
     let (address, _) = serve(Server::Says(Box::leak(late.into_boxed_str()))).await;
     let verdict = look(address, "type = \"http\"\nbody = \"ready\"").await;
