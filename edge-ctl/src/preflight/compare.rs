@@ -180,12 +180,16 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
             "`ip route get ADDRESS` shows what the kernel would do",
         );
     }
+    // The kernel goes by the larger of the two settings.
+    let ignores = |interface: &str| {
+        let names = ["all", interface].map(|name| of_interface("ipv4", name, "arp_ignore"));
+        names.into_iter().find(|name| host.sysctls.get(name) == Some(&8))
+    };
     if let Announce::L2 { interface } = &service.announce
-        && host.sysctls.get(&of_interface("ipv4", interface, "arp_ignore")) == Some(&8)
+        && let Some(name) = ignores(interface)
         && let Some(vip) = service.vips.iter().find(|vip| vip.is_ipv4())
     {
-        let name = of_interface("ipv4", interface, "arp_ignore");
-        let message = format!("{name} is 8: the kernel answers nobody who asks for {vip}");
+        let message = format!("{name} is 8: the kernel answers no ARP request for {vip}");
         findings.fail(&subject, message, format!("sysctl -w {name}=1"));
     }
 }

@@ -69,6 +69,7 @@ fn host() -> Host {
         ("net.core.bpf_jit_enable", 1),
         ("net.ipv4.conf.eth0.forwarding", 1),
         ("net.ipv6.conf.eth0.forwarding", 0),
+        ("net.ipv4.conf.all.arp_ignore", 0),
         ("net.ipv4.conf.eth0.arp_ignore", 0),
         ("net.ipv4.neigh.default.gc_thresh3", 1024),
     ];
@@ -181,6 +182,7 @@ fn settings_of_the_host() {
     assert_eq!(set("net.core.bpf_jit_enable", 0), [warning("net.core.bpf_jit_enable")]);
     assert_eq!(set("net.ipv4.conf.eth0.forwarding", 0), [warning("interface eth0")]);
     assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 8), [error("service direct")]);
+    assert_eq!(set("net.ipv4.conf.all.arp_ignore", 8), [error("service direct")]);
     assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 2), []);
     // Three next hops: a router and two backends.
     assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 3), []);
