@@ -162,3 +162,18 @@ fn packets_go_on_without_it_and_what_it_drops_is_logged() {
     assert!(world.is_attached("eth0"), "the program stays");
     world.is_served();
 }
+
+#[test]
+fn an_egress_that_is_not_there_keeps_no_tunnel_packet_out() {
+    let lab = Small::on_veth().expect("the lab comes up");
+    let args = ["--from", SOURCES[0], "--vip", "192.0.2.0/24", "--egress", "eth0", "--egress", "away0"];
+    let (watcher, log) = lab.watch_decap(BACKEND, &args).expect("it starts");
+    let world = Watched { lab, watcher: Some(watcher), log };
+    world.within("attached without it", |world| world.is_attached("eth0"));
+    world.within("named", |world| world.logged().contains("no interface away0"));
+    world.ip("link add away0 type veth peer name away1\nlink set away0 up\nlink set away1 up\n");
+    world.within("taken as it comes", |world| world.logged().contains("leave by eth0, away0"));
+    world.ip("link del away0\n");
+    world.within("and left as it goes", |world| world.logged().matches("no interface away0").count() == 2);
+    assert!(world.is_attached("eth0"));
+}

@@ -41,6 +41,7 @@ pub(super) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::R
         attached: None,
         fault: None,
         drops: Drops::default(),
+        absent: Vec::new(),
         has_notifications: true,
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watcher.stay())
@@ -65,6 +66,8 @@ struct Watcher<'a> {
     /// Why the program is not attached, as last logged.
     fault: Option<String>,
     drops: Drops,
+    /// Egress interfaces of `--egress` that do not exist.
+    absent: Vec<String>,
     /// False once a failure of the kernel's notifications was logged.
     has_notifications: bool,
 }
@@ -182,11 +185,37 @@ impl Watcher<'_> {
         Ok(())
     }
 
-    fn wanted(&self) -> Result<Wanted, XdpError> {
-        let (mut accepted, mss, host) = (accepted(self.args), mss_plan(self.args)?, net::host_addresses()?);
+    fn wanted(&mut self) -> Result<Wanted, XdpError> {
+        let (mut accepted, mut mss, host) = (accepted(self.args), mss_plan(self.args)?, net::host_addresses()?);
         accepted.complete(&host)?;
-        let egress = mss.iter().flat_map(|mss| &mss.egress).map(|egress| xdp::interface_index(egress));
-        Ok(Wanted { egress: egress.collect::<Result<_, _>>()?, accepted, mss, host })
+        let mut egress = Vec::new();
+        if let Some(mss) = &mut mss {
+            egress = self.present(&mut mss.egress)?;
+        }
+        Ok(Wanted { egress, accepted, mss, host })
+    }
+
+    /// Removes absent interfaces from the list, and returns the indices of the others. Tunnel packets are taken without
+    /// them, and their turn comes when they do.
+    fn present(&mut self, egress: &mut Vec<String>) -> Result<Vec<u32>, XdpError> {
+        let (mut indices, mut names, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+        for name in egress.drain(..) {
+            match xdp::interface_index(&name) {
+                Ok(index) => {
+                    indices.push(index);
+                    names.push(name);
+                }
+                Err(XdpError::NoInterface(_)) => absent.push(name),
+                Err(error) => return Err(error),
+            }
+        }
+        *egress = names;
+        if self.absent != absent && !absent.is_empty() {
+            let interface = &self.args.interface;
+            warn!("{interface}: no interface {}; answers that leave there keep their segment sizes", absent.join(", "));
+        }
+        self.absent = absent;
+        Ok(indices)
     }
 }
 
