@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::IpAddr,
     panic::resume_unwind,
     sync::Arc,
@@ -10,12 +11,15 @@ use std::{
 
 use edge_common::abi::{BackendNumber, Mode};
 use futures::FutureExt as _;
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::{
+    errno::Errno,
+    net::if_::{if_indextoname, if_nametoindex},
+};
 use tokio::task::{self, JoinHandle};
 
 use super::retry::Retry;
 use crate::{
-    bpf::{BpfError, PinDir, PinnedMaps},
+    bpf::{BpfError, PinDir, PinnedMaps, found},
     config::{Config, Pool, ProbeThrough},
     control::{
         chain,
@@ -95,7 +99,7 @@ impl Probing {
                     self.loaded(loaded.unwrap_or_else(|error| resume_unwind(error.into_panic())), events);
                 }
             }
-            State::Loaded(_, carrier) if !is_there(carrier) => {
+            State::Loaded(_, carrier) if is_gone(carrier) => {
                 let message = format!("their device {} is gone; it is made anew", carrier.door().name);
                 events.report(EventKind::LocalFault, PROBES, message);
                 self.network.carriage.set(None);
@@ -139,13 +143,21 @@ impl Probing {
     /// now.
     fn take_answers(&mut self, config: &Config, events: &Events, now: Instant) {
         let State::Loaded(programs, carrier) = &mut self.state else { return };
-        let by_ways = self.network.ways.interfaces().into_iter().filter_map(|index| {
-            let name = if_indextoname(index).ok()?;
-            name.into_string().ok()
-        });
-        let interfaces: BTreeSet<_> =
-            config.interfaces.iter().map(|interface| interface.name.clone()).chain(by_ways).collect();
-        self.deaf.retain(|interface, _| interfaces.contains(interface) && if_nametoindex(interface.as_str()).is_ok());
+        let mut interfaces: BTreeSet<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
+        for index in self.network.ways.interfaces() {
+            match if_indextoname(index) {
+                Ok(name) => interfaces.extend(name.into_string().ok()),
+                // The interface is gone.
+                Err(Errno::ENXIO | Errno::ENODEV) => {}
+                // What is received on stays until the lookup succeeds.
+                Err(_) => return,
+            }
+        }
+        let is_absent = |interface: &str| {
+            let index = found(if_nametoindex(interface).map_err(io::Error::from));
+            matches!(index, Ok(None))
+        };
+        self.deaf.retain(|interface, _| interfaces.contains(interface) && !is_absent(interface));
         let may = |interface: &str| self.deaf.get(interface).is_none_or(|retry| retry.is_due(now));
         for (interface, taken) in programs.answer_by(&interfaces, may) {
             let before = self.deaf.remove(&interface);
@@ -179,10 +191,12 @@ fn load(pins: &PinDir) -> Loaded {
     Ok((programs, Carrier::new(net, Box::new(probes))))
 }
 
-/// Whether the carrier's device is in this network namespace, with the same index as before.
-fn is_there(carrier: &Carrier) -> bool {
+/// Whether the carrier's device is no longer in this network namespace, or another one has its name. A failed lookup (no
+/// descriptor left) says nothing of the kind.
+fn is_gone(carrier: &Carrier) -> bool {
     let door = carrier.door();
-    if_nametoindex(door.name.as_str()).is_ok_and(|index| index == door.index)
+    let index = found(if_nametoindex(door.name.as_str()).map_err(io::Error::from));
+    index.is_ok_and(|index| index != Some(door.index))
 }
 
 /// All targets of probes: backends and references.

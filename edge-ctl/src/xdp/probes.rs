@@ -23,7 +23,7 @@ use super::{
     tc::{self, Attachment, Side},
 };
 use crate::{
-    bpf::{self, PinnedMaps},
+    bpf::{self, PinnedMaps, found},
     net::Door,
     probe::{ProbeFlow, ProbeTable},
 };
@@ -79,8 +79,14 @@ impl ProbePrograms {
         interfaces: &BTreeSet<String>,
         may: impl Fn(&str) -> bool,
     ) -> Vec<(String, Result<(), XdpError>)> {
-        let with_index = interfaces.iter().filter_map(|name| Some((if_nametoindex(name.as_str()).ok()?, name)));
-        let wanted: BTreeMap<u32, &String> = with_index.collect();
+        let mut wanted: BTreeMap<u32, &String> = BTreeMap::new();
+        for name in interfaces {
+            match found(if_nametoindex(name.as_str()).map_err(io::Error::from)) {
+                Ok(index) => wanted.extend(index.map(|index| (index, name))),
+                // What is attached stays until the lookup succeeds.
+                Err(_) => return Vec::new(),
+            }
+        }
         let Self { answers_program, answers, .. } = self;
         // An interface that was moved to another namespace and back has the same index, but no program.
         let is_there =
