@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     net::IpAddr,
     panic::resume_unwind,
     sync::Arc,
@@ -11,22 +10,18 @@ use std::{
 
 use edge_common::abi::{BackendNumber, Mode};
 use futures::FutureExt as _;
-use nix::{
-    errno::Errno,
-    net::if_::{if_indextoname, if_nametoindex},
-};
 use tokio::task::{self, JoinHandle};
 
 use super::retry::Retry;
 use crate::{
-    bpf::{BpfError, PinDir, PinnedMaps, found},
+    bpf::{BpfError, PinDir, PinnedMaps},
     config::{Config, Pool, ProbeThrough},
     control::{
         chain,
         events::{EventKind, Events},
         inventory::Inventory,
     },
-    net::{PrivateNet, Way},
+    net::{self, PrivateNet, Way},
     probe::{Carrier, Network, ProbeTarget, Subject, Through},
     xdp::{ProbePrograms, XdpError},
 };
@@ -145,18 +140,13 @@ impl Probing {
         let State::Loaded(programs, carrier) = &mut self.state else { return };
         let mut interfaces: BTreeSet<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
         for index in self.network.ways.interfaces() {
-            match if_indextoname(index) {
-                Ok(name) => interfaces.extend(name.into_string().ok()),
-                // The interface is gone.
-                Err(Errno::ENXIO | Errno::ENODEV) => {}
+            match net::name_of(index) {
+                Ok(name) => interfaces.extend(name),
                 // What is received on stays until the lookup succeeds.
                 Err(_) => return,
             }
         }
-        let is_absent = |interface: &str| {
-            let index = found(if_nametoindex(interface).map_err(io::Error::from));
-            matches!(index, Ok(None))
-        };
+        let is_absent = |interface: &str| matches!(net::index_of(interface), Ok(None));
         self.deaf.retain(|interface, _| interfaces.contains(interface) && !is_absent(interface));
         let may = |interface: &str| self.deaf.get(interface).is_none_or(|retry| retry.is_due(now));
         for (interface, taken) in programs.answer_by(&interfaces, may) {
@@ -195,8 +185,7 @@ fn load(pins: &PinDir) -> Loaded {
 /// descriptor left) says nothing of the kind.
 fn is_gone(carrier: &Carrier) -> bool {
     let door = carrier.door();
-    let index = found(if_nametoindex(door.name.as_str()).map_err(io::Error::from));
-    index.is_ok_and(|index| index != Some(door.index))
+    net::index_of(&door.name).is_ok_and(|index| index != Some(door.index))
 }
 
 /// All targets of probes: backends and references.

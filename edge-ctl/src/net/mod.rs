@@ -10,6 +10,7 @@ mod events;
 mod frames;
 #[cfg(test)]
 pub(crate) mod lab;
+mod names;
 mod netlink;
 mod next_hop;
 mod offloads;
@@ -23,6 +24,7 @@ mod way;
 pub(crate) use announce::{Announced, Announcer, announce, withdraw};
 pub(crate) use changes::Changes;
 pub(crate) use events::{NetEvent, Sought};
+pub(crate) use names::{index_of, name_of};
 pub(crate) use netlink::{AttachedXdp, HostAddresses, NetError, attached_xdp, host_addresses, link_mtu};
 pub(crate) use next_hop::NextHopEntry;
 pub(crate) use private::{Door, PrivateNet};

@@ -1,7 +1,6 @@
 //! A single connection of a probe: its destination and its route.
 
 use std::{
-    ffi::CString,
     future::Future as _,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,7 +12,6 @@ use std::{
 
 use edge_common::abi::{BackendNumber, Mode};
 use futures::future::poll_fn;
-use nix::{errno::Errno, net::if_::if_indextoname};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpSocket, TcpStream, UdpSocket},
@@ -23,7 +21,10 @@ use super::{
     carrier::{Carriage, Carried, Carrier, Passage, Ways},
     classify::{Stage, classify},
 };
-use crate::{health::Verdict, net::Way};
+use crate::{
+    health::Verdict,
+    net::{self, Way},
+};
 
 /// Access to backends for probes.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +133,7 @@ impl Dial<'_> {
         let any: IpAddr =
             if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await.map_err(local)?;
-        if let Some(name) = self.way().map_or(Ok(None), interface_of).map_err(local)? {
+        if let Some(name) = self.way().map_or(Ok(None), |way| net::name_of(way.interface)).map_err(local)? {
             socket.bind_device(Some(name.as_bytes())).map_err(local)?;
         }
         socket.connect(self.own()).await.map_err(local)?;
@@ -191,21 +192,13 @@ fn local(error: io::Error) -> Verdict {
     classify(&error, Stage::Local)
 }
 
-/// The name of the interface of `way`; `None` if it has just disappeared, when the kernel reports the missing route.
-fn interface_of(way: Way) -> io::Result<Option<CString>> {
-    match if_indextoname(way.interface) {
-        Ok(name) => Ok(Some(name)),
-        Err(Errno::ENXIO | Errno::ENODEV) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 /// A socket in the host's own network whose packets leave by the interface of `way`. The kernel chooses the next hop
 /// behind that interface.
 fn bound(to: SocketAddr, way: Option<Way>) -> io::Result<TcpSocket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if let Some(way) = way {
-        if let Some(name) = interface_of(way)? {
+        // If the interface has just disappeared, the kernel reports the missing route.
+        if let Some(name) = net::name_of(way.interface)? {
             socket.bind_device(Some(name.as_bytes()))?;
         }
         if let Some(source) = way.source.filter(|source| source.is_ipv4() == to.is_ipv4()) {

@@ -1,17 +1,16 @@
 //! Pins of the edge program's links: one per interface and mode.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
-
-use nix::net::if_::if_nametoindex;
 
 use super::{XdpError, link};
 use crate::{
     bpf::{BpfError, PinDir, found, interface_file_name},
     config::AttachMode,
+    net,
 };
 
 /// The thread's own network namespace.
@@ -95,7 +94,7 @@ pub(crate) fn attached_here(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     }
     let mut interfaces = Vec::new();
     for pinned in all(pins)? {
-        let index = found(if_nametoindex(pinned.interface.as_str()).map_err(io::Error::from));
+        let index = net::index_of(&pinned.interface);
         let index = index.map_err(|source| BpfError::file(&pinned.path, source))?;
         let Some(index) = index else { continue };
         if link::is_attached_to(&pinned.path, index)? {

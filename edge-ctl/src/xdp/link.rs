@@ -1,6 +1,6 @@
 //! One pinned link between a program and an interface.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use aya::{
     Ebpf,
@@ -10,15 +10,15 @@ use aya::{
         xdp::XdpLink,
     },
 };
-use nix::net::if_::if_nametoindex;
 
 use super::{
     XdpError,
     sys::{self, LinkEnds},
 };
 use crate::{
-    bpf::{self, BpfError, found},
+    bpf::{self, BpfError},
     config::AttachMode,
+    net,
 };
 
 /// The program `name` of a loaded object, accepted by the kernel.
@@ -36,7 +36,7 @@ pub(super) fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'
 
 /// The index of an interface.
 pub(crate) fn interface_index(interface: &str) -> Result<u32, XdpError> {
-    let index = found(if_nametoindex(interface).map_err(io::Error::from));
+    let index = net::index_of(interface);
     let index = index.map_err(|source| XdpError::Interface { interface: interface.to_owned(), source })?;
     index.ok_or_else(|| XdpError::NoInterface(interface.to_owned()))
 }

@@ -16,15 +16,14 @@ use aya::{
 };
 use bytemuck::{Pod, bytes_of};
 use edge_common::abi::{FlowKeyV4, FlowKeyV6, ProbeRoute, map, program};
-use nix::net::if_::if_nametoindex;
 
 use super::{
     OBJECT, XdpError,
     tc::{self, Attachment, Side},
 };
 use crate::{
-    bpf::{self, PinnedMaps, found},
-    net::Door,
+    bpf::{self, PinnedMaps},
+    net::{self, Door},
     probe::{ProbeFlow, ProbeTable},
 };
 
@@ -81,7 +80,7 @@ impl ProbePrograms {
     ) -> Vec<(String, Result<(), XdpError>)> {
         let mut wanted: BTreeMap<u32, &String> = BTreeMap::new();
         for name in interfaces {
-            match found(if_nametoindex(name.as_str()).map_err(io::Error::from)) {
+            match net::index_of(name) {
                 Ok(index) => wanted.extend(index.map(|index| (index, name))),
                 // What is attached stays until the lookup succeeds.
                 Err(_) => return Vec::new(),
