@@ -76,6 +76,11 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
+    fn established(&self, _packet: &mut P, _maps: &M, Decision(decided): Decision) -> Decision {
+        Decision(edge_established(self.0, decided))
+    }
+
+    #[inline(always)]
     fn forth(
         &self,
         _packet: &P,
@@ -214,6 +219,10 @@ subprogram!(edge_amend(packet, maps, location: u64, target: u64, hash: u64, chan
 subprogram!(edge_add(packet, maps, location: u64, target: u64, hash: u64, change: u64) -> u64 {
     let known = known(target, hash);
     flow::add(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
+});
+
+subprogram!(edge_established(packet, maps, decided: u64) -> u64 {
+    nat::established(packet, maps, Decision(decided)).0
 });
 
 subprogram!(edge_forth(packet, maps, location: u64, target: u64, chosen: u32) -> u64 {

@@ -131,10 +131,16 @@ const fn ends(ports: u32, version: u64, protocol: u8) -> u64 {
 /// An address of either family in the form of [`Flow`], given its bytes, of which an IPv4 address has the first four.
 #[inline(always)]
 pub const fn words_of(address: [u8; 16], v6: bool) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    let high = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-    // The rest of an IPv4 address is zero.
-    if v6 { [high, u64::from_ne_bytes([i, j, k, l, m, n, o, p])] } else { [u32::from_ne_bytes([a, b, c, d]) as u64, 0] }
+    // As sixteen bytes it would be read byte by byte.
+    let all = u128::from_ne_bytes(address);
+    let [first, second] = if cfg!(target_endian = "little") { [all, all >> 64] } else { [all >> 64, all] };
+    if v6 { [first as u64, second as u64] } else { [first_word(first as u64), 0] }
+}
+
+/// The first four bytes of a word, as a word.
+#[inline(always)]
+const fn first_word(word: u64) -> u64 {
+    if cfg!(target_endian = "little") { word & 0xffff_ffff } else { word >> 32 }
 }
 
 const fn address([high, low]: [u64; 2], is_v4: bool) -> IpAddr {

@@ -62,6 +62,24 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         if life_after.is_same(life) { Some((Found { number, life: life_after, served }, entry)) } else { None }
     }
 
+    /// The flow's entry, if it is in the slot that a search reads first. It mostly is, and then nothing is read twice.
+    #[inline(always)]
+    pub fn first(&self, flow: &Flow, hash: Hash) -> Option<(Found, &Entry<M::Words>)> {
+        let Position { first, own, tag, .. } = Position::of(hash, self.mask);
+        let number = self.memory.bucket(first)?.get(own)?.load() ^ tag;
+        if number > self.mask {
+            return None;
+        }
+        let entry = self.memory.entry(number)?;
+        let life = Life(entry.life.load());
+        if !life.is_live() || !entry.is(flow) {
+            return None;
+        }
+        let served = entry.read();
+        let after = Life(entry.life.load());
+        if after.is_same(life) { Some((Found { number, life: after, served }, entry)) } else { None }
+    }
+
     /// The number of the flow's entry, and the entry's life before it was read.
     #[inline(always)]
     fn first_named(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(u32, Life)> {

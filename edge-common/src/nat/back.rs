@@ -34,7 +34,7 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         v6,
     };
     let table = table(maps, head);
-    let (found, entry, crosses) = outside.entry(maps, head, &table).ok_or(Exit::NotOurs)?;
+    let (found, entry, flow) = outside.entry(maps, head, &table).ok_or(Exit::NotOurs)?;
     if ttl <= 1 {
         return Err(Exit::TtlExceeded.into());
     }
@@ -47,5 +47,5 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     if opens {
         table.remember(entry, sign.sequence.wrapping_add(1));
     }
-    Ok(Translate { entry: found.number, back: true, starts: false, crosses })
+    Ok(Translate { entry: found.number, back: true, starts: false, crosses: flow.is_v6() != v6 })
 }

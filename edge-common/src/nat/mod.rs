@@ -23,6 +23,7 @@ mod table;
 mod hop;
 mod rewrite;
 mod send;
+mod established;
 mod forth;
 mod open;
 mod back;
@@ -32,6 +33,7 @@ mod cross;
 pub use self::{
     back::back,
     cross::{cross, cross_error, cross_quote},
+    established::established,
     forth::forth,
     hop::Hop,
     open::open,

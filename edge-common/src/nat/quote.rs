@@ -45,7 +45,8 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         protocol: read.protocol,
         v6: read.v6,
     };
-    if let Some((found, _, crosses)) = outside.entry(maps, head, &table) {
+    if let Some((found, _, flow)) = outside.entry(maps, head, &table) {
+        let crosses = flow.is_v6() != read.v6;
         return Ok(Translate { entry: found.number, back: true, starts: false, crosses });
     }
     // To a client, from a VIP: its flow the other way round.

@@ -115,10 +115,19 @@ pub(super) fn transport<P: Packet>(packet: &mut P, at: Transport, ports: u32, ch
     let is_tcp = at.protocol == protocol::TCP;
     let place = after(at.offset, if is_tcp { TCP_CHECKSUM } else { UDP_CHECKSUM });
     let was: [u8; 2] = packet.load(place)?;
+    packet.store(place, check_after(was, change, is_tcp))
+}
+
+/// The checksum of a transport header after the covered data has changed by `change`.
+#[inline(always)]
+pub(super) fn check_after(was: [u8; 2], change: Sum, is_tcp: bool) -> [u8; 2] {
+    if is_tcp {
+        return change.after(was);
+    }
     // A datagram over IPv4 may have none.
-    if !is_tcp && was == [0; 2] {
-        return Some(());
+    if was == [0; 2] {
+        return was;
     }
     let now = change.after(was);
-    packet.store(place, if !is_tcp && now == [0; 2] { [0xff; 2] } else { now })
+    if now == [0; 2] { [0xff; 2] } else { now }
 }

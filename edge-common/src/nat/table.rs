@@ -3,7 +3,9 @@
 use super::sign::Stamp;
 use crate::{
     abi::{BackendNumber, Family, NAT_SOURCES, NatHead, NatSource},
-    flow_table::{Claim, Entry, FlowMemory, FlowTable, Found, Life, Native, Served, Stage, Words, units, words_of},
+    flow_table::{
+        Claim, Entry, Flow, FlowMemory, FlowTable, Found, Life, Native, Served, Stage, Words, units, words_of,
+    },
     hash::Hash,
     maps::Maps,
 };
@@ -111,14 +113,14 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// The entry of the flow that is translated to this, if there is one, and whether its client has the other IP version.
+    /// The entry of the flow that is translated to this, if there is one, and the flow.
     #[inline(always)]
     pub(super) fn entry<'a, M: Maps>(
         &self,
         maps: &M,
         head: &NatHead,
         table: &'a FlowTable<'_, M::Nat>,
-    ) -> Option<(Found, &'a EntryOf<M>, bool)> {
+    ) -> Option<(Found, &'a EntryOf<M>, Flow)> {
         let Self { backend: [a, b], backend_port, source: [c, d], source_port, protocol, v6 } = *self;
         let offset = u32::from(source_port.swap_bytes()).wrapping_sub(head.first_port);
         if offset >= head.ports {
@@ -140,7 +142,7 @@ impl Outside {
             && here[1] == d
             && served.port == backend_port
             && flow.protocol() == protocol;
-        if is_its { Some((found, entry, flow.is_v6() != v6)) } else { None }
+        if is_its { Some((found, entry, flow)) } else { None }
     }
 }
 

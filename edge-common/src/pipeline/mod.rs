@@ -73,11 +73,18 @@ pub fn process_with<P: Places, M: Maps>(
             maps.count_exit(Exit::NotOurs);
             Err(Exit::NotOurs)
         }
-        Err(decided) => {
-            if is_translations(maps, decided)
-                && let Some(left) = subprograms.hand_over(packet, maps)
-            {
-                return left;
+        Err(mut decided) => {
+            if is_translations(maps, decided) {
+                decided = subprograms.established(packet, maps, decided);
+                if let Some(sent) = decided.outcome() {
+                    maps.count_exit(sent.exit);
+                    return Ok(sent);
+                }
+                if decided.goes_on()
+                    && let Some(left) = subprograms.hand_over(packet, maps)
+                {
+                    return left;
+                }
             }
             Err(conclude(packet, maps, subprograms, decided).exit())
         }
@@ -223,7 +230,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     }
     let location = location::<F>(link, view, protocol, starts);
     if target.is_translated() {
-        return Err(Decision::HANDED_OVER);
+        return Err(Decision::to_service(target.service(), view.bank));
     }
     let chosen = sent(choose(packet, maps, subprograms, Some((target, flow)), location))?;
     Ok(Some(Forwarded::new(maps, chosen)?))

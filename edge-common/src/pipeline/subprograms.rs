@@ -54,6 +54,12 @@ pub trait Subprograms<P: Places, M: Maps> {
         flow::add(packet, maps, known, location, change)
     }
 
+    /// Translates and sends a plain packet of an established flow, if nothing else is to be done for it.
+    #[inline(always)]
+    fn established(&self, packet: &mut P, maps: &M, decided: Decision) -> Decision {
+        nat::established(packet, maps, decided)
+    }
+
     /// Finds the entry of a packet to a service in `nat`.
     #[inline(always)]
     fn forth(&self, packet: &P, maps: &M, target: Target, location: FlowLocation, to: BackendNumber) -> StepResult {

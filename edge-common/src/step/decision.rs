@@ -12,7 +12,22 @@ impl Decision {
     const PENDING: u64 = 1 << 8;
     const UNSERVED: u64 = 1 << 9;
     /// Of a packet whose path continues in the translation ([`pipeline::translate`](crate::pipeline::translate)).
-    pub const HANDED_OVER: Self = Self(1 << 10 | Exit::BadTables as u64);
+    pub const HANDED_OVER: Self = Self(Self::HANDED_OVER_BIT | Exit::BadTables as u64);
+    const HANDED_OVER_BIT: u64 = 1 << 10;
+    const TO_SERVICE: u64 = 1 << 13;
+    // Bits 11, 12 and 14 are those of a packet that was sent ([`Decision::sent`]).
+
+    /// [`Self::HANDED_OVER`] of a packet to a translated service. `bank` is the one that was published when the packet arrived.
+    #[inline(always)]
+    pub const fn to_service(service: u32, bank: u32) -> Self {
+        Self(Self::HANDED_OVER.0 | Self::TO_SERVICE | ((service << 1 | bank & 1) as u64) << 32)
+    }
+
+    /// The service and the bank, if the decision is [`Self::to_service`].
+    #[inline(always)]
+    pub const fn service(self) -> Option<(u32, u32)> {
+        if self.0 & Self::TO_SERVICE == 0 { None } else { Some((self.detail() >> 1, self.detail() & 1)) }
+    }
 
     /// A decision with `detail`: the offset of the transport header of a packet to answer; the MTU for one that is too big;
     /// the offset of the protocol number in the IP packet for one whose protocol is unknown. `detail` is below 2^30.
@@ -37,7 +52,13 @@ impl Decision {
 
     #[inline(always)]
     pub const fn is_handed_over(self) -> bool {
-        self.0 == Self::HANDED_OVER.0
+        self.0 & Self::HANDED_OVER_BIT != 0
+    }
+
+    /// Whether the translation may continue the packet's path: it was handed over, or belongs to no service.
+    #[inline(always)]
+    pub const fn goes_on(self) -> bool {
+        self.0 & (Self::HANDED_OVER_BIT | Self::UNSERVED) != 0
     }
 
     /// Whether the decision is not final: an answer is due if it is permitted, or the packet is for no service.

@@ -344,6 +344,21 @@ mod tests {
         }
 
         #[test]
+        fn a_decision_says_what_it_is_of(service in 0u32..1 << 16, bank in 0u32..2, egress: u32, back: bool, elsewhere: bool) {
+            let to = Decision::to_service(service, bank);
+            prop_assert_eq!((to.service(), to.outcome(), to.is_handed_over()), (Some((service, bank)), None, true));
+            prop_assert!(to.goes_on() && !to.is_pending() && Decision::unserved(Exit::NotOurs, bank).goes_on());
+            let sent = Decision::sent(egress, back, elsewhere);
+            let exits = [[Exit::NatTx, Exit::NatRedirect], [Exit::NatReplyTx, Exit::NatReplyRedirect]];
+            let exit = exits[usize::from(back)][usize::from(elsewhere)];
+            prop_assert_eq!((sent.outcome(), sent.service()), (Some(Outcome { exit, egress }), None));
+            prop_assert!(!sent.goes_on() && !sent.is_pending() && sent.unserved_in().is_none());
+            for other in [Decision::from(Exit::NoRoom), Decision::HANDED_OVER, Decision::unserved(Exit::NotOurs, bank)] {
+                prop_assert_eq!((other.outcome(), other.service()), (None, None));
+            }
+        }
+
+        #[test]
         fn changes_and_what_leads_to_them_are_packed_whole(
             to: u16, owner: u16, has_left: bool, starts: bool, crosses: bool,
         ) {

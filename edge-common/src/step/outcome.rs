@@ -12,6 +12,36 @@ pub struct Outcome {
     pub egress: u32,
 }
 
+impl Decision {
+    /// Of a translated packet that was sent; its detail is the egress interface. [`Self::BACK`]: to a client, not to a backend.
+    /// [`Self::ELSEWHERE`]: the egress is not the ingress.
+    const SENT: u64 = 1 << 11;
+    const BACK: u64 = 1 << 12;
+    const ELSEWHERE: u64 = 1 << 14;
+
+    /// The decision about a packet that was translated and sent by the interface `egress`, to its backend or `back` to its client.
+    #[inline(always)]
+    pub const fn sent(egress: u32, back: bool, elsewhere: bool) -> Self {
+        let flags = if back { Self::BACK } else { 0 } | if elsewhere { Self::ELSEWHERE } else { 0 };
+        Self((egress as u64) << 32 | Self::SENT | flags)
+    }
+
+    /// The outcome, if the decision is [`Self::sent`].
+    #[inline(always)]
+    pub const fn outcome(self) -> Option<Outcome> {
+        if self.0 & Self::SENT == 0 {
+            return None;
+        }
+        let exit = match (self.0 & Self::BACK != 0, self.0 & Self::ELSEWHERE != 0) {
+            (false, false) => Exit::NatTx,
+            (false, true) => Exit::NatRedirect,
+            (true, false) => Exit::NatReplyTx,
+            (true, true) => Exit::NatReplyRedirect,
+        };
+        Some(Outcome { exit, egress: self.detail() })
+    }
+}
+
 /// The egress interface of a packet that a function has sent on, or the decision about the packet: in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent(pub u64);

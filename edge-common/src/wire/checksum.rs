@@ -45,10 +45,11 @@ impl Sum {
         self.plus(more)
     }
 
-    /// A checksum after the covered data has changed by this sum (RFC 1624, equation 3). A wrong checksum stays wrong.
+    /// A checksum after the covered data has changed by this sum, of a few words (RFC 1624, equation 3). A wrong checksum stays
+    /// wrong.
     #[inline(always)]
     pub const fn after(self, checksum: [u8; 2]) -> [u8; 2] {
-        self.word(not(checksum)).finish()
+        self.plus(!u16::from_ne_bytes(checksum) as u64).finish_short()
     }
 
     /// The pseudo-header of an upper-layer packet of `length` bytes over IPv4 (RFC 9293, section 3.1).
@@ -81,8 +82,8 @@ impl Sum {
 
     /// Like [`Self::finish`], for a sum below 2^48: one of a few words, such as an IPv4 header.
     ///
-    /// The multiplication adds up the 16-bit words of the sum in the highest word, and adds each carry again: the sum is `q
-    /// * 0xffff + r`, so that the product is `r` times the multiplier, less `q`. Its highest word is `r`, or 0xffff for the
+    /// The multiplication adds up the 16-bit words of the sum in the highest word, and adds each carry again: the sum is
+    /// `q * 0xffff + r`, so that the product is `r` times the multiplier, less `q`. Its highest word is `r`, or 0xffff for the
     /// zero that is not all zero.
     #[inline(always)]
     const fn finish_short(self) -> [u8; 2] {

@@ -48,6 +48,13 @@ impl Link {
         Some((Station::new(packet.ingress(), addresses.destination()), addresses.source(), link.merged(packet)))
     }
 
+    /// The station at which a frame arrived, and the frame's source MAC address.
+    #[inline(always)]
+    pub fn ends<P: Packet>(packet: &P) -> Option<(Station, Mac)> {
+        let addresses: &Addresses = packet.view(0)?;
+        Some((Station::new(packet.ingress(), addresses.destination()), addresses.source()))
+    }
+
     /// VLAN identifier of the frame, host order; 0 if untagged. `None` if it has two tags.
     #[inline(always)]
     pub fn vlan<P: Packet>(&self, packet: &P) -> Option<u16> {

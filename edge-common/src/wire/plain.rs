@@ -11,7 +11,8 @@ pub struct Start {
     ports: u32,
     /// Of UDP.
     length: u16,
-    rest: [u16; 3],
+    udp_check: u16,
+    rest: [u16; 2],
     /// Of TCP.
     offset_and_flags: u16,
 }
@@ -32,10 +33,47 @@ impl Start {
         ((self.ports() >> 16) as u16).to_le_bytes()
     }
 
+    /// The flags of a TCP header.
+    #[inline(always)]
+    pub fn flags(&self) -> u8 {
+        (u16::from_le(self.offset_and_flags) >> 8) as u8
+    }
+
     #[inline(always)]
     pub fn head(&self, protocol: u8) -> Head {
         let more = if protocol == protocol::TCP { self.offset_and_flags } else { self.length };
         Head { ports: self.ports(), more: u16::from_le(more) }
+    }
+}
+
+/// The part of a transport header that translation needs: of TCP, up to the checksum.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Checked {
+    pub start: Start,
+    window: u16,
+    check: [u8; 2],
+}
+
+// SAFETY: packed integers.
+unsafe impl Wire for Checked {}
+
+impl Checked {
+    /// The checksum, as it stands in the header.
+    #[inline(always)]
+    pub const fn check(&self, is_tcp: bool) -> [u8; 2] {
+        if is_tcp { self.check } else { self.start.udp_check.to_ne_bytes() }
+    }
+
+    /// Writes ports, in the form of [`Start::ports`], and a checksum.
+    #[inline(always)]
+    pub const fn set(&mut self, is_tcp: bool, ports: u32, check: [u8; 2]) {
+        self.start.ports = ports.to_le();
+        if is_tcp {
+            self.check = check;
+        } else {
+            self.start.udp_check = u16::from_ne_bytes(check);
+        }
     }
 }
 

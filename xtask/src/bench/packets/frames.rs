@@ -72,8 +72,9 @@ const DATA: usize = 64;
 const MTU: usize = 1500;
 /// Destination `02:00:00:00:ed:01` and source `02:00:00:00:cc:01`.
 const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0xed, 1, 2, 0, 0, 0, 0xcc, 1];
-/// The destination in [`ADDRESSES`].
+/// The destination and the source in [`ADDRESSES`].
 pub(super) const EDGE_MAC: Mac = Mac::new([2, 0, 0, 0, 0xed, 1]);
+pub(super) const CLIENT_MAC: Mac = Mac::new([2, 0, 0, 0, 0xcc, 1]);
 const DESTINATION_OPTIONS: u8 = 60;
 const FRAGMENT: u8 = 44;
 

@@ -18,6 +18,7 @@ mod rig;
 mod sample;
 mod state;
 mod stream;
+mod translated;
 mod world;
 
 use std::{

@@ -24,7 +24,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::{
     super::results::{self, Results, median},
     batch,
-    frames::{self, Content, EDGE_MAC, Shape},
+    frames::{self, CLIENT_MAC, Content, EDGE_MAC, Shape},
     loaded,
     processors::Processors,
     records::{self, Flow},
@@ -35,15 +35,13 @@ use super::{
 use crate::step::step;
 
 /// Source address of translated packets, and the range of its ports.
-const SOURCE: [u8; 4] = [10, 0, 0, 9];
-const FIRST_PORT: u16 = 16_384;
-const PORTS: u32 = 16_384;
+pub(super) const SOURCE: [u8; 4] = [10, 0, 0, 9];
+pub(super) const FIRST_PORT: u16 = 16_384;
+pub(super) const PORTS: u32 = 16_384;
 /// Port of the backends in network order.
-const BACKEND_PORT: u16 = 8443_u16.to_be();
+pub(super) const BACKEND_PORT: u16 = 8443_u16.to_be();
 /// Number of the hop to the clients' router.
-const HOP: u8 = 1;
-/// Source address of clients' frames, as in [`frames`].
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0xcc, 1];
+pub(super) const HOP: u8 = 1;
 /// Number of packets in a run.
 const ROUNDS: u32 = 1_999;
 /// Maximum excess of a turn's baseline over the best one of all turns.
@@ -231,17 +229,13 @@ fn translate(memory: &mut Memory, flows: u32) {
 /// Stores the hop to the clients' router, as packets would learn it.
 fn learn_hop(edge: &mut Ebpf) -> Result<()> {
     let own = EDGE_MAC.0;
-    let words = [mac(CLIENT_MAC), Station::new(namespace::LO, EDGE_MAC).0, own, namespace::LO.into()];
+    let words = [CLIENT_MAC.0, Station::new(namespace::LO, EDGE_MAC).0, own, namespace::LO.into()];
     let size = size_of_val(&words);
     let hops = loaded::mapped(edge, map::NAT_HOPS, 256 * size)?;
     let bytes: &[u8] = bytemuck::cast_slice(&words);
     // SAFETY: the mapping has 256 hops, and no program uses it at the moment.
     unsafe { hops.as_mut_ptr().add(usize::from(HOP) * size).copy_from_nonoverlapping(bytes.as_ptr(), size) };
     Ok(())
-}
-
-fn mac(address: [u8; 6]) -> u64 {
-    edge_common::abi::Mac::new(address).0
 }
 
 /// Adds flows to the table and to the hash maps, and their backends' packets to the driver's list.

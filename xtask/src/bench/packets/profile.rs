@@ -7,19 +7,22 @@ use std::{cell::RefCell, collections::BTreeMap, sync::atomic::AtomicU32};
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::{NoUninit, bytes_of};
 use edge_common::{
-    abi::{Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, RateLimiter, Traffic, Verdict, map, program},
-    flow_table::{Entry, Word},
-    host::Memory,
+    abi::{Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, NatHop, RateLimiter, Traffic, Verdict, map, program},
+    flow_table::{Entry, Native, Word},
+    host::{FlowArrays, Memory},
 };
 use edge_tests::{
-    both::{self, Program as Which},
+    both::{self, Program as Which, Way},
     kernel::{self, Arrival},
+    namespace,
 };
 
 use super::{
     super::results::Profile,
     cases::{self, Case},
     records,
+    state::State,
+    translated::{self, Packet},
     world::World,
 };
 use crate::{
@@ -39,7 +42,13 @@ pub(in super::super) fn all() -> Result<Vec<Profile>> {
     let program = Program::link(&object, program::EDGE)?;
     let cases = cases::profiled();
     let ran = run(&program, &cases)?;
-    Ok(cases.iter().zip(&ran).map(|(case, ran)| profile(case, ran)).collect())
+    let mut profiles: Vec<_> = cases.iter().zip(&ran).map(|(case, ran)| profile(case, ran)).collect();
+    for Packet { mode, family, memory, bytes, exit } in translated::all(CLOCK)? {
+        let name = || format!("{mode} {family}");
+        let ran = same(&program, &memory, namespace::LO, &bytes, Way::Edge(exit)).with_context(name)?;
+        profiles.push(counted([mode, family, "tcp", State::Steady.name()], &ran));
+    }
+    Ok(profiles)
 }
 
 /// Runs a packet of each of `cases`.
@@ -84,8 +93,12 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
         (map::CANDIDATES, array(&memory.candidates)),
         (map::SLOTS, array(&memory.slots.borrow())),
         (map::FLOW_HEAD, array(&[memory.flows.head])),
-        (map::FLOW_INDEX, array(&index(memory))),
-        (map::FLOWS, array(&entries(memory))),
+        (map::FLOW_INDEX, array(&index(&memory.flows.arrays))),
+        (map::FLOWS, array(&entries(&memory.flows.arrays))),
+        (map::NAT_HEAD, array(&[memory.nat.head])),
+        (map::NAT_INDEX, array(&index(&memory.nat.arrays))),
+        (map::NAT_FLOWS, array(&entries(&memory.nat.arrays))),
+        (map::NAT_HOPS, array(&hops(memory))),
         (map::FLOW_STATS, array(&vec![FlowCounts::default(); services])),
         (map::FRAGMENTS_V4, Content::Hash { entries: BTreeMap::new(), room: 16 }),
         (map::FRAGMENTS_V6, Content::Hash { entries: BTreeMap::new(), room: 16 }),
@@ -96,13 +109,17 @@ fn content(memory: &Memory) -> BTreeMap<&'static str, Content> {
     ])
 }
 
-fn index(memory: &Memory) -> Vec<FlowBucket> {
+fn index(arrays: &FlowArrays<Native>) -> Vec<FlowBucket> {
     let bucket = |slots: &Vec<AtomicU32>| FlowBucket(std::array::from_fn(|at| Word::load(&slots[at])));
-    memory.flows.arrays.buckets.iter().map(bucket).collect()
+    arrays.buckets.iter().map(bucket).collect()
 }
 
-fn entries(memory: &Memory) -> Vec<FlowEntry> {
-    memory.flows.arrays.entries.iter().map(Entry::words).collect()
+fn entries(arrays: &FlowArrays<Native>) -> Vec<FlowEntry> {
+    arrays.entries.iter().map(Entry::words).collect()
+}
+
+fn hops(memory: &Memory) -> Vec<NatHop> {
+    memory.nat.hops.iter().map(|hop| NatHop(hop.each_ref().map(Word::load))).collect()
 }
 
 /// Keys and records in the layout of the kernel's maps.
@@ -112,12 +129,30 @@ fn recorded<K: NoUninit, V: NoUninit>(records: &RefCell<BTreeMap<K, V>>) -> BTre
 
 /// Runs a packet; the host pipeline must produce the same result.
 fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
-    let (interface, frame) = (case.world.interface, &case.stream.frame.bytes);
+    let ran = same(program, memory, case.world.interface, &case.stream.frame.bytes, case.leaving.way)?;
+    let counted = |what: FlowCount| flow_counts(memory).iter().map(|counts| counts.0[what as usize]).sum::<u64>();
+    for what in FlowCount::ALL {
+        let expected = u64::from(case.state.counts().contains(&what));
+        if case.state.may_ask() && what == FlowCount::Lookups {
+            continue;
+        }
+        ensure!(counted(what) == expected, "`{}` is counted {} times", what.name(), counted(what));
+    }
+    Ok(ran)
+}
+
+fn flow_counts(memory: &Memory) -> Vec<FlowCounts> {
+    let services = memory.services.len() / 2;
+    (0..).take(services).map(|number| memory.flow_counts(number)).collect()
+}
+
+/// Runs a packet in the interpreter and on the host; both must produce the same result, and the packet must leave by `way`.
+fn same(program: &Program, memory: &Memory, interface: u32, frame: &[u8], way: Way) -> Result<Ran> {
     memory.clock_ns.set(CLOCK);
     let mut machine = Machine::new(program, content(memory), CLOCK)?;
     let ran = machine.run(frame, interface)?;
     let seen = both::on_host(memory, Which::Edge, frame, Arrival::by(interface));
-    ensure!(seen.way == case.leaving.way, "it left by {}, not {}", seen.way.name(), case.leaving.way.name());
+    ensure!(seen.way == way, "it left by {}, not {}", seen.way.name(), way.name());
     let verdict = match seen.way.verdict() {
         Verdict::Pass => kernel::PASS,
         Verdict::Drop => kernel::DROP,
@@ -126,35 +161,30 @@ fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
     };
     ensure!(ran.verdict == u64::from(verdict), "verdict {} in the interpreter, {verdict} on the host", ran.verdict);
     ensure!(ran.frame == seen.frame, "{}", both::difference(&ran.frame, &seen.frame));
-    let services = u32::try_from(memory.services.len() / 2)?;
-    let flows: Vec<_> = (0..services).map(|number| memory.flow_counts(number)).collect();
-    let counted = |what: FlowCount| flows.iter().map(|counts| counts.0[what as usize]).sum::<u64>();
-    for what in FlowCount::ALL {
-        let expected = u64::from(case.state.counts().contains(&what));
-        if case.state.may_ask() && what == FlowCount::Lookups {
-            continue;
-        }
-        ensure!(counted(what) == expected, "`{}` is counted {} times", what.name(), counted(what));
-    }
-    compare(&machine, memory, &flows)?;
+    compare(&machine, memory)?;
     Ok(ran)
 }
 
 /// Compares the maps after the interpreter's run with the host's.
-fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Result<()> {
+fn compare(machine: &Machine<'_>, memory: &Memory) -> Result<()> {
     let exits = Exit::ALL.iter().map(|exit| memory.exit_count(*exit)).collect::<Vec<_>>();
     let traffic = |count, of: &dyn Fn(u16) -> Traffic| (0..count).map(of).collect::<Vec<_>>();
     let services = traffic(u16::try_from(memory.services.len() / 2)?, &|number| memory.service_traffic(number.into()));
     let backends = traffic(u16::try_from(memory.backends.len())?, &|number| memory.backend_traffic(number));
     let slots = memory.slots.borrow();
-    let (index, entries) = (index(memory), entries(memory));
-    let arrays: [(_, &[u8]); 7] = [
-        (map::FLOW_INDEX, bytemuck::cast_slice(&index)),
-        (map::FLOWS, bytemuck::cast_slice(&entries)),
+    let (hops, counts) = (hops(memory), flow_counts(memory));
+    let tables = [&memory.flows.arrays, &memory.nat.arrays].map(|arrays| (index(arrays), entries(arrays)));
+    let [(flow_index, flows), (nat_index, nat_flows)] = &tables;
+    let arrays: [(_, &[u8]); 10] = [
+        (map::FLOW_INDEX, bytemuck::cast_slice(flow_index)),
+        (map::FLOWS, bytemuck::cast_slice(flows)),
+        (map::NAT_INDEX, bytemuck::cast_slice(nat_index)),
+        (map::NAT_FLOWS, bytemuck::cast_slice(nat_flows)),
+        (map::NAT_HOPS, bytemuck::cast_slice(&hops)),
         (map::EXITS, bytemuck::cast_slice(&exits)),
         (map::SERVICE_STATS, bytemuck::cast_slice(&services)),
         (map::BACKEND_STATS, bytemuck::cast_slice(&backends)),
-        (map::FLOW_STATS, bytemuck::cast_slice(flows)),
+        (map::FLOW_STATS, bytemuck::cast_slice(&counts)),
         (map::SLOTS, bytemuck::cast_slice(&slots)),
     ];
     let arrays = arrays.map(|(map, on_host)| (map, machine.array(map) == on_host));
@@ -168,11 +198,16 @@ fn compare(machine: &Machine<'_>, memory: &Memory, flows: &[FlowCounts]) -> Resu
 }
 
 fn profile(case: &Case, ran: &Ran) -> Profile {
+    counted([case.mode, case.family, case.protocol, case.state.name()], ran)
+}
+
+fn counted(name: [&str; 4], ran: &Ran) -> Profile {
+    let [mode, family, protocol, state] = name.map(ToOwned::to_owned);
     Profile {
-        mode: case.mode.to_owned(),
-        family: case.family.to_owned(),
-        protocol: case.protocol.to_owned(),
-        state: case.state.name().to_owned(),
+        mode,
+        family,
+        protocol,
+        state,
         instructions: ran.instructions,
         lookups: ran.lookups,
         calls: ran.calls,
@@ -189,7 +224,7 @@ mod tests {
     fn packets_are_as_on_the_host() {
         let object = programs::object("edge").expect("the built object (`cargo xtask build`)");
         let program = Program::link(&object, program::EDGE).expect("a program");
-        let is_ours = |case: &Case| matches!(case.leaving.way, both::Way::Edge(_));
+        let is_ours = |case: &Case| matches!(case.leaving.way, Way::Edge(_));
         let is_small = |case: &Case| case.world.backends <= 3 && case.world.table.is_none_or(|table| table.room <= 2);
         let cases: Vec<_> = cases::timed(true).into_iter().filter(|case| is_ours(case) && is_small(case)).collect();
         assert!(cases.len() > 40, "{}", cases.len());
