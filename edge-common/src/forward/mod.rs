@@ -258,6 +258,10 @@ pub(crate) fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopL
     if let Some(next_hop) = look.kept() {
         return Ok(next_hop);
     }
+    // The frame has the VLAN's tag already, and the kernel's route may leave by another link: the backend may be moving.
+    if look.vlan != 0 {
+        return Err(Exit::NoNextHop);
+    }
     let route = maps.route(view.generation, look.backend).ok_or(Exit::NoNextHop)?;
     if route.by_router != 0 && matches!(mode, Mode::Dsr) {
         return Err(Exit::DsrOffLink);
