@@ -30,6 +30,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
         compare_offloads(&mut findings, interface, config, host);
     }
     tunnel_sources(&mut findings, config, host);
+    tunnel_ranges(&mut findings, config, host);
     nat::nat(&mut findings, config, host);
     for pool in &config.pools {
         compare_pool(&mut findings, pool, config, host);
@@ -133,6 +134,28 @@ fn tunnel_sources(findings: &mut Findings, config: &Config, host: &Host) {
             ),
             "`ip -br address` lists the addresses of this host",
         );
+    }
+}
+
+/// Packets to an address of a range that are no errors about tunnel packets are the host's, as any packet is that is to no VIP. A
+/// host that forwards sends them on by its routes, and so back to the router that has sent them here.
+fn tunnel_ranges(findings: &mut Findings, config: &Config, host: &Host) {
+    for range in config.tunnel.ranges() {
+        let family = if range.first.is_ipv4() { "ipv4" } else { "ipv6" };
+        let forwards = |interface: &Interface| {
+            host.sysctls.get(&of_interface(family, &interface.name, "forwarding")).is_some_and(|value| *value != 0)
+        };
+        let router = range.ends().into_iter().find_map(|address| router(host, address));
+        if let Some(router) = router.filter(|_| config.interfaces.iter().any(forwards)) {
+            findings.warn(
+                "tunnel",
+                format!(
+                    "this host forwards, and what it gets for an address of {range} it sends to the router {router}: where that \
+                     routes the prefix to this host, packets go back and forth between the two until their TTL ends"
+                ),
+                format!("ip route add unreachable {range}"),
+            );
+        }
     }
 }
 
