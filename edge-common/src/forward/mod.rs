@@ -151,7 +151,8 @@ fn passes<F: Family>(
 ) -> Result<(), Decision> {
     let Err(decided) = fits::<F>(length, ingress, mode, overhead, backend) else { return Ok(()) };
     let is_in_ipv4 = F::LEAST_MTU == 0 && (overhead == dsr::OVERHEAD || backend.family == 4);
-    // What is sent has no DF either, so routers fragment it where the path is narrow. No program can at the egress.
+    // The outer header has no DF either, so routers fragment the packet where the path is narrow. No program can fragment it at
+    // the egress.
     let may_be_fragmented = is_in_ipv4 && !F::dont_fragment(header) && !exceeds_mtu(backend.mtu, length, overhead);
     if may_be_fragmented { Ok(()) } else { Err(decided) }
 }
@@ -258,7 +259,8 @@ pub(crate) fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopL
     if let Some(next_hop) = look.kept() {
         return Ok(next_hop);
     }
-    // The frame has the VLAN's tag already, and the kernel's route may leave by another link: the backend may be moving.
+    // The frame already has the tag of the backend's VLAN, and the kernel's route may use another link, since the backend may be
+    // moving.
     if look.vlan != 0 {
         return Err(Exit::NoNextHop);
     }

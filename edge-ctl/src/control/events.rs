@@ -64,7 +64,7 @@ pub(crate) enum EventKind {
     NextHopFound,
     /// The path to a backend is too narrow for IPv6 in a tunnel.
     PathNarrow,
-    /// It has not been for the time for which a learnt path MTU is used.
+    /// The path has not been too narrow for twice the time for which a learnt path MTU is used.
     PathWide,
     /// A backend's certificate has few days left, or none.
     CertificateExpires,

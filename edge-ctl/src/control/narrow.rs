@@ -1,7 +1,7 @@
 //! Backends whose path is too narrow for IPv6 in a tunnel.
 //!
 //! No sender of IPv6 receives an MTU below 1,280 bytes, so each path to a backend must carry packets of that length in the
-//! tunnel. Longer ones than the path carries are dropped in an outer IPv6 header, and fragmented in an outer IPv4 header.
+//! tunnel. Otherwise the packets are dropped in an outer IPv6 header, and fragmented on the way in an outer IPv4 header.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -39,8 +39,8 @@ impl Told {
                 path.wide_since = None;
             } else if let Some(name) = name(*number) {
                 let message = format!(
-                    "path too narrow for IPv6: it carries {mtu} bytes, and a packet of 1280 bytes, the least that senders \
-                     make, has {needed} in the tunnel; raise the MTU of the egress or of the path to {needed}"
+                    "path too narrow for IPv6: it carries {mtu} bytes, and a packet of 1280 bytes, the minimum MTU of IPv6, has \
+                     {needed} in the tunnel; raise the MTU of the egress or of the path to {needed}"
                 );
                 changes.push((EventKind::PathNarrow, name.clone(), message));
                 self.0.insert(*number, Path { name, wide_since: None });

@@ -137,8 +137,8 @@ fn tunnel_sources(findings: &mut Findings, config: &Config, host: &Host) {
     }
 }
 
-/// Packets to an address of a range that are no errors about tunnel packets are the host's, as any packet is that is to no VIP. A
-/// host that forwards sends them on by its routes, and so back to the router that has sent them here.
+/// Warns of ranges of tunnel sources that the host would forward. Only errors about tunnel packets are processed at these addresses;
+/// a host that forwards sends all other packets on by its routes, and so back to the router that they came from.
 fn tunnel_ranges(findings: &mut Findings, config: &Config, host: &Host) {
     for range in config.tunnel.ranges() {
         let family = if range.first.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -150,8 +150,8 @@ fn tunnel_ranges(findings: &mut Findings, config: &Config, host: &Host) {
             findings.warn(
                 "tunnel",
                 format!(
-                    "this host forwards, and what it gets for an address of {range} it sends to the router {router}: where that \
-                     routes the prefix to this host, packets go back and forth between the two until their TTL ends"
+                    "this host forwards packets, and sends those for {range} to the router {router}: if that routes the prefix \
+                     to this host, they loop until their TTL expires"
                 ),
                 format!("ip route add unreachable {range}"),
             );

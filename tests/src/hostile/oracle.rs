@@ -159,8 +159,8 @@ const fn fate(exit: Exit) -> Fate {
     }
 }
 
-/// Whether a frame may leave with this source address by this exit: an answer, also a translated one, leaves by the interface
-/// of the station that it came to; a packet to a backend has the address that is kept with the backend.
+/// Whether a frame may have this source address when it leaves by this exit: an answer, also a translated one, has the address
+/// of its ingress interface, and a packet to a backend has the one that is kept with the backend.
 fn is_own_source(exit: Exit, mac: Option<&[u8]>) -> bool {
     match fate(exit) {
         Fate::NotSent => true,

@@ -1,5 +1,5 @@
-//! Sequences to start fuzzing from that bytes alone hardly find: translated flows, whose answers come to the port that the
-//! first packet got.
+//! Sequences to start fuzzing from, which random changes hardly find: translated flows with answers to the port that the first
+//! packet was given.
 
 use edge_common::abi::Exit;
 

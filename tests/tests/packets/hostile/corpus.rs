@@ -24,7 +24,7 @@ fn what_the_fuzzer_found_worth_keeping() {
     run(|_, try_all| try_all(&mut tries.into_iter()));
 }
 
-/// What the program makes of flows decides where their answers go, so the sequences change with it.
+/// The port that a flow gets decides where its answers go, so the sequences change with the choice of ports.
 #[test]
 fn the_corpus_has_translated_flows_with_their_answers() {
     let mut written = Vec::new();
