@@ -59,7 +59,7 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     let look = HopLook::at(backend);
     let ingress = packet.ingress();
     let tunnel = |packet: &mut P, overhead: usize, longest: usize| {
-        fits::<F>(length, ingress, Mode::Ipip, overhead, backend)?;
+        passes::<F>(packet.at(header), length, ingress, Mode::Ipip, overhead, backend)?;
         // Where an MTU is known, nothing as long fits it.
         if backend.mtu == 0 && length > longest {
             return Err(Exit::NoRoom.into());
@@ -100,7 +100,7 @@ pub fn forward<F: Family, P: Places, M: Maps>(
             return Ok(Outcome { exit: if egress == packet.ingress() { by_ingress } else { by_other }, egress });
         }
         (Mode::Dsr, _) => {
-            fits::<F>(length, ingress, Mode::Dsr, dsr::OVERHEAD, backend)?;
+            passes::<F>(packet.at(header), length, ingress, Mode::Dsr, dsr::OVERHEAD, backend)?;
             F::decrement_ttl(packet.at_mut(header));
             let addresses = dsr::send::<F, P>(packet, link, look.vlan);
             (addresses, [Exit::DsrTx, Exit::DsrRedirect])
@@ -136,7 +136,25 @@ pub(crate) fn admit<F: Family>(
         (Mode::IpipRange, _) => spread::overhead(generation, backend, false).ok_or(Exit::BadTables)?,
         (Mode::Ipip | Mode::Nat, _) => return Err(Exit::BadTables.into()),
     };
-    fits::<F>(length, ingress, mode, overhead, backend)
+    passes::<F>(header, length, ingress, mode, overhead, backend)
+}
+
+/// Whether a packet of `length` bytes fits, with `overhead` more, or may be fragmented behind the egress.
+#[inline(always)]
+fn passes<F: Family>(
+    header: &F::Header,
+    length: usize,
+    ingress: u32,
+    mode: Mode,
+    overhead: usize,
+    backend: &Backend,
+) -> Result<(), Decision> {
+    let Err(decided) = fits::<F>(length, ingress, mode, overhead, backend) else { return Ok(()) };
+    let is_in_ipv4 = F::LEAST_MTU == 0 && (overhead == dsr::OVERHEAD || backend.family == 4);
+    // The outer header has no DF either, so routers fragment the packet where the path is narrow. No program can fragment it at
+    // the egress.
+    let may_be_fragmented = is_in_ipv4 && !F::dont_fragment(header) && !exceeds_mtu(backend.mtu, length, overhead);
+    if may_be_fragmented { Ok(()) } else { Err(decided) }
 }
 
 /// Whether a packet of `length` bytes fits, with `overhead` more.
@@ -157,8 +175,13 @@ pub(crate) fn fits<F: Family>(
 /// Whether a packet of `length` bytes and `overhead` more is too long for the egress, or for the path behind it.
 #[inline(always)]
 fn exceeds(backend: &Backend, length: usize, overhead: usize) -> bool {
-    let exceeds = |mtu: u16| mtu != 0 && length.wrapping_add(overhead) > usize::from(mtu);
-    exceeds(backend.mtu) || exceeds(backend.path_mtu)
+    exceeds_mtu(backend.mtu, length, overhead) || exceeds_mtu(backend.path_mtu, length, overhead)
+}
+
+/// Whether a packet of `length` bytes and `overhead` more is longer than an MTU; never if the MTU is 0, which is unknown.
+#[inline(always)]
+fn exceeds_mtu(mtu: u16, length: usize, overhead: usize) -> bool {
+    mtu != 0 && length.wrapping_add(overhead) > usize::from(mtu)
 }
 
 /// Whether a packet leaves in `dsr` by the link that it came in by: then it fits, however long it is. In generic mode the
@@ -235,6 +258,11 @@ fn version(backend: &Backend) -> u8 {
 pub(crate) fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopLook<'_>) -> Result<NextHop, Exit> {
     if let Some(next_hop) = look.kept() {
         return Ok(next_hop);
+    }
+    // The frame already has the tag of the backend's VLAN, and the kernel's route may use another link, since the backend may be
+    // moving.
+    if look.vlan != 0 {
+        return Err(Exit::NoNextHop);
     }
     let route = maps.route(view.generation, look.backend).ok_or(Exit::NoNextHop)?;
     if route.by_router != 0 && matches!(mode, Mode::Dsr) {

@@ -4,10 +4,10 @@
 //! in the kernel, so that nothing else pays for it.
 
 use super::{
-    HopLook, exceeds, fits,
+    HopLook, exceeds,
     gue::{self, Direct, Headed, Udp},
     ipip::{Inner, OuterV4, OuterV6},
-    next_hop,
+    next_hop, passes,
 };
 use crate::{
     abi::{Backend, Exit, Generation, Mode},
@@ -108,7 +108,7 @@ fn prepare<F: Family, P: Places>(
     let header = packet.place::<F::Header>(l3).ok_or(Exit::Malformed)?;
     let length = F::length(packet.at(header));
     let overhead = overhead(generation, backend, in_udp).ok_or(Exit::BadTables)?;
-    fits::<F>(length, packet.ingress(), Mode::Gue, overhead, backend)?;
+    passes::<F>(packet.at(header), length, packet.ingress(), Mode::Gue, overhead, backend)?;
     let behind = after(length, between(generation, in_udp));
     let longest = if backend.family == 4 { OuterV4::LONGEST } else { OuterV6::LONGEST };
     if behind > longest {

@@ -45,14 +45,14 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         let Some(first) = self.first::<F>(header, fragment) else {
             return Err(self.unserved::<F>(header, Exit::FragmentUnknown));
         };
+        if overlaps(first.protocol, before) {
+            return Err(self.for_a_vip::<F>(header, Exit::FragmentOverlap));
+        }
         if first.entry().is_some() {
             return Err(Decision::HANDED_OVER);
         }
         let vip = F::destination(header);
         let target = F::find_any(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
-        if overlaps(first.protocol, before) {
-            return Err(Exit::FragmentOverlap.into());
-        }
         // Includes the fragment's position: an outer header has an identification of its own, which distinguishes fragments.
         let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
         Ok(Chosen::new(target, first.backend, hash.flow_label(), false).into())

@@ -45,7 +45,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
         if type_ == F::ECHO_REQUEST && code == 0 && is_bare && F::answerable(header) {
             return Err(Decision::new(Exit::EchoReply, at.offset as u32));
         }
-        if F::is_discovery(type_) {
+        if F::is_discovery(type_, F::ttl(header)) {
             return Err(Exit::IcmpOther.into());
         }
         if !F::is_error(type_) {

@@ -31,8 +31,10 @@ pub trait Icmp: Family {
     /// Whether an ICMP type is an error that the sender of the quoted packet has to receive.
     fn concerns_a_flow(type_: u8) -> bool;
 
-    /// Whether an ICMP type is neighbour discovery (RFC 4861), without which a host reaches no other host on its link.
-    fn is_discovery(type_: u8) -> bool;
+    /// Whether an ICMP message of this type and hop limit is neighbour discovery (RFC 4861), without which a host reaches no
+    /// other host on its link. No router has forwarded a packet of hop limit 255, and hosts ignore discovery with any other
+    /// (sections 6.1 and 7.1).
+    fn is_discovery(type_: u8, hop_limit: u8) -> bool;
 
     /// The MTU of the next link, bytes of IP packet, if the ICMP header is that of "too big".
     fn path_mtu(header: [u8; Icmpv4Hdr::LEN]) -> Option<u16>;
@@ -65,7 +67,7 @@ impl Icmp for V4 {
 
     /// IPv4 has ARP.
     #[inline(always)]
-    fn is_discovery(_type: u8) -> bool {
+    fn is_discovery(_type: u8, _hop_limit: u8) -> bool {
         false
     }
 
@@ -110,8 +112,8 @@ impl Icmp for V6 {
     }
 
     #[inline(always)]
-    fn is_discovery(type_: u8) -> bool {
-        matches!(type_, 133..=137)
+    fn is_discovery(type_: u8, hop_limit: u8) -> bool {
+        matches!(type_, 133..=137) && hop_limit == 255
     }
 
     /// At least 1,280, which every link must carry (RFC 8200, section 5).

@@ -228,6 +228,12 @@ impl PinnedMaps {
         published.generations[self.maps.bank() as usize].stations
     }
 
+    /// The MTU of the interface by which a backend is reached, in bytes of IP packet.
+    pub(crate) fn egress_mtu(&self, number: BackendNumber) -> Option<u16> {
+        let mtu = self.maps.backends.atomic_u16(number.into(), offset_of!(Backend, mtu))?;
+        Some(mtu.load(Ordering::Acquire)).filter(|mtu| *mtu != 0)
+    }
+
     /// The MTU that the packet path has learnt for a backend's path, in bytes of IP packet.
     pub(crate) fn path_mtu(&self, number: BackendNumber) -> Option<u16> {
         let learnt = self.maps.backends.atomic_u16(number.into(), offset_of!(Backend, path_mtu))?;

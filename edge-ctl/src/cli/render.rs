@@ -218,9 +218,10 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
     let [packets, bits, flows] = rates(&backend.traffic);
     let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
+    let narrow = backend.needed_mtu.map(|mtu| format!("path too narrow for IPv6, which needs {mtu} bytes"));
     let certificate = backend.certificate.filter(|certificate| certificate.state != CertificateState::Valid);
     let certificate = certificate.map(|certificate| certificate.to_string());
-    let said = [Some(backend.reason.clone()).filter(|reason| !reason.is_empty()), certificate, path];
+    let said = [Some(backend.reason.clone()).filter(|reason| !reason.is_empty()), certificate, path, narrow];
     [
         Cell::from(format!("  {bare}")),
         Cell::from(&backend.address),

@@ -58,6 +58,11 @@ impl Tunnel {
 }
 
 impl Tunnel {
+    /// The prefixes from which packets in `ipip` get their source.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
+        [self.range_v4, self.range_v6].into_iter().flatten()
+    }
+
     /// Forwarding mode for packets of services in `mode`: `ipip` has two, with and without a range of sources.
     pub(crate) fn forwards(&self, mode: Mode) -> Mode {
         let has_range = self.range_v4.is_some() || self.range_v6.is_some();
@@ -71,6 +76,15 @@ impl Range {
         let longest: u8 = if self.first.is_ipv4() { 32 } else { 128 };
         let own = u32::from(longest.saturating_sub(self.length));
         u32::MAX.checked_shr(32_u32.saturating_sub(own)).unwrap_or(0)
+    }
+
+    /// The first and the last address.
+    pub(crate) fn ends(self) -> [IpAddr; 2] {
+        let last = match self.first {
+            IpAddr::V4(first) => IpAddr::V4(Ipv4Addr::from_bits(first.to_bits() | self.hosts())),
+            IpAddr::V6(first) => IpAddr::V6(Ipv6Addr::from_bits(first.to_bits() | u128::from(self.hosts()))),
+        };
+        [self.first, last]
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) trait DataPlane {
     fn why(&self, backend: BackendNumber) -> Why;
     /// The MAC address of a backend's next hop, if the controller knows it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
+    /// MTU of the interface by which a backend is reached, if the controller knows it, in bytes of IP packet.
+    fn egress_mtu(&self, backend: BackendNumber) -> Option<u16>;
     /// MTU of a backend's path, if packets have learnt one, in bytes of IP packet.
     fn path_mtu(&self, backend: BackendNumber) -> Option<u16>;
     fn service_traffic(&self, service: u32) -> Traffic;
@@ -141,6 +143,10 @@ impl DataPlane for PinnedMaps {
 
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]> {
         self.next_hop(backend)
+    }
+
+    fn egress_mtu(&self, backend: BackendNumber) -> Option<u16> {
+        self.egress_mtu(backend)
     }
 
     fn path_mtu(&self, backend: BackendNumber) -> Option<u16> {

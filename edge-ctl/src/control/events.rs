@@ -62,6 +62,10 @@ pub(crate) enum EventKind {
     PortsPlenty,
     NextHopLost,
     NextHopFound,
+    /// The path to a backend is too narrow for IPv6 in a tunnel.
+    PathNarrow,
+    /// The path has not been too narrow for twice the time for which a learnt path MTU is used.
+    PathWide,
     /// A backend's certificate has few days left, or none.
     CertificateExpires,
     /// It has enough of them again.
@@ -122,6 +126,8 @@ impl EventKind {
             Self::PortsPlenty => "ports_plenty",
             Self::NextHopLost => "next_hop_lost",
             Self::NextHopFound => "next_hop_found",
+            Self::PathNarrow => "path_narrow",
+            Self::PathWide => "path_wide",
             Self::CertificateExpires => "certificate_expires",
             Self::CertificateValid => "certificate_valid",
             Self::Unreachable => "unreachable",
@@ -148,6 +154,7 @@ impl EventKind {
             | Self::FlowsUnrecorded
             | Self::PortsScarce
             | Self::NextHopLost
+            | Self::PathNarrow
             | Self::CertificateExpires
             | Self::Unreachable
             | Self::Frozen
@@ -178,6 +185,7 @@ impl EventKind {
             | Self::FlowsRecorded
             | Self::PortsPlenty
             | Self::NextHopFound
+            | Self::PathWide
             | Self::CertificateValid
             | Self::HostFits
             | Self::Thawed

@@ -132,6 +132,10 @@ pub(crate) struct FakeDataPlane {
     pub(crate) fails: bool,
     /// Pools whose counts are wrong.
     pub(crate) miscounted: Vec<String>,
+    /// MTU of the interface by which each backend is reached.
+    pub(crate) egress_mtu: Option<u16>,
+    /// Learnt path MTUs.
+    pub(crate) path_mtus: BTreeMap<BackendNumber, u16>,
     pub(crate) packets: u64,
     pub(crate) clock: Duration,
 }
@@ -141,7 +145,7 @@ impl FakeDataPlane {
     pub(crate) fn fresh(inventory: &Inventory) -> Self {
         let unknown = State(State::NEW | State::ALIVE | State::ENABLED);
         let states = inventory.members().map(|member| (member.number, unknown)).collect();
-        Self { states, clock: Duration::from_secs(1000), ..Self::default() }
+        Self { states, path_mtus: [(2, 1400)].into(), clock: Duration::from_secs(1000), ..Self::default() }
     }
 }
 
@@ -216,8 +220,12 @@ impl DataPlane for FakeDataPlane {
         (backend != 3).then_some([2, 0, 0, 0, 0, backend.to_be_bytes()[1]])
     }
 
+    fn egress_mtu(&self, _backend: BackendNumber) -> Option<u16> {
+        self.egress_mtu
+    }
+
     fn path_mtu(&self, backend: BackendNumber) -> Option<u16> {
-        (backend == 2).then_some(1400)
+        self.path_mtus.get(&backend).copied()
     }
 
     fn service_traffic(&self, service: u32) -> Traffic {

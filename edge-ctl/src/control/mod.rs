@@ -6,6 +6,7 @@ pub(crate) mod selection;
 pub(crate) mod events;
 pub(crate) mod operations;
 pub(crate) mod evacuation;
+pub(crate) mod narrow;
 pub(crate) mod shadow;
 mod frames;
 pub(crate) mod status;

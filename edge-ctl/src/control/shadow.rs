@@ -95,6 +95,10 @@ impl<P: DataPlane> DataPlane for Shadow<'_, P> {
         self.maps.next_hop(backend)
     }
 
+    fn egress_mtu(&self, backend: BackendNumber) -> Option<u16> {
+        self.maps.egress_mtu(backend)
+    }
+
     fn path_mtu(&self, backend: BackendNumber) -> Option<u16> {
         self.maps.path_mtu(backend)
     }

@@ -12,6 +12,7 @@ use edge_common::abi::{BackendNumber, State};
 use super::{
     certificates::Certificates,
     judgement::Judgement,
+    narrow,
     probed::Probed,
     reach::Reach,
     scarce, transitions,
@@ -21,6 +22,7 @@ use crate::{
     bpf::{BpfError, Held, Progress},
     config::Service,
     control::{
+        self,
         data_plane::DataPlane,
         events::{EventKind, Events},
         inventory::Inventory,
@@ -43,6 +45,7 @@ pub(crate) struct Controller<P> {
     certificates: Certificates,
     unrecorded: Unrecorded,
     scarce: scarce::Told,
+    narrow: narrow::Told,
     /// `CLOCK_MONOTONIC`, as of the last message.
     pub(crate) now: Duration,
     /// Where new flows of each service went when last looked at.
@@ -63,6 +66,7 @@ impl<P: DataPlane> Controller<P> {
             certificates: Certificates::default(),
             unrecorded: Unrecorded::default(),
             scarce: scarce::Told::default(),
+            narrow: narrow::Told::default(),
             now: Duration::ZERO,
             serving: Vec::new(),
             repaired: 0,
@@ -196,6 +200,15 @@ impl<P: DataPlane> Controller<P> {
             }
         }
         Ok(())
+    }
+
+    /// Reports paths that are too narrow for IPv6 in a tunnel, and those that no longer are.
+    pub(crate) fn look_at_paths(&mut self) {
+        let Self { inventory, plane, events, narrow, now, .. } = self;
+        let found = control::narrow::narrow(inventory, plane);
+        for (kind, subject, message) in narrow.look(&found, *now, |number| inventory.name(number)) {
+            events.report(kind, &subject, message);
+        }
     }
 
     /// Shows the services some of whose new flows are not recorded where they are sent.

@@ -24,6 +24,7 @@ mod judgement;
 mod certificates;
 mod returning;
 mod scarce;
+mod narrow;
 mod unrecorded;
 mod controller;
 mod transitions;

@@ -30,6 +30,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
         compare_offloads(&mut findings, interface, config, host);
     }
     tunnel_sources(&mut findings, config, host);
+    tunnel_ranges(&mut findings, config, host);
     nat::nat(&mut findings, config, host);
     for pool in &config.pools {
         compare_pool(&mut findings, pool, config, host);
@@ -133,6 +134,28 @@ fn tunnel_sources(findings: &mut Findings, config: &Config, host: &Host) {
             ),
             "`ip -br address` lists the addresses of this host",
         );
+    }
+}
+
+/// Warns of ranges of tunnel sources that the host would forward. Only errors about tunnel packets are processed at these addresses;
+/// a host that forwards sends all other packets on by its routes, and so back to the router that they came from.
+fn tunnel_ranges(findings: &mut Findings, config: &Config, host: &Host) {
+    for range in config.tunnel.ranges() {
+        let family = if range.first.is_ipv4() { "ipv4" } else { "ipv6" };
+        let forwards = |interface: &Interface| {
+            host.sysctls.get(&of_interface(family, &interface.name, "forwarding")).is_some_and(|value| *value != 0)
+        };
+        let router = range.ends().into_iter().find_map(|address| router(host, address));
+        if let Some(router) = router.filter(|_| config.interfaces.iter().any(forwards)) {
+            findings.warn(
+                "tunnel",
+                format!(
+                    "this host forwards packets, and sends those for {range} to the router {router}: if that routes the prefix \
+                     to this host, they loop until their TTL expires"
+                ),
+                format!("ip route add unreachable {range}"),
+            );
+        }
     }
 }
 

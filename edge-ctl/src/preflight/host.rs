@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::ports::HostPorts;
 use crate::{
-    config::Config,
+    config::{Config, Range},
     net::{self, Destination, Destinations, NetError, Survey},
     plan::Capacity,
 };
@@ -69,11 +69,12 @@ impl Host {
     }
 }
 
-/// The destinations of all backends, as for clients' packets.
+/// The destinations of all backends, as for clients' packets, and the ends of the prefixes that tunnel packets come from.
 fn destinations(config: &Config) -> BTreeSet<Destination> {
     let destinations = Destinations::of(config);
     let pools = config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
-    pools.map(|(pool, backend)| destinations.to(Some(&pool.name), backend.address)).collect()
+    let backends = pools.map(|(pool, backend)| destinations.to(Some(&pool.name), backend.address));
+    backends.chain(config.tunnel.ranges().flat_map(Range::ends).map(Destination::of)).collect()
 }
 
 /// `sysctl`'s name of a per-interface setting.

@@ -115,11 +115,12 @@ fn control(cases: &mut Vec<Case>, side: Side) {
         push(cases, side, Exit::IcmpError, &format!("type {kind}"), what, &frame);
     }
     if side == Side::V6 {
-        let what = "Neighbour discovery is the host's, at whatever address.";
+        let what = "Neighbour discovery from the same link is the host's, at whatever address.";
         for kind in 133..=137 {
             let message = Payload::Icmp(Icmp { kind, data: vec![1; 16], ..Icmp::default() });
             let name = format!("discovery {kind} at no address of the host");
-            push(cases, side, Exit::IcmpOther, &name, what, &to_closed(side, message));
+            let frame = with_ip(to_closed(side, message), |ip| ip.ttl = 255);
+            push(cases, side, Exit::IcmpOther, &name, what, &frame);
         }
     }
     let what = "What is neither an error nor an echo request is the host's: neighbour discovery, for example.";

@@ -3,6 +3,7 @@
 pub mod generate;
 pub mod oracle;
 pub mod sequence;
+pub mod seeds;
 
 use crate::{both::Program, kernel::Arrival};
 

@@ -32,8 +32,12 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
                 return Ok(());
             }
             let vip = packet.as_ref().is_some_and(|packet| packet.for_a_vip);
-            if !vip && !matches!(exit, Exit::NotOurs | Exit::PathMtu) {
+            let source = packet.as_ref().is_some_and(|packet| packet.for_a_source);
+            if !vip && !matches!(exit, Exit::NotOurs | Exit::PathMtu) && !(source && may_concern_an_answer(exit)) {
                 return Err(format!("{exit:?}: not for a VIP"));
+            }
+            if vip && !source && matches!(exit, Exit::NatReplyTx | Exit::NatReplyRedirect) {
+                return Err(format!("{exit:?}: not for an address that translated packets come from"));
             }
             if exit == Exit::PathMtu && !packet.as_ref().is_some_and(|packet| packet.for_a_tunnel) {
                 return Err("PathMtu: not for a tunnel's source".to_owned());
@@ -68,37 +72,127 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
     }
 }
 
+/// Exits of packets to an address that translated packets come from.
+const fn may_concern_an_answer(exit: Exit) -> bool {
+    matches!(
+        exit,
+        Exit::NatReplyTx
+            | Exit::NatReplyRedirect
+            | Exit::NatRaced
+            | Exit::NatSourceRoute
+            | Exit::NatNoChecksum
+            | Exit::NatNoError
+            | Exit::NatTooBig
+            | Exit::TooBig
+            | Exit::TooBigSilent
+            | Exit::TtlExceeded
+            | Exit::TtlExceededSilent
+            | Exit::AnswerLimited
+            | Exit::FragmentLimited
+            | Exit::Malformed
+            | Exit::NoNextHop
+            | Exit::NoRoom
+    )
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is passed to the host, or dropped.
+    NotSent,
+    /// It becomes an answer of the edge's own bytes, except for what they quote.
+    Answered,
+    /// It becomes the echo reply.
+    Echoed,
+    /// It goes to a backend, in a tunnel or as it is.
+    Forwarded,
+    /// It goes to a backend, or from there to a client, with other addresses.
+    Translated,
+}
+
+const fn fate(exit: Exit) -> Fate {
+    match exit {
+        Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::GueTx | Exit::GueRedirect => {
+            Fate::Forwarded
+        }
+        Exit::NatTx | Exit::NatRedirect | Exit::NatReplyTx | Exit::NatReplyRedirect => Fate::Translated,
+        Exit::EchoReply => Fate::Echoed,
+        Exit::RejectReset
+        | Exit::RejectUnreachable
+        | Exit::VipReset
+        | Exit::VipUnreachable
+        | Exit::VipProtocol
+        | Exit::TtlExceeded
+        | Exit::NatNoFlow
+        | Exit::NatBackendDown
+        | Exit::NatExhausted
+        | Exit::NatTooBig
+        | Exit::TooBig => Fate::Answered,
+        Exit::NotOurs
+        | Exit::OtherStation
+        | Exit::FragmentOther
+        | Exit::IcmpError
+        | Exit::PathMtu
+        | Exit::IcmpOther
+        | Exit::RejectSilent
+        | Exit::VipSilent
+        | Exit::VipDropped
+        | Exit::Exhausted
+        | Exit::TtlExceededSilent
+        | Exit::NatExhaustedSilent
+        | Exit::NatSilent
+        | Exit::NatRaced
+        | Exit::NatSourceRoute
+        | Exit::NatNoChecksum
+        | Exit::NatNoError
+        | Exit::TooBigSilent
+        | Exit::AnswerLimited
+        | Exit::FragmentUnknown
+        | Exit::FragmentOverlap
+        | Exit::FragmentLimited
+        | Exit::Malformed
+        | Exit::ExtensionHeaders
+        | Exit::NoNextHop
+        | Exit::DsrOffLink
+        | Exit::NoRoom
+        | Exit::BadTables => Fate::NotSent,
+    }
+}
+
+/// Whether a frame may have this source address when it leaves by this exit: an answer, also a translated one, has the address
+/// of its ingress interface, and a packet to a backend has the one that is kept with the backend.
+fn is_own_source(exit: Exit, mac: Option<&[u8]>) -> bool {
+    match fate(exit) {
+        Fate::NotSent => true,
+        Fate::Answered | Fate::Echoed => mac == Some(&EDGE_MAC),
+        Fate::Translated if matches!(exit, Exit::NatReplyTx | Exit::NatReplyRedirect) => mac == Some(&EDGE_MAC),
+        Fate::Forwarded | Fate::Translated => mac.is_some_and(|mac| mac.starts_with(&BACKENDS_MAC)),
+    }
+}
+
 /// Rules for a frame that is sent.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
 fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
-    if (is_made_here(exit) || exit == Exit::EchoReply) && out.get(6..12) != Some(&EDGE_MAC) {
+    if !is_own_source(exit, out.get(6..12)) {
         return Err(format!("{exit:?}: from {:x?}", out.get(6..12)));
     }
-    match exit {
-        exit if is_made_here(exit) => verify::checksums(out),
-        Exit::DsrTx
-        | Exit::DsrRedirect
-        | Exit::IpipTx
-        | Exit::IpipRedirect
-        | Exit::GueTx
-        | Exit::GueRedirect
-        | Exit::EchoReply => {
-            if matches!(exit, Exit::GueTx | Exit::GueRedirect) && !is_gue(out) {
-                return Err(format!("{exit:?}: sent something else than a tunnel packet in UDP"));
-            }
-            let Some(packet) = Packet::of(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
-            if !packet.whole {
-                return Err(format!("{exit:?}: sent a packet that is longer than its frame"));
-            }
-            let was_right = Packet::of(came).is_some_and(|packet| packet.header_is_right);
-            let made_here = !matches!(exit, Exit::DsrTx | Exit::DsrRedirect);
-            if (was_right || made_here) && !packet.header_is_right {
-                return Err(format!("{exit:?}: the header's checksum was right before"));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
+    match fate(exit) {
+        Fate::NotSent => return Ok(()),
+        Fate::Answered => verify::checksums(out)?,
+        Fate::Echoed | Fate::Forwarded | Fate::Translated => {}
     }
+    if matches!(exit, Exit::GueTx | Exit::GueRedirect) && !is_gue(out) {
+        return Err(format!("{exit:?}: sent something else than a tunnel packet in UDP"));
+    }
+    let Some(packet) = Packet::of(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
+    if !packet.whole {
+        return Err(format!("{exit:?}: sent a packet that is longer than its frame"));
+    }
+    let was_right = Packet::of(came).is_some_and(|packet| packet.header_is_right);
+    let has_own_header = !matches!(exit, Exit::DsrTx | Exit::DsrRedirect) && fate(exit) != Fate::Translated;
+    if (was_right || has_own_header) && !packet.header_is_right {
+        return Err(format!("{exit:?}: the header's checksum was right before"));
+    }
+    Ok(())
 }
 
 /// Whether a frame carries a whole UDP datagram from a dynamic port to the port of tunnel packets, without a checksum,
@@ -119,54 +213,59 @@ fn is_gue(frame: &[u8]) -> bool {
         && is_inner
 }
 
-/// Whether answers with this exit consist of the edge's own bytes, except for what they quote.
-const fn is_made_here(exit: Exit) -> bool {
-    matches!(
-        exit,
-        Exit::RejectReset
-            | Exit::RejectUnreachable
-            | Exit::VipReset
-            | Exit::VipUnreachable
-            | Exit::VipProtocol
-            | Exit::TtlExceeded
-            | Exit::TooBig
-    )
-}
+/// The source address of frames to backends but for its last byte, which is the interface's.
+const BACKENDS_MAC: [u8; 5] = [0x02, 0, 0, 0xee, 0];
 
 /// Length of the shortest Ethernet frame without its check sequence, bytes.
 const SHORTEST: usize = 60;
 
-/// Checks a frame that is sent in reply or forwarded: an answer is at most three times as large as the frame that
-/// caused it, a backend gets the client's packet, and checksums that were right stay right.
+/// Checks a frame that is sent in reply, forwarded or translated: an answer is at most three times as large as the frame that
+/// caused it, a backend in `dsr` or behind a tunnel gets the client's packet, a translated packet has its length, and checksums
+/// that were right stay right.
 ///
 /// # Errors
 /// The rule that is broken.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what passes or is dropped is not sent")]
 pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
     let Way::Edge(exit) = seen.way else { return Ok(()) };
     let out = &seen.frame;
-    match exit {
-        exit if is_made_here(exit) || exit == Exit::EchoReply => {
+    match fate(exit) {
+        Fate::NotSent => return Ok(()),
+        Fate::Answered | Fate::Echoed => {
             let most = 3 * came.len().max(SHORTEST);
             if out.len() > most {
                 return Err(format!("{exit:?}: an answer of {} bytes to {}", out.len(), came.len()));
             }
         }
-        Exit::DsrTx | Exit::DsrRedirect | Exit::IpipTx | Exit::IpipRedirect | Exit::GueTx | Exit::GueRedirect => {
+        Fate::Forwarded | Fate::Translated => {
             let Some(came) = network(came) else { return Err(format!("{exit:?}: sent something that was no IP")) };
             let Some(out) = network(out) else { return Err(format!("{exit:?}: sent something that is no IP")) };
-            // A tunnel's header, or nothing in `dsr`.
-            let inner = out.len().checked_sub(came.len()).map(|start| &out[start..]);
-            if inner.is_none_or(|inner| without_hops(inner) != without_hops(came)) {
-                return Err(format!("{exit:?}: a backend gets another packet than the client sent"));
+            if fate(exit) == Fate::Forwarded {
+                // A tunnel's header, or nothing in `dsr`.
+                let inner = out.len().checked_sub(came.len()).map(|start| &out[start..]);
+                if inner.is_none_or(|inner| without_hops(inner) != without_hops(came)) {
+                    return Err(format!("{exit:?}: a backend gets another packet than the client sent"));
+                }
+            } else {
+                let most = came.len() + if version(out) == version(came) { 0 } else { ACROSS };
+                if out.len() > most || version(out) == version(came) && out.len() != most {
+                    return Err(format!("{exit:?}: {} bytes became {}", came.len(), out.len()));
+                }
             }
         }
-        _ => return Ok(()),
     }
     match verify::checksums(came) {
         Ok(()) => verify::checksums(out).map_err(|error| format!("{exit:?}: {error}, which was right before")),
         Err(_) => Ok(()),
     }
+}
+
+/// Bytes by which a packet between IP versions may become longer: the header's and a fragment header, once more in a packet
+/// that an error quotes.
+const ACROSS: usize = 2 * (20 + 8);
+
+/// IP version of a packet that is not empty.
+fn version(packet: &[u8]) -> u8 {
+    packet[0] >> 4
 }
 
 /// The IP packet in a frame, without the frame's padding; `None` if there is no whole packet behind at most two tags.
@@ -207,12 +306,14 @@ const VIPS_V4: [IpAddr; 2] = [Side::V4.vip(), Side::V4.closed()];
 const VIPS_V6: [IpAddr; 2] = [Side::V6.vip(), Side::V6.closed()];
 
 /// The network layer of a frame, as far as the checks need it.
-#[expect(clippy::struct_excessive_bools, reason = "five answers to five questions")]
+#[expect(clippy::struct_excessive_bools, reason = "six answers to six questions")]
 struct Packet {
     for_a_vip: bool,
     /// Whether the destination is in the prefix of VIPs that backends are configured with.
     for_anycast: bool,
     for_a_tunnel: bool,
+    /// Whether the destination is an address that translated packets come from.
+    for_a_source: bool,
     /// Whether the whole packet is in the frame.
     whole: bool,
     /// IPv4: whether the header's checksum is right.
@@ -233,6 +334,7 @@ impl Packet {
                     for_anycast: packet[16..19] == octets(Side::V4.anycast())[..3],
                     for_a_tunnel: packet[16..20] == octets(Side::V4.tunnel())[..4]
                         || packet[16..19] == octets(Side::V4.range())[..3],
+                    for_a_source: packet[16..20] == octets(Side::V4.source())[..4],
                     whole,
                     header_is_right: whole && rfc_1071(&[&packet[..header]]) == 0,
                 })
@@ -242,6 +344,7 @@ impl Packet {
                 for_anycast: packet[24..39] == octets(Side::V6.anycast())[..15],
                 for_a_tunnel: packet[24..40] == octets(Side::V6.tunnel())
                     || packet[24..39] == octets(Side::V6.range())[..15],
+                for_a_source: packet[24..40] == octets(Side::V6.source()),
                 whole: packet[0] >> 4 == 6 && 40 + number(4) <= packet.len(),
                 header_is_right: true,
             }),

@@ -30,6 +30,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// A frame without a pause before it.
+    pub const fn at_once(what: Try) -> Self {
+        Self { pause: 0, what }
+    }
+
     fn pause(&self) -> Duration {
         // The longest pause is more than an hour.
         Duration::from_nanos(if self.pause == 0 { 0 } else { 1 << (self.pause % 43) })

@@ -104,7 +104,7 @@ impl Fabric {
         self.netns(EDGE).ip(&format!(
             "addr add {EDGE_V4}/24 dev eth0\naddr add {EDGE_V6}/64 dev eth0 nodad\n\
              addr add 10.0.1.1/24 dev eth1\naddr add fd00:1::1/64 dev eth1 nodad\n{}",
-            default_routes("eth0", FRONT_ROUTER.0, FRONT_ROUTER.1, ""),
+            default_routes("eth0", FRONT_ROUTER.0, FRONT_ROUTER.1),
         ))
     }
 
@@ -113,7 +113,7 @@ impl Fabric {
         self.netns(name).ip(&format!(
             "addr add 10.0.0.{host}/24 dev eth0\naddr add fd00::{host}/64 dev eth0 nodad\n\
              route add 192.0.2.0/24 via {EDGE_V4}\nroute add 2001:db8::/64 via {EDGE_V6}\n{}",
-            default_routes("eth0", FRONT_ROUTER.0, FRONT_ROUTER.1, ""),
+            default_routes("eth0", FRONT_ROUTER.0, FRONT_ROUTER.1),
         ))
     }
 
@@ -129,15 +129,14 @@ impl Fabric {
         }
         let (v4, v6) = (backend.provider.router_v4().to_string(), backend.provider.router_v6().to_string());
         if !prepared {
-            lines.push_str(&default_routes("wan", &v4, &v6, ""));
+            lines.push_str(&default_routes("wan", &v4, &v6));
             return self.netns(&name).ip(&lines);
         }
         for vip in topology::vips() {
             let (length, more) = if vip.is_ipv4() { (32, "") } else { (128, " nodad") };
             line(&mut lines, &format!("addr add {vip}/{length} dev lo{more}"));
         }
-        // Clients must not send segments that exceed the MTU after encapsulation.
-        lines.push_str(&default_routes("wan", &v4, &v6, " advmss 1380"));
+        lines.push_str(&default_routes("wan", &v4, &v6));
         self.netns(&name).ip(&lines)?;
         // A backend must not answer ARP for the VIP on its loopback in the segment that it shares with the edge.
         self.netns(&name).set("ipv4/conf/all/arp_ignore", "1")?;
@@ -171,8 +170,8 @@ pub(super) fn settings(netns: &Netns, forwards: bool) -> Result<()> {
     Ok(())
 }
 
-fn default_routes(device: &str, v4: &str, v6: &str, more: &str) -> String {
-    format!("route add default via {v4} dev {device}{more}\nroute add default via {v6} dev {device}{more}\n")
+fn default_routes(device: &str, v4: &str, v6: &str) -> String {
+    format!("route add default via {v4} dev {device}\nroute add default via {v6} dev {device}\n")
 }
 
 fn line(lines: &mut String, line: &str) {

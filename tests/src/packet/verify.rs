@@ -27,6 +27,10 @@ fn v4(packet: &[u8]) -> Result<(), String> {
     if header.len() < 20 || rfc_1071(&[header]) != 0 {
         return Err("IPv4 header checksum".to_owned());
     }
+    // The sum of a fragmented packet is over all of its fragments.
+    if header[6] & 0x3f != 0 || header[7] != 0 {
+        return Ok(());
+    }
     let count = u16::try_from(payload.len()).expect("at most a packet").to_be_bytes();
     let pseudo = [&packet[12..20], &[0, packet[9]], &count].concat();
     upper(packet[9], payload, &pseudo)

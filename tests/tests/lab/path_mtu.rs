@@ -131,12 +131,8 @@ impl Narrow {
     /// As [`Self::new`], in UDP if `gue` is set.
     fn with(gue: bool, narrow: impl FnOnce(&Lab) -> Result<()>) -> Self {
         let mut lab = Lab::up(&Options::default()).expect("the lab comes up");
-        let echoes = Backend::all().map(|backend| {
-            let [v4, v6] = [Family::V4, Family::V6].map(|family| backend.provider.router(family));
-            let netns = lab.netns(&backend.to_string());
-            netns.ip(&format!("route replace default via {v4} dev wan\nroute replace default via {v6} dev wan\n"))?;
-            TcpEcho::start(netns, &backend.to_string())
-        });
+        let echoes =
+            Backend::all().map(|backend| TcpEcho::start(lab.netns(&backend.to_string()), &backend.to_string()));
         let echoes = echoes.collect::<Result<_>>().expect("backends echo");
         narrow(&lab).expect("a way becomes narrow");
         let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");

@@ -1,9 +1,9 @@
 //! A configuration that can't work on its host is reported, both before it is used and while it is in use.
 
-use std::time::Duration;
+use std::{net::UdpSocket, time::Duration};
 
 use edge_tests::lab::{
-    small::{Mode, Small},
+    small::{BACKENDS, CLIENT, Mode, SERVED, Served, Small},
     topology::EDGE,
     wait_until,
 };
@@ -97,4 +97,79 @@ fn a_size_that_is_not_in_force_is_named_by_check_and_by_the_daemon() {
     let of_limits =
         |kind: &str| events.lines().filter(|line| line.contains(kind) && line.contains("limits.flows")).count();
     assert_eq!((of_limits("host_unfit"), of_limits("host_fits")), (1, 1), "{events}");
+}
+
+/// Number of packets that the edge's kernel has forwarded, of IPv4 and of IPv6.
+fn forwarded(lab: &Small) -> [u64; 2] {
+    let read = |name: &str| {
+        let path = format!("/proc/thread-self/net/{name}");
+        lab.netns(EDGE).within(|| std::fs::read_to_string(path)).unwrap().unwrap()
+    };
+    let (v4, v6) = (read("snmp"), read("snmp6"));
+    let mut rows = v4.lines().filter(|line| line.starts_with("Ip:")).map(str::split_whitespace);
+    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+    let v4 = names.zip(values).find(|(name, _)| *name == "ForwDatagrams").unwrap().1;
+    let v6 = v6.lines().find_map(|line| line.strip_prefix("Ip6OutForwDatagrams")).unwrap();
+    [v4, v6].map(|number| number.trim().parse().unwrap())
+}
+
+/// The router before the edge routes the prefixes to the edge, and the edge's default route leads back to it.
+#[test]
+fn packets_to_a_range_of_tunnel_sources_do_not_go_back_and_forth() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1", "10.9.0.0/24", "fd00:9::/112"]).unwrap();
+    let file = lab.prepare(Mode::Native, "").unwrap().configuration();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let ranges = "[tunnel]\nsource_v4_range = \"10.9.0.0/24\"\nsource_v6_range = \"fd00:9::/112\"\n";
+    std::fs::write(&file, text.replace("[tunnel]\n", ranges)).unwrap();
+    // The client is that router, whose own default route leads to the edge.
+    lab.netns(CLIENT).set("ipv4/ip_forward", "1").unwrap();
+    lab.netns(CLIENT).set("ipv6/conf/all/forwarding", "1").unwrap();
+    lab.netns(EDGE).ip("route add default via 10.0.0.2\nroute add default via fd00::2\n").unwrap();
+    lab.start_daemon().unwrap();
+    let lab = &lab;
+    let send = || {
+        let before = forwarded(lab);
+        let sent = lab.netns(BACKENDS[0]).within(|| -> std::io::Result<()> {
+            UdpSocket::bind("0.0.0.0:0")?.send_to(b"?", "10.9.0.77:9")?;
+            UdpSocket::bind("[::]:0")?.send_to(b"?", "[fd00:9::77]:9").map(drop)
+        });
+        sent.unwrap().unwrap();
+        move || [0, 1].map(|at| forwarded(lab)[at] - before[at])
+    };
+    let remedies = ["10.9.0.0/24", "fd00:9::/112"].map(|range| format!("route add unreachable {range}"));
+    let status = lab.ctl(&["check", file.to_str().unwrap(), "--host"]).unwrap();
+    assert!(remedies.iter().all(|remedy| status.contains(&format!("do: ip {remedy}\n"))), "{status}");
+    let since = send();
+    let loops = || Ok(since().iter().all(|count| *count > 20));
+    assert!(wait_until(SOON, loops).unwrap(), "without the routes the packets go back and forth: {:?}", since());
+
+    lab.netns(EDGE).ip(&(remedies.join("\n") + "\n")).unwrap();
+    let is_known = wait_until(SOON, || Ok(!lab.ctl(&["status"])?.contains("unreachable")));
+    assert!(is_known.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let since = send();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(since(), [0, 0], "the packets come once, and errors may go back");
+    for service in SERVED.into_iter().filter(Served::is_tunnel) {
+        assert_eq!(lab.use_it(service.vip).unwrap(), lab.backends(), "{}", service.name);
+    }
+}
+
+#[test]
+fn a_path_that_is_too_narrow_for_ipv6_in_a_tunnel_is_named() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    lab.balance(Mode::Native).unwrap();
+    let said = |verb: &str, what: &str| lab.ctl(&[verb]).unwrap().lines().filter(|line| line.contains(what)).count();
+    assert_eq!(said("status", "too narrow"), 0, "{}", lab.ctl(&["status"]).unwrap());
+    lab.netns(EDGE).ip("link set eth1 mtu 1310\n").unwrap();
+    // Only the outer IPv6 header leaves no room.
+    let one = || Ok(said("status", "path too narrow for IPv6, which needs 1320 bytes") == 1);
+    assert!(wait_until(SOON, one).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    assert!(wait_until(SOON, || Ok(said("events", "path_narrow") == 1)).unwrap(), "{}", lab.ctl(&["events"]).unwrap());
+    lab.netns(EDGE).ip("link set eth1 mtu 1299\n").unwrap();
+    let two = || Ok(said("status", "path too narrow for IPv6, which needs 1300 bytes") == 1);
+    assert!(wait_until(SOON, two).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    lab.netns(EDGE).ip("link set eth1 mtu 1500\n").unwrap();
+    assert!(wait_until(SOON, || Ok(said("status", "too narrow") == 0)).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }

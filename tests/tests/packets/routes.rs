@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_common::abi::{Exit, Verdict, program};
+use edge_common::abi::{Exit, Mac, Verdict, program};
 use edge_tests::{
     both::{Both, Program, Way, difference},
     cases::{
@@ -17,6 +17,7 @@ use edge_tests::{
     kernel::{self, Arrival},
     lab::patience::patience,
     namespace::{EDGE0, LO, PEER0, in_namespace, sh},
+    packet::protocol,
     world::Side,
 };
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
@@ -72,6 +73,31 @@ fn the_kernels_route_back_out_of_the_ingress_is_no_redirection() {
                 let seen = seen.unwrap_or_else(|error| panic!("{side:?}, port {port}: {error}"));
                 assert_eq!(seen.way, Way::Edge(exit), "{side:?}, port {port}");
             }
+        }
+        both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+/// While a backend moves, its VLAN may be the old one and the kernel's route already the new one.
+#[test]
+fn the_kernels_route_takes_no_frame_with_the_tag_of_an_unknown_next_hop() {
+    let mut scene = Scene::new();
+    let ports = ways().chain(
+        Side::BOTH
+            .into_iter()
+            .flat_map(|side| [port::UDP4_ROUTED, port::UDP6_ROUTED, port::NAT].map(|port| (side, port))),
+    );
+    let ports: Vec<_> = ports.collect();
+    for (side, port) in &ports {
+        let (_, backend) = scene.behind(*side, protocol::UDP, *port);
+        let backend = &mut scene.world.backends[usize::from(backend)];
+        (backend.vlan, backend.next_hop) = (7, Mac::default());
+    }
+    in_namespace(|| {
+        let both = Both::new(scene.world.clone());
+        for (side, port) in ports {
+            let seen = both.run(&from_client(side, udp(port)).bytes());
+            assert_eq!(seen.way, Way::Edge(Exit::NoNextHop), "{side:?}, port {port}");
         }
         both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });

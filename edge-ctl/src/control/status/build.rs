@@ -2,9 +2,9 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use edge_common::abi::{Traffic, Verdict, WhenExhausted};
+use edge_common::abi::{BackendNumber, Traffic, Verdict, WhenExhausted};
 
 use super::{
     BackendStatus, Clock, DaemonStatus, ExitStatus, FailoverStatus, InterfaceStatus, PoolStatus, Rates, Sample,
@@ -16,6 +16,7 @@ use crate::{
         chain,
         data_plane::DataPlane,
         inventory::{Inventory, Member},
+        narrow::{self, Narrow},
         selection::{self, Counts, Serving},
     },
 };
@@ -29,6 +30,7 @@ pub(crate) fn build(
     daemon: Option<DaemonStatus>,
 ) -> Status {
     let (attached, counts) = (plane.attached(), Counts::take(inventory, plane));
+    let narrow = narrow::narrow(inventory, plane);
     let interfaces = inventory.config.interfaces.iter().map(|interface| InterfaceStatus {
         name: interface.name.clone(),
         attached: attached.as_ref().ok().map(|interfaces| interfaces.contains(&interface.name)),
@@ -48,7 +50,7 @@ pub(crate) fn build(
             service_status(inventory, plane, &counts, (service, number), traffic, now.at)
         })),
         pools: (0..inventory.config.pools.len())
-            .map(|pool| pool_status(inventory, plane, &counts, pool, earlier, now))
+            .map(|pool| pool_status(inventory, plane, (&counts, &narrow), pool, earlier, now))
             .collect(),
         retired: inventory.retired.iter().filter_map(|retired| flows::retired(retired, plane, earlier, now)).collect(),
         nat: super::NatStatus::of(inventory, plane),
@@ -153,7 +155,7 @@ fn lacks(inventory: &Inventory, counts: &Counts, service: &Service, positions: R
 fn pool_status(
     inventory: &Inventory,
     plane: &impl DataPlane,
-    counts: &Counts,
+    (counts, narrow): (&Counts, &BTreeMap<BackendNumber, Narrow>),
     position: usize,
     earlier: Option<&Sample>,
     now: &Sample,
@@ -166,7 +168,13 @@ fn pool_status(
         panic: counts.panics(position),
         withheld: counts.withheld(position),
         probe: pool.probe.as_ref().map(probe_text),
-        backends: inventory.members_of(position).map(|member| backend_status(&member, plane, earlier, now)).collect(),
+        backends: inventory
+            .members_of(position)
+            .map(|member| BackendStatus {
+                needed_mtu: narrow.get(&member.number).map(|narrow| narrow.needed),
+                ..backend_status(&member, plane, earlier, now)
+            })
+            .collect(),
     }
 }
 
@@ -190,6 +198,7 @@ fn backend_status(
         reason: why.reason,
         next_hop: plane.next_hop(member.number).map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
         path_mtu: plane.path_mtu(member.number),
+        needed_mtu: None,
         certificate: None,
         traffic: now.backend_traffic(member.number, earlier),
     }

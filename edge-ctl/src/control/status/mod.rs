@@ -190,6 +190,10 @@ pub(crate) struct BackendStatus {
     pub(crate) next_hop: Option<String>,
     /// MTU of the path to it, bytes of IP packet, where a router has said that it is less than the egress's.
     pub(crate) path_mtu: Option<u16>,
+    /// MTU that the path needs for IPv6 in the tunnel, bytes of IP packet; absent where the path and the egress have it, and
+    /// where no IPv6 service reaches the backend by a tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) needed_mtu: Option<u16>,
     /// The certificate that its probes were shown last; absent where none was.
     #[serde(default)]
     pub(crate) certificate: Option<CertificateStatus>,

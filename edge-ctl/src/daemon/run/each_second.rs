@@ -126,6 +126,7 @@ impl Daemon {
         self.controller.age()?;
         self.controller.look_at_records();
         self.controller.look_at_ports()?;
+        self.controller.look_at_paths();
         Ok(self.controller.reconcile()?)
     }
 }

@@ -177,6 +177,25 @@ fn the_tunnels_source() {
 }
 
 #[test]
+fn ranges_of_tunnel_sources_that_the_host_would_send_back() {
+    let text = TEXT.replace("[tunnel]", "[tunnel]\nsource_v4_range = \"10.9.0.0/24\"");
+    let found = |ends: [SurveyedWay; 2], forwarding| {
+        let mut host = host();
+        host.network.ways.extend([ip("10.9.0.0"), ip("10.9.0.255")].into_iter().zip(ends));
+        host.sysctls.insert("net.ipv4.conf.eth0.forwarding".to_owned(), forwarding);
+        let findings = compare(&configuration(&text), &host).into_iter();
+        findings.filter(|finding| finding.subject == "tunnel").map(|finding| finding.remedy).collect::<Vec<_>>()
+    };
+    let none = || SurveyedWay::None("unreachable".to_owned());
+    let remedy = ["ip route add unreachable 10.9.0.0/24"];
+    assert_eq!(found([via("10.0.0.254"), via("10.0.0.254")], 1), remedy);
+    assert_eq!(found([none(), via("10.0.0.254")], 1), remedy, "a part of it");
+    assert_eq!(found([none(), none()], 1), [""; 0], "a route of its own, or none");
+    assert_eq!(found([via("10.9.0.0"), via("10.9.0.255")], 1), [""; 0], "on the link");
+    assert_eq!(found([via("10.0.0.254"), via("10.0.0.254")], 0), [""; 0], "it does not forward");
+}
+
+#[test]
 fn settings_of_the_host() {
     let set = |name: &str, value| found(|host| *host.sysctls.get_mut(name).unwrap() = value);
     assert_eq!(set("net.core.bpf_jit_enable", 0), [warning("net.core.bpf_jit_enable")]);

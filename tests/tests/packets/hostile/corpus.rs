@@ -3,7 +3,12 @@
 use std::{fs, path::Path};
 
 use edge_tests::{
-    hostile::{Try, sequence},
+    cases::Scene,
+    hostile::{
+        Try,
+        seeds::{self, Seed},
+        sequence,
+    },
     workspace,
 };
 
@@ -17,6 +22,20 @@ fn what_the_fuzzer_found_worth_keeping() {
     let tries: Vec<_> = files(&workspace().join(CORPUS)).iter().flat_map(|bytes| frames(bytes)).collect();
     assert!(tries.len() > 500, "the corpus has {} frames", tries.len());
     run(|_, try_all| try_all(&mut tries.into_iter()));
+}
+
+/// The port that a flow gets decides where its answers go, so the sequences change with the choice of ports.
+#[test]
+fn the_corpus_has_translated_flows_with_their_answers() {
+    let mut written = Vec::new();
+    for Seed { name, steps, .. } in seeds::all(&Scene::new()) {
+        let (path, bytes) = (workspace().join(CORPUS).join(&name), sequence::write(&steps));
+        if fs::read(&path).ok().as_ref() != Some(&bytes) {
+            fs::write(&path, &bytes).expect("the corpus can be written");
+            written.push(name);
+        }
+    }
+    assert!(written.is_empty(), "written to {CORPUS}, to be committed: {written:?}");
 }
 
 fn files(dir: &Path) -> Vec<Vec<u8>> {

@@ -59,26 +59,28 @@ fn options_and_extension_headers_are_no_obstacle_either_way() {
     }
 }
 
-/// A datagram in two fragments, with `first` bytes of data in the first one.
-fn parts(frame: &Frame, first: usize, id: u16) -> [Frame; 2] {
-    let whole = ip(frame);
+/// A packet in two fragments, with `first` bytes behind the first eight of its payload in the first one.
+fn parts(frame: &Frame, first: usize, id: u16, protocol: u8) -> [Frame; 2] {
     let payload = {
+        let whole = ip(frame);
         let header = if whole.source.is_ipv4() { 20 } else { 40 };
         whole.bytes()[header..].to_vec()
     };
     let cut = 8 + first;
-    assert_eq!(cut % 8, 0);
-    let part = |bytes: &[u8], offset: usize, more: bool| {
-        let mut ip = Ip { payload: Payload::Other(protocol::UDP, bytes.to_vec()), ..whole.clone() };
-        let offset = u16::try_from(offset / 8).expect("a short packet");
-        if ip.source.is_ipv4() {
-            (ip.id, ip.dont_fragment, ip.more_fragments, ip.fragment_offset) = (id, false, more, offset);
-        } else {
-            ip.extensions = vec![Extension::fragment(offset, more, id.into())];
-        }
-        Frame { network: Network::Ip(ip), ..frame.clone() }
-    };
-    [part(&payload[..cut], 0, true), part(&payload[cut..], cut, false)]
+    [part(frame, &payload[..cut], (0, true), id, protocol), part(frame, &payload[cut..], (cut, false), id, protocol)]
+}
+
+/// A fragment of a packet: `bytes` at this offset, and whether more follow.
+fn part(of: &Frame, bytes: &[u8], (offset, more): (usize, bool), id: u16, protocol: u8) -> Frame {
+    let mut ip = Ip { payload: Payload::Other(protocol, bytes.to_vec()), ..ip(of) };
+    assert_eq!(offset % 8, 0);
+    let offset = u16::try_from(offset / 8).expect("a short packet");
+    if ip.source.is_ipv4() {
+        (ip.id, ip.dont_fragment, ip.more_fragments, ip.fragment_offset) = (id, false, more, offset);
+    } else {
+        ip.extensions = vec![Extension::fragment(offset, more, id.into())];
+    }
+    Frame { network: Network::Ip(ip), ..of.clone() }
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn the_fragments_of_a_datagram_are_translated_as_it_would_be_whole() {
             let both = Both::new(world(side, 64, 4, LO));
             let client = Client { side, port: 40_000, service: UDP };
             let data = Tcp { data: (0..200).collect(), ..Tcp::default() };
-            let forth = parts(&client.sends(data.clone()), 56, 77);
+            let forth = parts(&client.sends(data.clone()), 56, 77, protocol::UDP);
             let header = if side == Side::V4 { 34 } else { 62 };
             let put_together = |seen: [Seen; 2]| {
                 let [first, second] = seen.map(|seen| seen.frame[header..].to_vec());
@@ -115,7 +117,7 @@ fn the_fragments_of_a_datagram_are_translated_as_it_would_be_whole() {
             let whole = Udp { source: flow.port, destination: BACKEND_PORT, data: data.data.clone(), ..Udp::default() };
             assert_eq!(put_together(seen), bytes_of(side.source(), backend, Payload::Udp(whole)));
 
-            let back = parts(&client.answered(&both, data.clone()), 56, 78);
+            let back = parts(&client.answered(&both, data.clone()), 56, 78, protocol::UDP);
             let seen = back.map(|part| {
                 let seen = both.run(&part.bytes());
                 assert_eq!(exit(&seen), Exit::NatReplyTx);
@@ -126,9 +128,42 @@ fn the_fragments_of_a_datagram_are_translated_as_it_would_be_whole() {
             assert_eq!(put_together(seen), bytes_of(side.vip(), side.client(), Payload::Udp(whole)));
 
             // A fragment of no translated packet is passed to the host unchanged.
-            let [_, stray] = parts(&client.answered(&both, data), 56, 79);
+            let [_, stray] = parts(&client.answered(&both, data), 56, 79, protocol::UDP);
             let seen = both.run(&stray.bytes());
             assert_eq!((exit(&seen), seen.frame), (Exit::NotOurs, stray.bytes()));
+            both.compare_state().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_later_fragment_of_a_translated_flow_does_not_begin_inside_a_tcp_header() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let both = Both::new(world(side, 64, 4, LO));
+            let client = Client { side, port: 40_000, service: TCP };
+            run(&both, &client.sends(segment(SYN, 5, 0)));
+            run(&both, &client.answered(&both, segment(SYN | ACK, 100, 6)));
+            let data = Tcp { data: (0..200).collect(), ..segment(ACK, 6, 101) };
+            for (whole, forwarded, refused) in [
+                (client.sends(data.clone()), Exit::NatTx, Exit::FragmentOverlap),
+                // No address of a VIP: the host gets it, and has no first fragment to it.
+                (client.answered(&both, data.clone()), Exit::NatReplyTx, Exit::NotOurs),
+            ] {
+                let [first, _] = parts(&whole, 80, 77, protocol::TCP);
+                assert_eq!(exit(&both.run(&first.bytes())), forwarded, "{side:?}");
+                for (offset, expected) in [(1, refused), (2, refused), (3, forwarded)] {
+                    // In IPv6 the first fragment's protocol counts, whatever a later one names.
+                    let protocols: &[u8] = match side {
+                        Side::V4 => &[protocol::TCP],
+                        Side::V6 => &[protocol::TCP, protocol::UDP],
+                    };
+                    for protocol in protocols {
+                        let later = part(&whole, &[7; 24], (8 * offset, false), 77, *protocol);
+                        assert_eq!(exit(&both.run(&later.bytes())), expected, "{side:?}: {offset}, {protocol}");
+                    }
+                }
+            }
             both.compare_state().unwrap();
         });
     }

@@ -7,12 +7,12 @@ use edge_tests::{
     both::{Both, Way},
     kernel::{self, Arrival},
     namespace::in_namespace,
-    packet::{Ip, protocol, verify},
+    packet::{Ip, Payload, protocol, verify},
     world::Side,
 };
 
 use super::path_mtu::{for_each_tunnel, learns, learnt, outer, too_big, tunnelled};
-use super::world::{Flow, exit, for_each_flow, forwarded, frame, header, run, world};
+use super::world::{Flow, exit, for_each_flow, forwarded, forwarded_as, fragment, frame, header, run, world};
 
 /// Length of the headers before a packet in a tunnel, bytes.
 fn overhead(flow: Flow) -> u16 {
@@ -76,6 +76,77 @@ fn what_goes_in_dsr_by_the_link_that_it_came_by_fits_it() {
         check_fits(both, flow, 1_390);
         both.change(|world| (world.backends[owner].path_mtu, world.backends[owner].own_mtu) = (0, 0));
         check_fits(both, flow, 1_400);
+    });
+}
+
+/// A packet without DF of `length` bytes, or a fragment of one.
+fn without_df(flow: Flow, length: u16) -> Ip {
+    Ip { dont_fragment: false, id: 0x1234, ..of_length(flow, length) }
+}
+
+/// The exit of a packet without DF that only the path is too narrow for.
+fn past_the_egress(flow: Flow) -> Exit {
+    match flow.tunnel() {
+        // No router fragments an outer IPv6 packet.
+        Some(Side::V6) => Exit::TooBigSilent,
+        Some(Side::V4) | None => flow.exit(),
+    }
+}
+
+#[test]
+fn ipv4_without_df_goes_on_where_routers_may_fragment_it() {
+    for_each_flow(|both, flow| {
+        if flow.side == Side::V6 {
+            return;
+        }
+        let owner = usize::from(flow.owner(both));
+        let longest = 1_500 - overhead(flow);
+        for (egress, path, length, expected) in [
+            (1_500, 1_400, longest, past_the_egress(flow)),
+            (0, 1_400, longest, past_the_egress(flow)),
+            (1_500, 576, 577 - overhead(flow), past_the_egress(flow)),
+            (1_500, 576, 576 - overhead(flow), flow.exit()),
+            (1_500, 1_400, longest + 1, Exit::TooBigSilent),
+            (1_400, 0, 1_401 - overhead(flow), Exit::TooBigSilent),
+            (1_400, 1_400, 1_401 - overhead(flow), Exit::TooBigSilent),
+        ] {
+            both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (egress, path));
+            let packet = without_df(flow, length);
+            assert_eq!(exit(both, &packet), expected, "{flow:?}: {length} bytes, {egress}, {path}");
+            if expected == flow.exit() {
+                forwarded_as(both, flow, &packet, false);
+            }
+        }
+        both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (1_500, 1_400));
+        assert_eq!(exit(both, &of_length(flow, longest)), Exit::TooBig, "{flow:?}: with DF");
+    });
+}
+
+#[test]
+fn fragments_of_ipv4_go_on_where_routers_may_fragment_them_further() {
+    for_each_flow(|both, flow| {
+        if flow.side == Side::V6 {
+            return;
+        }
+        let owner = usize::from(flow.owner(both));
+        // Both are as long as fits the egress, in units of eight bytes.
+        let length = usize::from(1_500 - overhead(flow) - 20) & !7;
+        let pieces = [0, 1].map(|number| {
+            let payload = flow.packet(2 * length).bytes()[20..][number * length..][..length].to_vec();
+            let offset = u16::try_from(number * length / 8).expect("a place");
+            // Records of the flows before stay, so each flow has an identification of its own.
+            fragment(&flow.packet(0), Payload::Other(flow.protocol, payload), offset, true, flow.port)
+        });
+        both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (1_500, 1_400));
+        let second = if flow.tunnel() == Some(Side::V6) { Exit::FragmentUnknown } else { flow.exit() };
+        for (piece, expected) in pieces.iter().zip([past_the_egress(flow), second]) {
+            assert_eq!(exit(both, piece), expected, "{flow:?}");
+            if expected == flow.exit() {
+                forwarded_as(both, flow, piece, false);
+            }
+        }
+        both.change(|world| world.backends[owner].mtu = 1_400);
+        assert_eq!(exit(both, &pieces[1]), if second == flow.exit() { Exit::TooBigSilent } else { second });
     });
 }
 

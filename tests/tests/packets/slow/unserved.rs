@@ -60,7 +60,12 @@ fn rows(side: Side) -> Vec<Row> {
         hidden.extensions = vec![Extension { kind: protocol::ENCRYPTED, rest: vec![0; 23] }];
         rows.push(("ESP", hidden, [NotOurs, ExtensionHeaders, ExtensionHeaders, ExtensionHeaders]));
         let discovery = Icmp { kind: 135, data: vec![1; 16], ..Icmp::default() };
-        rows.push(("discovery", to_vip(Payload::Icmp(discovery)), [IcmpOther; 4]));
+        let discovery = |ttl| Ip { ttl, ..to_vip(Payload::Icmp(discovery.clone())) };
+        rows.push(("discovery", discovery(255), [IcmpOther; 4]));
+        // A router has forwarded it, or would: no host takes it as discovery.
+        for ttl in [254, 64] {
+            rows.push(("discovery from elsewhere", discovery(ttl), [IcmpOther, VipSilent, VipDropped, IcmpOther]));
+        }
     }
     rows
 }
