@@ -131,6 +131,11 @@ impl Machine {
         self.answered.filter(|_| !self.was_silent_lately())
     }
 
+    /// When the backend last answered, whatever was lost since.
+    pub(crate) fn last_answer(&self) -> Option<Duration> {
+        self.answered
+    }
+
     /// Whether the backend answers again: a wrong answer, or as many passes as make it up.
     pub(crate) fn answers(&self) -> bool {
         match self.last {

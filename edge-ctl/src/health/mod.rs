@@ -14,6 +14,7 @@
 mod machine;
 mod damper;
 mod judge;
+mod deafness;
 mod failback;
 
 #[cfg(test)]
@@ -22,8 +23,9 @@ mod tests;
 use std::fmt;
 
 pub(crate) use self::{
+    deafness::{Deafness, References, deafness, hears},
     failback::{Return, withheld},
-    judge::{Blame, Count, Deafness, blame, deafness, hears},
+    judge::{Blame, Count, Heard, blame},
     machine::Machine,
 };
 

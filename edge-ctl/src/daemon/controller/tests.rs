@@ -1,5 +1,6 @@
 //! Tests of the controller: reports and operations in, states and events out.
 
+mod deafness;
 mod judging;
 mod large;
 mod panic_mode;
