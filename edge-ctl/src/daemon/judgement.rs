@@ -80,7 +80,7 @@ impl Judgement {
     pub(super) fn note_reference(&mut self, position: usize, verdict: &Verdict, now: Duration) {
         match verdict {
             Verdict::Pass | Verdict::Fail(_) => self.references.insert(position, Some(now)),
-            Verdict::Silent(_) => self.references.insert(position, None),
+            Verdict::Unreachable(_) | Verdict::Silent(_) => self.references.insert(position, None),
             Verdict::Inconclusive(_) => self.references.remove(&position),
         };
     }
@@ -239,7 +239,7 @@ impl Judgement {
             })
             .collect();
         for (backend, probed) in &mut self.probed {
-            let Some(blame) = probed.pool.and_then(|pool| blames.get(pool)) else {
+            let Some((blame, count)) = probed.pool.and_then(|pool| blames.get(pool).zip(counts.get(pool))) else {
                 // One that is retired goes as its flows go anyway.
                 if probed.machine().is_silenced() && !probed.is_out() {
                     probed.put_out(now);
@@ -247,7 +247,11 @@ impl Judgement {
                 }
                 continue;
             };
+            let is_reported = probed.machine().is_reported();
             let why = match blame {
+                Blame::Backends | Blame::Many if is_reported && count.is_heard_after(probed.machine()) => {
+                    "it is unreachable and others of its pool are not: its flows go, too"
+                }
                 Blame::Backends => "it is silent and others of its pool are not: its flows go, too",
                 Blame::Provider => "its whole pool is silent and another pool is not: its flows go, too",
                 Blame::Nobody | Blame::Many | Blame::All => continue,

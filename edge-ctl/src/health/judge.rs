@@ -1,9 +1,10 @@
-//! Judges the cause of silence: the backends, their provider or this host.
+//! Judges the cause of silence: the backends, their provider or this host. A backend that routers report as unreachable is
+//! silent here.
 //!
 //! | silent | cause | consequence |
 //! |---|---|---|
 //! | few backends of a pool (the cap at most), and few of all others | these backends | they are out |
-//! | more of a pool, but not all | unclear | they take no new flows, and keep their own |
+//! | more of a pool, but not all | unclear | they take no new flows, and keep their own, unless reported as unreachable |
 //! | a whole pool, while another pool of its services answers | its provider | its backends are out: fail over |
 //! | a whole pool, and no other pool answers | unclear | its backends take no new flows, and keep their own |
 //!
@@ -51,6 +52,8 @@ pub(crate) struct Count {
     pub(super) unreachable: u32,
     /// When the last of the `hushed` backends lost the first of its probes.
     hushed_since: Option<Duration>,
+    /// When any backend last answered.
+    answered: Option<Duration>,
     /// How long it takes to declare a backend of this pool down.
     pub fall_time: Duration,
     /// The answers of other pools of the pool's services.
@@ -77,6 +80,7 @@ impl Count {
         self.unprobed += u32::from(machine.is_unprobed());
         self.unreachable += u32::from(unreachable);
         self.hushed_since = self.hushed_since.max(hushed_since);
+        self.answered = self.answered.max(machine.last_answer());
     }
 
     /// Whether there is no silence to judge.
@@ -92,6 +96,11 @@ impl Count {
     /// Backends without wrong answers.
     pub(super) fn rest(&self) -> u32 {
         self.members - self.hard
+    }
+
+    /// Whether another backend of the pool has answered since this one fell silent.
+    pub(crate) fn is_heard_after(&self, machine: &Machine) -> bool {
+        self.answered > machine.hushed_since()
     }
 
     /// Whether more than this share of the pool was silent lately for no clear reason, maybe because of noise that

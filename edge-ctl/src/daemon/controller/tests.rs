@@ -7,6 +7,7 @@ mod panic_mode;
 mod random;
 mod retired;
 mod returning;
+mod unreachable;
 
 use edge_common::abi::Failover;
 

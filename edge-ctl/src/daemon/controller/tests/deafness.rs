@@ -46,7 +46,7 @@ fn adopted(text: &str) -> Controller<FakeDataPlane> {
 }
 
 /// Plays rounds of a second each, in which the backends have these verdicts one after the other; `None` for no probe.
-fn rounds(
+pub(super) fn rounds(
     controller: &mut Controller<FakeDataPlane>,
     times: usize,
     verdict: impl Fn(BackendNumber) -> Option<Verdict>,
@@ -76,7 +76,7 @@ fn reference(controller: &mut Controller<FakeDataPlane>, verdict: Verdict) {
 }
 
 /// One letter per backend, as in the tests of judgement: `U` takes new flows, `k` keeps its flows, `x` gets no packets.
-fn states(controller: &Controller<FakeDataPlane>) -> String {
+pub(super) fn states(controller: &Controller<FakeDataPlane>) -> String {
     let letter = |state: State| match (state.has_all(State::NEW), state.has_all(State::ALIVE)) {
         (true, _) => 'U',
         (false, true) => 'k',
@@ -86,7 +86,7 @@ fn states(controller: &Controller<FakeDataPlane>) -> String {
 }
 
 /// Provider A has two pools with two backends each, 1 to 4, and provider B has one, 5 and 6, that both services share.
-fn two_and_one() -> Controller<FakeDataPlane> {
+pub(super) fn two_and_one() -> Controller<FakeDataPlane> {
     layout(&[("web-a", 2), ("api-a", 2), ("b", 2)], &[&["web-a", "b"], &["api-a", "b"]])
 }
 
@@ -96,7 +96,7 @@ fn two_and_two() -> Controller<FakeDataPlane> {
 }
 
 /// Three services with a pool each, so that no pool's silence is explained by another one's answers.
-fn apart() -> Controller<FakeDataPlane> {
+pub(super) fn apart() -> Controller<FakeDataPlane> {
     layout(&[("web", 1), ("api", 1), ("other", 1)], &[&["web"], &["api"], &["other"]])
 }
 
@@ -215,6 +215,12 @@ fn pools_that_were_out_for_long_are_no_part_of_a_wave() {
     rounds_with_silent(&mut controller, &[1, 2, 3, 4], 20);
     assert_eq!(states(&controller), "xxxxUU");
     rounds_with_silent(&mut controller, &[1, 2, 3, 4, 5], 2);
+    assert!(controller.frozen().is_none());
+    // Nor are they while nothing is known of provider B, whose probes begin anew after a reload.
+    let mut inventory = controller.inventory.clone();
+    inventory.config.pools[2].probe.as_mut().unwrap().port = 81;
+    controller.replace(inventory).unwrap();
+    rounds(&mut controller, 3, |backend| (backend < 5).then(silence));
     assert!(controller.frozen().is_none());
 }
 
