@@ -178,7 +178,9 @@ impl Probes {
         let report = self.reports.recv().await.context("the engine has ended")?;
         match report.verdict {
             Verdict::Pass => Ok(()),
-            Verdict::Fail(why) | Verdict::Silent(why) | Verdict::Inconclusive(why) => Err(anyhow::anyhow!(why)),
+            Verdict::Fail(why) | Verdict::Unreachable(why) | Verdict::Silent(why) | Verdict::Inconclusive(why) => {
+                Err(anyhow::anyhow!(why))
+            }
         }
     }
 }

@@ -62,11 +62,6 @@ impl Attachments {
         }
     }
 
-    /// Whether no interface has a failure.
-    pub(super) fn are_complete(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The first interface with a failure.
     pub(super) fn first_failure(&self) -> Option<&str> {
         self.0.keys().next().map(String::as_str)

@@ -9,10 +9,10 @@ use std::{
 
 use edge_common::abi::BackendNumber;
 
-use super::{panic_mode::Panic, probed::Probed, reach::Reach, returning::Ways};
+use super::{hearing, panic_mode::Panic, probed::Probed, reach::Reach, returning::Ways};
 use crate::{
     control::{data_plane::DataPlane, inventory::Inventory},
-    health::{self, Blame, Condition, Count, Deafness, Health, HealthChange, Standing, Verdict},
+    health::{self, Blame, Condition, Count, Deafness, Health, HealthChange, References, Standing, Verdict},
 };
 
 /// Health of all that is probed.
@@ -25,8 +25,10 @@ pub(super) struct Judgement {
     panic: Panic,
     pub(super) ways: Ways,
     frozen: Option<Frozen>,
-    /// Which of the reference targets are silent, as far as they were asked.
-    references: BTreeMap<usize, bool>,
+    /// The end of the last freeze.
+    thawed: Option<Duration>,
+    /// When each of the reference targets that could be asked answered; `None` for a silent one.
+    references: BTreeMap<usize, Option<Duration>>,
     /// Whether there is anything to judge.
     restless: bool,
 }
@@ -75,10 +77,10 @@ impl Judgement {
     }
 
     /// A reference target has answered, or not. One that could not be asked is no reference.
-    pub(super) fn note_reference(&mut self, position: usize, verdict: &Verdict) {
+    pub(super) fn note_reference(&mut self, position: usize, verdict: &Verdict, now: Duration) {
         match verdict {
-            Verdict::Pass | Verdict::Fail(_) => self.references.insert(position, false),
-            Verdict::Silent(_) => self.references.insert(position, true),
+            Verdict::Pass | Verdict::Fail(_) => self.references.insert(position, Some(now)),
+            Verdict::Unreachable(_) | Verdict::Silent(_) => self.references.insert(position, None),
             Verdict::Inconclusive(_) => self.references.remove(&position),
         };
     }
@@ -143,10 +145,10 @@ impl Judgement {
             }
         }
         let mut ruling = Ruling { changes, ..Ruling::default() };
-        let counts = self.count(inventory, reach);
+        let counts = self.count(inventory, reach, now);
         self.listen(inventory, &counts, now, &mut ruling);
         // After a pardon nobody is silenced.
-        let counts = if ruling.frozen.is_some() { self.count(inventory, reach) } else { counts };
+        let counts = if ruling.frozen.is_some() { self.count(inventory, reach, now) } else { counts };
         self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
         self.put_out(inventory, &counts, now, &mut ruling);
         let (probed, deaf) = (&self.probed, self.is_frozen());
@@ -167,30 +169,39 @@ impl Judgement {
         }
     }
 
-    fn count(&self, inventory: &Inventory, reach: &Reach) -> Vec<Count> {
+    fn count(&self, inventory: &Inventory, reach: &Reach, now: Duration) -> Vec<Count> {
         let mut counts = vec![Count::default(); inventory.config.pools.len()];
         for (backend, probed) in &self.probed {
             if let Some(count) = probed.pool.and_then(|pool| counts.get_mut(pool)) {
-                count.add(probed.machine(), probed.is_out(), reach.why(*backend).is_some());
+                let is_cut_off = reach.why(*backend).is_some();
+                count.add(probed.machine(), probed.is_out(), probed.is_settled(now), is_cut_off);
                 count.fall_time = probed.fall_time();
             }
         }
+        if counts.iter().any(Count::has_silence) {
+            for (count, heard) in counts.iter_mut().zip(hearing::of_others(inventory, self.probed.values())) {
+                count.another = heard;
+            }
+        }
         counts
+    }
+
+    fn references(&self) -> References {
+        let answered = self.references.values().copied().max().flatten();
+        References { are_silent: answered.is_none() && !self.references.is_empty(), answered }
     }
 
     /// Whether this host is deaf: then what its deafness took is given back.
     fn listen(&mut self, inventory: &Inventory, counts: &[Count], now: Duration, ruling: &mut Ruling) {
         if let Some(frozen) = &self.frozen {
             let deaf_for = now.saturating_sub(frozen.since);
-            if health::hears(counts, frozen.why, deaf_for) {
-                self.frozen = None;
+            if health::hears(counts, self.references(), self.thawed, frozen.why, deaf_for) {
+                (self.frozen, self.thawed) = (None, Some(now));
                 ruling.thawed = Some(deaf_for);
             }
             return;
         }
-        let all_silent = !self.references.is_empty() && self.references.values().all(|silent| *silent);
-        let references = (!self.references.is_empty()).then_some(all_silent);
-        let Some(why) = health::deafness(counts, references) else { return };
+        let Some(why) = health::deafness(counts, self.references(), self.thawed) else { return };
         self.frozen = Some(Frozen { since: now, why });
         ruling.frozen.clone_from(&self.frozen);
         self.ways.pardon(inventory, now);
@@ -224,12 +235,11 @@ impl Judgement {
             .enumerate()
             .map(|(position, (count, pool))| {
                 let others = Count::without(counts, position);
-                let heard = |after| self.hears_another(inventory, position, after);
-                health::blame(count, &others, pool.judging.ejection_cap, heard)
+                health::blame(count, &others, pool.judging.ejection_cap)
             })
             .collect();
         for (backend, probed) in &mut self.probed {
-            let Some(blame) = probed.pool.and_then(|pool| blames.get(pool)) else {
+            let Some((blame, count)) = probed.pool.and_then(|pool| blames.get(pool).zip(counts.get(pool))) else {
                 // One that is retired goes as its flows go anyway.
                 if probed.machine().is_silenced() && !probed.is_out() {
                     probed.put_out(now);
@@ -237,7 +247,11 @@ impl Judgement {
                 }
                 continue;
             };
+            let is_reported = probed.machine().is_reported();
             let why = match blame {
+                Blame::Backends | Blame::Many if is_reported && count.is_heard_after(probed.machine()) => {
+                    "it is unreachable and others of its pool are not: its flows go, too"
+                }
                 Blame::Backends => "it is silent and others of its pool are not: its flows go, too",
                 Blame::Provider => "its whole pool is silent and another pool is not: its flows go, too",
                 Blame::Nobody | Blame::Many | Blame::All => continue,
@@ -252,23 +266,6 @@ impl Judgement {
             }
         }
         self.blame = blames;
-    }
-
-    /// Whether most of another pool of one of its services has answered after that moment, and lost nothing lately. That other
-    /// services are heard says little: they may be reached in another way.
-    fn hears_another(&self, inventory: &Inventory, pool: usize, after: Duration) -> bool {
-        let mut heard = vec![(0, 0); inventory.config.pools.len()];
-        for probed in self.probed.values() {
-            if let Some((answered, members)) = probed.pool.and_then(|pool| heard.get_mut(pool)) {
-                *members += 1;
-                *answered += u32::from(probed.machine().answered().is_some_and(|at| at > after));
-            }
-        }
-        let services = inventory.config.services.iter().filter(|service| service.pools.contains(&pool));
-        services.flat_map(|service| &service.pools).filter(|other| **other != pool).any(|other| {
-            let (answered, members) = heard[*other];
-            answered * 2 > members
-        })
     }
 
     /// Those that are held back although no other backend of a service is up: they are up.

@@ -20,6 +20,7 @@ mod probing;
 mod probed;
 mod reach;
 mod panic_mode;
+mod hearing;
 mod judgement;
 mod certificates;
 mod returning;

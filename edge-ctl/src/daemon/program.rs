@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     control::{
         chain,
+        change::Attached,
         data_plane::DataPlane,
         events::{EventKind, Events},
         inventory::Inventory,
@@ -204,7 +205,21 @@ impl Program {
 
     /// Whether the program is attached to all interfaces.
     pub(crate) fn is_everywhere(&self) -> bool {
-        matches!(self.state, State::Loaded(_)) && self.attachments.are_complete()
+        self.attached() == Attached::Everywhere
+    }
+
+    /// Whether the program is attached to all interfaces, or why not.
+    pub(crate) fn attached(&self) -> Attached {
+        match self.state {
+            State::Loading(_) | State::Waiting(_) => Attached::Pending,
+            State::Refused => {
+                Attached::Lacking(format!("the program is not loaded: {}", self.why_not().unwrap_or_default()))
+            }
+            State::Loaded(_) => match self.missing_on() {
+                Some(interface) => Attached::Lacking(format!("the program is not attached to {interface}")),
+                None => Attached::Everywhere,
+            },
+        }
     }
 
     pub(crate) const fn is_loading(&self) -> bool {

@@ -5,12 +5,12 @@
 use crate::{
     config,
     control::{
-        change::{History, Verdict, Watch},
+        change::{Doubts, History, Verdict, Watch},
         data_plane::DataPlane,
     },
 };
 
-use super::controller::Controller;
+use super::{controller::Controller, program::Program};
 
 /// The generation in force, under watch.
 #[derive(Debug, Default)]
@@ -30,12 +30,14 @@ impl Soak {
     pub(super) fn tick<P: DataPlane>(
         &mut self,
         controller: &Controller<P>,
+        program: &Program,
         history: &mut History,
         now_ms: u64,
     ) -> bool {
         let Controller { inventory, plane, .. } = controller;
         let Some(watch) = &mut self.watch else { return false };
-        watch.look(inventory, plane, now_ms);
+        let frozen = controller.frozen().map(|frozen| frozen.why);
+        watch.look(inventory, plane, &Doubts { frozen, attached: program.attached() }, now_ms);
         let on_trial = history.trial.is_some();
         let good = !on_trial && watch.is_good(inventory.config.soak, now_ms);
         match history.entry_mut(inventory.generation) {

@@ -1,33 +1,45 @@
-//! Judges the cause of silence: the backends, their provider or this host.
+//! Judges the cause of silence: the backends, their provider or this host. A backend that routers report as unreachable is
+//! silent here.
 //!
 //! | silent | cause | consequence |
 //! |---|---|---|
 //! | few backends of a pool (the cap at most), and few of all others | these backends | they are out |
-//! | more of a pool, but not all | unclear | they take no new flows, and keep their own |
+//! | more of a pool, but not all | unclear | they take no new flows, and keep their own, unless reported as unreachable |
 //! | a whole pool, while another pool of its services answers | its provider | its backends are out: fail over |
 //! | a whole pool, and no other pool answers | unclear | its backends take no new flows, and keep their own |
-//! | most pools at once, or all backends and the references | this host | frozen: all keep their condition |
+//!
+//! Whether this host is the cause is judged before that, in [`deafness`](super::deafness).
 
 use std::time::Duration;
 
 use super::Machine;
 
-/// How long a deaf host that hears at least one pool, but not half of the pools, stays deaf.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// When most of another pool that serves the same clients last answered, rightly or wrongly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// While none of these answering backends has lost a probe lately.
+    pub well: Option<Duration>,
+    /// Whatever was lost in between.
+    pub at_all: Option<Duration>,
+}
 
 /// Summary of the machines of one pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     /// Probed backends.
-    members: u32,
+    pub(super) members: u32,
     /// Backends that are down because of wrong answers.
     hard: u32,
+    /// Backends that are down because of wrong answers, and gave one to their last probe.
+    wrong: u32,
     /// Backends that are down because of silence.
-    silenced: u32,
-    /// Backends whose last probe was lost.
+    pub(super) silenced: u32,
+    /// Backends whose last probe was lost, except those that are down because of wrong answers.
     hushed: u32,
-    /// Backends that are silent now.
-    silent: u32,
+    /// The `hushed` backends except those that have been out for longer than a wave of silence takes.
+    fresh: u32,
+    /// Backends that are silent now, except those that are down because of wrong answers.
+    pub(super) silent: u32,
     /// Backends that are silent, were silent not long ago, or are out for silence.
     lately: u32,
     /// Backends that are out for silence, beyond doubt.
@@ -35,29 +47,40 @@ pub(crate) struct Count {
     /// Backends that answer and are not down.
     answering: u32,
     /// Backends that could not be probed.
-    unprobed: u32,
+    pub(super) unprobed: u32,
     /// Backends that no packet can be sent to.
-    unreachable: u32,
+    pub(super) unreachable: u32,
     /// When the last of the `hushed` backends lost the first of its probes.
     hushed_since: Option<Duration>,
+    /// When any backend last answered.
+    answered: Option<Duration>,
     /// How long it takes to declare a backend of this pool down.
     pub fall_time: Duration,
+    /// The answers of other pools of the pool's services.
+    pub another: Heard,
 }
 
 impl Count {
-    pub(crate) fn add(&mut self, machine: &Machine, is_out: bool, unreachable: bool) {
-        let hushed_since = machine.hushed_since();
+    /// Adds a backend. `is_out` is whether it is out for silence, and `is_settled` whether it has been for longer than a
+    /// wave of silence takes. `unreachable` is whether no packet can be sent to it.
+    pub(crate) fn add(&mut self, machine: &Machine, is_out: bool, is_settled: bool, unreachable: bool) {
+        let is_hard = machine.is_down_hard();
+        // A backend that is down anyway is no witness of silence.
+        let hushed_since = machine.hushed_since().filter(|_| !is_hard);
         self.members += 1;
-        self.hard += u32::from(machine.is_down_hard());
+        self.hard += u32::from(is_hard);
+        self.wrong += u32::from(is_hard && machine.answers());
         self.silenced += u32::from(machine.is_silenced());
         self.hushed += u32::from(hushed_since.is_some());
-        self.silent += u32::from(machine.silent_since().is_some());
+        self.fresh += u32::from(hushed_since.is_some() && !is_settled);
+        self.silent += u32::from(machine.silent_since().is_some() && !is_hard);
         self.lately += u32::from(is_out || machine.was_silent_lately());
         self.out += u32::from(is_out);
-        self.answering += u32::from(machine.answers() && !machine.is_down_hard() && !machine.is_silenced());
+        self.answering += u32::from(machine.answers() && !is_hard && !machine.is_silenced());
         self.unprobed += u32::from(machine.is_unprobed());
         self.unreachable += u32::from(unreachable);
         self.hushed_since = self.hushed_since.max(hushed_since);
+        self.answered = self.answered.max(machine.last_answer());
     }
 
     /// Whether there is no silence to judge.
@@ -65,9 +88,19 @@ impl Count {
         self.silenced == 0 && self.lately == 0 && self.unprobed == 0
     }
 
+    /// Whether there is silence whose cause is to be found.
+    pub(crate) fn has_silence(&self) -> bool {
+        self.silent > 0 || self.silenced > 0
+    }
+
     /// Backends without wrong answers.
-    fn rest(&self) -> u32 {
+    pub(super) fn rest(&self) -> u32 {
         self.members - self.hard
+    }
+
+    /// Whether another backend of the pool has answered since this one fell silent.
+    pub(crate) fn is_heard_after(&self, machine: &Machine) -> bool {
+        self.answered > machine.hushed_since()
     }
 
     /// Whether more than this share of the pool was silent lately for no clear reason, maybe because of noise that
@@ -89,17 +122,33 @@ impl Count {
     }
 
     /// Since when nothing is heard from most of the pool; `None` while most of it answers.
-    fn hushed(&self) -> Option<Duration> {
+    pub(super) fn hushed(&self) -> Option<Duration> {
         self.hushed_since.filter(|_| self.hushed * 2 > self.rest())
     }
 
+    /// Whether the pool's silence is an old one: all of its silent backends have been out for long.
+    pub(super) fn is_settled(&self) -> bool {
+        self.fresh == 0
+    }
+
+    /// Whether most of the pool answers wrongly.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.wrong * 2 > self.members
+    }
+
+    /// Whether the silence since `hushed` concerns the pool and not this host, since another pool of its services is
+    /// heard. A pool that loses some probes counts as heard only after the time in which one cause silences all.
+    pub(super) fn is_explained(&self, hushed: Duration) -> bool {
+        self.another.well > Some(hushed) || self.another.at_all > Some(hushed + self.fall_time)
+    }
+
     /// Whether most of the pool is silent.
-    fn is_silent(&self) -> bool {
+    pub(super) fn is_silent(&self) -> bool {
         self.silent * 2 > self.rest()
     }
 
     /// Whether at least half of the backends that are not down answer.
-    fn is_heard(&self) -> bool {
+    pub(super) fn is_heard(&self) -> bool {
         let up = self.rest().saturating_sub(self.silenced);
         up > 0 && self.answering * 2 >= up
     }
@@ -120,9 +169,9 @@ pub(crate) enum Blame {
     All,
 }
 
-/// Judges the silence in a pool. `cap` is the share of the pool that silence may take out, `others` is the sum of all
-/// other pools, and `heard` returns whether one of them has answered after the given time.
-pub(crate) fn blame(count: &Count, others: &Count, cap: f64, heard: impl FnOnce(Duration) -> bool) -> Blame {
+/// Judges the silence in a pool. `cap` is the share of the pool that silence may take out, and `others` is the sum of all
+/// other pools.
+pub(crate) fn blame(count: &Count, others: &Count, cap: f64) -> Blame {
     if count.silenced == 0 {
         return Blame::Nobody;
     }
@@ -131,11 +180,7 @@ pub(crate) fn blame(count: &Count, others: &Count, cap: f64, heard: impl FnOnce(
     }
     match count.hushed_since {
         Some(hushed) if count.silenced == count.rest() && count.silent == count.silenced => {
-            if heard(hushed) {
-                Blame::Provider
-            } else {
-                Blame::All
-            }
+            if count.another.well > Some(hushed) { Blame::Provider } else { Blame::All }
         }
         Some(_) | None => Blame::Many,
     }
@@ -145,81 +190,4 @@ pub(crate) fn blame(count: &Count, others: &Count, cap: f64, heard: impl FnOnce(
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a small number, from 0 to 1")]
 fn most(share: f64, members: u32) -> u32 {
     ((share * f64::from(members)).floor() as u32).max(1)
-}
-
-/// Why this host is taken for the cause of silence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deafness {
-    /// This many pools fell silent within one fall time.
-    Pools(u32),
-    /// All backends and all references are silent.
-    References,
-    /// No packet can be sent to any backend.
-    CutOff,
-    /// Most probes could not be sent.
-    Unable,
-}
-
-impl Deafness {
-    /// The reason in words, for the operator.
-    pub(crate) fn reason(self) -> String {
-        match self {
-            Self::Pools(pools) => format!("{pools} pools fell silent at once"),
-            Self::References => "all backends are silent, and so are the reference targets".to_owned(),
-            Self::CutOff => "nothing can be sent to any backend".to_owned(),
-            Self::Unable => "most probes could not be made".to_owned(),
-        }
-    }
-}
-
-/// Whether this host is deaf, and why. `references` is whether the reference targets are silent; `None` if there are
-/// none.
-pub(crate) fn deafness(counts: &[Count], references: Option<bool>) -> Option<Deafness> {
-    let sum = |of: fn(&Count) -> u32| counts.iter().map(of).sum::<u32>();
-    let members = sum(|count| count.members);
-    if members == 0 {
-        return None;
-    }
-    if sum(|count| count.unreachable) == members {
-        return Some(Deafness::CutOff);
-    }
-    if sum(|count| count.unprobed) * 2 > members {
-        return Some(Deafness::Unable);
-    }
-    let silent = sum(|count| count.silent);
-    if references == Some(true) && silent > 0 && silent == sum(Count::rest) {
-        return Some(Deafness::References);
-    }
-    if !counts.iter().any(Count::is_silent) {
-        return None;
-    }
-    // Pools are probed at different rates: when one pool is silent already, another one may have lost only its last
-    // probe by then.
-    let last = counts.iter().filter_map(Count::hushed).max()?;
-    let (mut wave, mut others) = (0, 0);
-    for count in counts.iter().filter(|count| count.rest() > 0) {
-        match count.hushed() {
-            Some(hushed) if hushed + count.fall_time >= last => wave += 1,
-            // This pool fell silent earlier.
-            Some(_) => {}
-            None => others += 1,
-        }
-    }
-    (wave > 1 && wave > others).then_some(Deafness::Pools(wave))
-}
-
-/// Whether a host that was deaf for `deaf_for` hears again: half of the pools answer, or one pool answers after
-/// [`PATIENCE`]. If it was deaf because probes could not be sent, that must be over as well.
-pub(crate) fn hears(counts: &[Count], why: Deafness, deaf_for: Duration) -> bool {
-    let pools = counts.iter().filter(|count| count.rest() > count.silenced).count();
-    let heard = counts.iter().filter(|count| count.is_heard()).count();
-    let sum = |of: fn(&Count) -> u32| counts.iter().map(of).sum::<u32>();
-    let members = sum(|count| count.members);
-    match why {
-        Deafness::CutOff if sum(|count| count.unreachable) == members => members == 0,
-        Deafness::Unable if sum(|count| count.unprobed) * 2 > members => false,
-        Deafness::CutOff | Deafness::Unable | Deafness::Pools(_) | Deafness::References => {
-            heard * 2 >= pools || heard > 0 && deaf_for >= PATIENCE
-        }
-    }
 }

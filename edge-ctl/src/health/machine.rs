@@ -9,7 +9,7 @@ use super::{Evidence, Health, HealthChange, Verdict, damper::Damper};
 /// ```text
 ///                 1 pass                      `fall` bad ones in a row
 ///   +---------+ -----------> +------+ ----------------------------------> +------+
-///   | unknown |              |  up  |                                     | down |  soft, if one of them was silence;
+///   | unknown |              |  up  |                                     | down |  soft, if one of them was no answer;
 ///   +---------+ <----------- +------+ <---------------------------------- +------+  hard after `fall` wrong answers
 ///        |       `fall` inconclusive      `rise` passes in a row, and         ^
 ///        |             in a row             the damping hold is over           |
@@ -40,9 +40,13 @@ pub(crate) struct Machine {
     run: u32,
     /// When this run began.
     run_since: Duration,
-    /// Number of consecutive wrong answers and silences that count.
+    /// Number of consecutive wrong answers, silences and reports of unreachability that count.
     bad: u32,
-    /// Verdicts since the last silence; saturates.
+    /// Number of consecutive silences and reports of unreachability; saturates.
+    unheard: u32,
+    /// When these began.
+    unheard_since: Duration,
+    /// Verdicts since the last silence or report of unreachability; saturates.
     since_silence: u32,
     /// When the backend last answered, rightly or wrongly.
     answered: Option<Duration>,
@@ -53,6 +57,7 @@ pub(crate) struct Machine {
 enum VerdictKind {
     Pass,
     Fail,
+    Unreachable,
     Silent,
     Inconclusive,
 }
@@ -74,6 +79,8 @@ impl Machine {
             run: 0,
             run_since: Duration::ZERO,
             bad: 0,
+            unheard: 0,
+            unheard_since: Duration::ZERO,
             since_silence: u32::MAX,
             answered: None,
         }
@@ -83,7 +90,7 @@ impl Machine {
         self.health
     }
 
-    /// Whether the backend is down, and silence is the only evidence.
+    /// Whether the backend is down, and the evidence is silence, or a report of unreachability.
     pub(crate) fn is_silenced(&self) -> bool {
         self.health == Health::Down && self.evidence == Evidence::Soft
     }
@@ -110,15 +117,20 @@ impl Machine {
         self.changed
     }
 
-    /// Since when nothing was heard from the backend; `None` unless its last probe was lost.
+    /// Whether a router has reported the backend as unreachable, for as many probes as make it down.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.is_silenced() && self.last == Some(VerdictKind::Unreachable) && self.run >= self.fall
+    }
+
+    /// Since when nothing was heard from the backend itself; `None` unless its last probe got no answer.
     pub(crate) fn hushed_since(&self) -> Option<Duration> {
-        (self.last == Some(VerdictKind::Silent)).then_some(self.run_since)
+        (self.unheard > 0).then_some(self.unheard_since)
     }
 
     /// Since when the backend has been silent: for one probe less than makes it down.
     pub(crate) fn silent_since(&self) -> Option<Duration> {
         let enough = self.fall.saturating_sub(1).max(1);
-        self.hushed_since().filter(|_| self.run >= enough)
+        self.hushed_since().filter(|_| self.unheard >= enough)
     }
 
     /// Whether a probe was lost not long ago: within twice as many probes as make the backend down.
@@ -131,12 +143,17 @@ impl Machine {
         self.answered.filter(|_| !self.was_silent_lately())
     }
 
+    /// When the backend last answered, whatever was lost since.
+    pub(crate) fn last_answer(&self) -> Option<Duration> {
+        self.answered
+    }
+
     /// Whether the backend answers again: a wrong answer, or as many passes as make it up.
     pub(crate) fn answers(&self) -> bool {
         match self.last {
             Some(VerdictKind::Pass) => self.run >= self.rise,
             Some(VerdictKind::Fail) => true,
-            Some(VerdictKind::Silent | VerdictKind::Inconclusive) | None => false,
+            Some(VerdictKind::Unreachable | VerdictKind::Silent | VerdictKind::Inconclusive) | None => false,
         }
     }
 
@@ -149,7 +166,7 @@ impl Machine {
     pub(crate) fn forget(&mut self, now: Duration, reason: &str) -> Option<HealthChange> {
         let from = self.health;
         (self.health, self.last, self.run, self.bad) = (Health::Unknown, None, 0, 0);
-        (self.since_silence, self.answered, self.changed) = (u32::MAX, None, now);
+        (self.unheard, self.since_silence, self.answered, self.changed) = (0, u32::MAX, None, now);
         (from != Health::Unknown).then(|| HealthChange { from, to: Health::Unknown, reason: reason.to_owned() })
     }
 
@@ -167,12 +184,13 @@ impl Machine {
         Some(HealthChange { from: Health::Down, to: self.health, reason: reason.to_owned() })
     }
 
-    /// Processes the next verdict, and returns the change of health if there is one. With `deaf` silence does not count,
-    /// since this host is its cause.
+    /// Processes the next verdict, and returns the change of health if there is one. With `deaf` silence and
+    /// unreachability do not count, since this host is their cause.
     pub(crate) fn observe(&mut self, verdict: &Verdict, now: Duration, deaf: bool) -> Option<HealthChange> {
         let (kind, detail) = match verdict {
             Verdict::Pass => (VerdictKind::Pass, ""),
             Verdict::Fail(why) => (VerdictKind::Fail, why.as_str()),
+            Verdict::Unreachable(why) => (VerdictKind::Unreachable, why.as_str()),
             Verdict::Silent(why) => (VerdictKind::Silent, why.as_str()),
             Verdict::Inconclusive(why) => (VerdictKind::Inconclusive, why.as_str()),
         };
@@ -180,7 +198,7 @@ impl Machine {
         let (enough, needed, to) = match (self.health, kind) {
             (Health::Unknown, VerdictKind::Pass) => (true, 1, Health::Up),
             (Health::Down, VerdictKind::Pass) => (self.run >= self.rise && !self.is_held(now), self.run, Health::Up),
-            (Health::Unknown | Health::Up, VerdictKind::Fail | VerdictKind::Silent) => {
+            (Health::Unknown | Health::Up, VerdictKind::Fail | VerdictKind::Unreachable | VerdictKind::Silent) => {
                 (self.bad >= self.fall, self.fall, Health::Down)
             }
             (Health::Down, VerdictKind::Fail) => {
@@ -188,7 +206,7 @@ impl Machine {
             }
             (Health::Up, VerdictKind::Inconclusive) => (self.run >= self.fall, self.fall, Health::Unknown),
             (Health::Up, VerdictKind::Pass)
-            | (Health::Down, VerdictKind::Silent | VerdictKind::Inconclusive)
+            | (Health::Down, VerdictKind::Unreachable | VerdictKind::Silent | VerdictKind::Inconclusive)
             | (Health::Unknown, VerdictKind::Inconclusive) => return None,
         };
         enough.then(|| self.change(to, now, reason(kind, needed, detail)))
@@ -224,13 +242,19 @@ impl Machine {
         }
         self.since_silence = self.since_silence.saturating_add(1);
         match kind {
-            VerdictKind::Pass => (self.bad, self.answered) = (0, Some(now)),
-            VerdictKind::Fail => (self.bad, self.answered) = (self.bad.saturating_add(1), Some(now)),
-            VerdictKind::Silent => {
+            VerdictKind::Pass => (self.bad, self.unheard, self.answered) = (0, 0, Some(now)),
+            VerdictKind::Fail => {
+                (self.bad, self.unheard, self.answered) = (self.bad.saturating_add(1), 0, Some(now));
+            }
+            VerdictKind::Unreachable | VerdictKind::Silent => {
+                if self.unheard == 0 {
+                    self.unheard_since = now;
+                }
+                self.unheard = self.unheard.saturating_add(1);
                 self.since_silence = 0;
                 self.bad = if deaf { 0 } else { self.bad.saturating_add(1) };
             }
-            VerdictKind::Inconclusive => self.bad = 0,
+            VerdictKind::Inconclusive => (self.bad, self.unheard) = (0, 0),
         }
     }
 
@@ -266,7 +290,7 @@ fn reason(kind: VerdictKind, needed: u32, detail: &str) -> String {
     let probes = if needed == 1 { "1 probe".to_owned() } else { format!("{needed} probes in a row") };
     match kind {
         VerdictKind::Pass => passed(needed),
-        VerdictKind::Fail | VerdictKind::Silent => format!("{probes} failed: {detail}"),
+        VerdictKind::Fail | VerdictKind::Unreachable | VerdictKind::Silent => format!("{probes} failed: {detail}"),
         VerdictKind::Inconclusive => format!("{probes} could not be made: {detail}"),
     }
 }

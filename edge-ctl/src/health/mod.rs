@@ -6,7 +6,8 @@
 //!             hard or soft evidence     provider or this host
 //! ```
 //!
-//! A wrong answer is *hard* evidence; silence is *soft*: the probe itself may have been lost.
+//! A wrong answer is *hard* evidence; silence is *soft*: the probe itself may have been lost. A report that a backend is
+//! unreachable is soft as well, but takes a backend out as soon as others of its pool are heard.
 
 // Time is an argument here or is not needed.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
@@ -14,6 +15,7 @@
 mod machine;
 mod damper;
 mod judge;
+mod deafness;
 mod failback;
 
 #[cfg(test)]
@@ -22,8 +24,9 @@ mod tests;
 use std::fmt;
 
 pub(crate) use self::{
+    deafness::{Deafness, References, deafness, hears},
     failback::{Return, withheld},
-    judge::{Blame, Count, Deafness, blame, deafness, hears},
+    judge::{Blame, Count, Heard, blame},
     machine::Machine,
 };
 
@@ -59,8 +62,12 @@ impl fmt::Display for Health {
 pub(crate) enum Verdict {
     /// The backend answered as expected.
     Pass,
-    /// The backend, or a host on the path to it, gave another answer than expected, described here. Hard evidence.
+    /// The backend gave another answer than expected, described here. Hard evidence.
     Fail(String),
+    /// A router on the path, or this host's own search for the next hop, reported that the backend can't be reached, as
+    /// described here. Evidence against a single backend; against all at once no more than silence is, since a router that
+    /// loses its uplink reports this of every backend.
+    Unreachable(String),
     /// No answer to the probe described here. Soft evidence.
     Silent(String),
     /// The probe could not be made for a reason of this host's own, described here. No evidence about the backend.
@@ -72,7 +79,7 @@ pub(crate) enum Verdict {
 pub(crate) enum Evidence {
     /// The backend gave a wrong answer.
     Hard,
-    /// The backend did not answer.
+    /// The backend did not answer, or was reported as unreachable.
     Soft,
 }
 

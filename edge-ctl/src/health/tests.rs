@@ -19,17 +19,18 @@ fn observe(machine: &mut Machine, verdict: &Verdict) -> Option<HealthChange> {
     machine.observe(verdict, Duration::ZERO, false)
 }
 
-/// Verdict of a letter: `p` pass, `f` fail, `s` silence, `i` inconclusive.
+/// Verdict of a letter: `p` pass, `f` fail, `n` unreachable, `s` silence, `i` inconclusive.
 fn verdict(letter: char) -> Verdict {
     match letter {
         'p' => Verdict::Pass,
         'f' => Verdict::Fail("connection refused".to_owned()),
+        'n' => Verdict::Unreachable("host unreachable".to_owned()),
         's' => Verdict::Silent("no answer".to_owned()),
         _ => Verdict::Inconclusive("too many open files".to_owned()),
     }
 }
 
-/// Health after each letter: `u` unknown, `U` up, `D` down, `d` down because of silence.
+/// Health after each letter: `u` unknown, `U` up, `D` down, `d` down because of silence or unreachability.
 fn run(machine: &mut Machine, letters: &str) -> String {
     let letter = |machine: &Machine| match machine.health() {
         Unknown => 'u',
@@ -77,6 +78,13 @@ fn every_transition() {
         (Up, "sssfff", "UUdddD", "fall of them do"),
         (Up, "fffsss", "UUDDDD", "silence does not soften it"),
         (Up, "ssspp", "UUddU", "rise passes make it up"),
+        (Up, "nnn", "UUd", "reports of unreachability are soft as well"),
+        (Up, "nsn", "UUd", "and mixed with silence"),
+        (Up, "nnf", "UUd", "and with wrong answers"),
+        (Up, "nnpnnn", "UUUUUd", "a pass between starts the count anew"),
+        (Up, "nnnfff", "UUdddD", "wrong answers harden it"),
+        (Up, "fffnnn", "UUDDDD", "reports do not soften it"),
+        (Down, "nnnn", "DDDD", "reports leave it down"),
     ];
     for (from, verdicts, expected, what) in table {
         let mut machine = starting(from, 2, 3);
@@ -118,7 +126,7 @@ fn health() -> impl Strategy<Value = Health> {
 }
 
 fn letters() -> impl Strategy<Value = Vec<char>> {
-    vec(prop_oneof![Just('p'), Just('f'), Just('s'), Just('i')], 0..200)
+    vec(prop_oneof![Just('p'), Just('f'), Just('n'), Just('s'), Just('i')], 0..200)
 }
 
 /// Length of the run of letters from `wanted` at the end of `letters`.
@@ -144,7 +152,7 @@ proptest! {
                         continue;
                     }
                     match to {
-                        Down => prop_assert!(tail(seen, "fs") >= fall as usize),
+                        Down => prop_assert!(tail(seen, "fns") >= fall as usize),
                         Up if from == Down => prop_assert!(tail(seen, "p") >= rise as usize),
                         Up => prop_assert_eq!(letter, 'p'),
                         Unknown => {
@@ -155,7 +163,7 @@ proptest! {
                 }
             }
             // Conversely, a long enough run always has its effect.
-            if tail(seen, "fs") >= fall as usize {
+            if tail(seen, "fns") >= fall as usize {
                 prop_assert_eq!(machine.health(), Down);
             }
             if tail(seen, "p") >= rise as usize {
@@ -203,4 +211,25 @@ fn what_is_forgotten_is_unknown_and_counts_begin_anew() {
         assert_eq!((machine.health(), machine.silent_since(), machine.answers()), (Unknown, None, false), "{health}");
         assert_eq!(run(&mut machine, "sss"), "udd", "{health}");
     }
+}
+
+#[test]
+fn silence_and_unreachability_in_turn_are_one_time_without_an_answer() {
+    let mut machine = starting(Up, 2, 3);
+    for (second, letter) in (1..).zip("snsn".chars()) {
+        machine.observe(&verdict(letter), Duration::from_secs(second), false);
+        assert_eq!(machine.hushed_since(), Some(Duration::from_secs(1)));
+        assert_eq!(machine.silent_since().is_some(), second > 1);
+        assert!(machine.was_silent_lately() && !machine.is_reported());
+    }
+    run(&mut machine, "nn");
+    assert!(machine.is_reported(), "three reports in a row");
+    run(&mut machine, "f");
+    assert_eq!((machine.hushed_since(), machine.is_reported()), (None, false), "a wrong answer is an answer");
+    // While this host is to blame, neither counts.
+    let mut machine = starting(Up, 2, 3);
+    for letter in "nnnnsnnn".chars() {
+        machine.observe(&verdict(letter), Duration::ZERO, true);
+    }
+    assert_eq!(machine.health(), Up);
 }

@@ -19,10 +19,10 @@ pub(super) enum Stage {
 /// |---|---|---|---|
 /// | `ECONNREFUSED`, `ECONNRESET`, `ECONNABORTED`, `EPIPE` | fail | fail | its host, or a firewall before it, refused |
 /// | `ETIMEDOUT` | silent | silent | there was no answer |
-/// | `EHOSTUNREACH`, `EHOSTDOWN` | fail | fail | its address did not resolve to a MAC (a host that died looks like this), a router reports it as gone, or a route to it is `unreachable`: each is about this backend |
-/// | `ENOPROTOOPT`, `ENONET`, `EPROTO` | fail | fail | ICMP errors about its host, as Linux maps them |
-/// | `ENETUNREACH` | inconclusive | fail | no route in our own table; later it can only come from a router on the way |
-/// | `EACCES` | inconclusive | fail | a `prohibit` route of ours; later it is an ICMPv6 refusal from the way |
+/// | `EHOSTUNREACH`, `EHOSTDOWN`, `ENONET` | unreachable | unreachable | its address did not resolve to a MAC (a host that died looks like this), a router reports it as gone, or a route to it is `unreachable` |
+/// | `ENOPROTOOPT`, `EPROTO` | fail | fail | ICMP errors from its host, as Linux maps them |
+/// | `ENETUNREACH` | inconclusive | unreachable | no route in our own table; later it can only come from a router on the way |
+/// | `EACCES` | inconclusive | unreachable | a `prohibit` route of ours; later it is an ICMPv6 refusal from the way |
 /// | `EPERM` | inconclusive | inconclusive | our own packet filter or missing rights |
 /// | `EMFILE`, `ENFILE` | inconclusive | inconclusive | our own file descriptors ran out |
 /// | `ENOMEM`, `ENOBUFS` | inconclusive | inconclusive | our own memory ran out |
@@ -35,18 +35,11 @@ pub(super) fn classify(error: &io::Error, stage: Stage) -> Verdict {
     let text = describe(code).map_or_else(|| plain(error), str::to_owned);
     match (code, stage) {
         (
-            libc::ECONNREFUSED
-            | libc::ECONNRESET
-            | libc::ECONNABORTED
-            | libc::EPIPE
-            | libc::EHOSTUNREACH
-            | libc::EHOSTDOWN
-            | libc::ENOPROTOOPT
-            | libc::ENONET
-            | libc::EPROTO,
+            libc::ECONNREFUSED | libc::ECONNRESET | libc::ECONNABORTED | libc::EPIPE | libc::ENOPROTOOPT | libc::EPROTO,
             _,
-        )
-        | (libc::ENETUNREACH | libc::EACCES, Stage::Network) => Verdict::Fail(text),
+        ) => Verdict::Fail(text),
+        (libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ENONET, _)
+        | (libc::ENETUNREACH | libc::EACCES, Stage::Network) => Verdict::Unreachable(text),
         (libc::ETIMEDOUT, _) => Verdict::Silent(text),
         _ => Verdict::Inconclusive(text),
     }

@@ -82,7 +82,7 @@ impl Pace {
             // A fault of this host would occur again.
             Verdict::Inconclusive(_) => (self.looks, self.sooner) = (0, None),
             Verdict::Silent(_) if self.good > Some(start) => return false,
-            Verdict::Silent(_) | Verdict::Fail(_) => {
+            Verdict::Silent(_) | Verdict::Unreachable(_) | Verdict::Fail(_) => {
                 self.hasten(self.latest.map_or(now, |latest| now.max(latest + tempo.fast)), tempo);
             }
         }

@@ -107,6 +107,9 @@ impl Prober {
             (Verdict::Fail(why), Some(through)) => {
                 Verdict::Fail(second_look.get_or_insert_with(at_address).explain(&through, &why).await)
             }
+            (Verdict::Unreachable(why), Some(through)) => {
+                Verdict::Unreachable(second_look.get_or_insert_with(at_address).explain(&through, &why).await)
+            }
             (Verdict::Silent(why), Some(through)) => {
                 Verdict::Silent(second_look.get_or_insert_with(at_address).explain(&through, &why).await)
             }
@@ -145,7 +148,7 @@ impl Prober {
         let mut found = Look { start, verdict: Verdict::Pass, through: None };
         while let Some(next) = exchanges.next().await {
             match next.verdict {
-                Verdict::Fail(_) | Verdict::Silent(_) => return next,
+                Verdict::Fail(_) | Verdict::Unreachable(_) | Verdict::Silent(_) => return next,
                 Verdict::Inconclusive(_) => found = next,
                 Verdict::Pass => {}
             }

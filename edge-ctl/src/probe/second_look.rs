@@ -60,7 +60,7 @@ fn explain(at_address: Option<&Verdict>, Through { mode, vip, .. }: &Through, wh
         }
         Some(Verdict::Pass) => format!("answers on its address, not at {vip}{by}: {why}"),
         // The own address fails as well: the fault is the backend's.
-        Some(Verdict::Fail(why) | Verdict::Silent(why)) => why.clone(),
+        Some(Verdict::Fail(why) | Verdict::Unreachable(why) | Verdict::Silent(why)) => why.clone(),
         Some(Verdict::Inconclusive(_)) | None => format!("at {vip}{by}: {why}"),
     }
 }

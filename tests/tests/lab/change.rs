@@ -207,6 +207,23 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
 }
 
 #[test]
+fn a_change_on_trial_whose_interface_is_missing_is_undone() {
+    let mut lab = lab();
+    lab.balance(Mode::Native).expect("the load balancer starts");
+    let old = text(&lab);
+    let asking = lab.asking().expect("a client");
+    let more = old.replacen("[[interface]]\n", "[[interface]]\nname = \"eth9\"\n\n[[interface]]\n", 1);
+    assert_ne!(more, old);
+    lab.ctl(&["apply", &file(&lab, &more), "--confirm", "5m"]).unwrap();
+    wait_for(&lab, "it is undone", Duration::from_secs(20), || generation(&lab) == 3);
+    let why = history(&lab)[1]["verdict"]["undone"].as_str().unwrap().to_owned();
+    assert!(why.contains("the program is not attached to eth9"), "{why}");
+    assert_eq!(in_force(&lab), old);
+    let asked = asking.stop().unwrap();
+    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+}
+
+#[test]
 fn a_plan_says_what_moves_before_it_does() {
     let mut lab = lab();
     lab.prepare(Mode::Native, "").expect("a configuration");

@@ -12,6 +12,7 @@ mod planned;
 mod rehearsal;
 mod vetted;
 mod error;
+mod doubts;
 mod watch;
 mod verbs;
 
@@ -21,6 +22,7 @@ mod tests;
 pub(crate) use self::{
     candidate::{Candidate, How, Words},
     diff::{Diff, Item, What},
+    doubts::{Attached, Doubts},
     error::ChangeError,
     guard::{Findings, Refused},
     history::{Entry, History, Trial, Verdict, checksum},

@@ -1,6 +1,6 @@
 //! Watches a generation after it came into force. The generation is good once no service has lost availability for a
-//! while. It is to blame if a service is worse off than with the previous configuration, according to the present
-//! states of the backends. Pure.
+//! while, and nothing was in doubt. It is to blame if a service is worse off than with the previous configuration,
+//! according to the present states of the backends, and for doubts that began after it came into force. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -11,10 +11,16 @@ use std::{
 
 use edge_common::abi::State;
 
-use super::{History, diff::pools_of};
+use super::{
+    History,
+    diff::pools_of,
+    doubts::{Doubts, Seen},
+};
 use crate::{
     config::{Backend, Config, Pool, Service, configured, is_meant, is_same},
     control::{data_plane::DataPlane, inventory::Inventory},
+    health::Health,
+    plan::{self, Admin},
 };
 
 /// Consecutive looks at which a generation must be to blame: at a single one, a backend may be between two states.
@@ -38,12 +44,16 @@ type Levels = Vec<(String, Level)>;
 #[derive(Debug)]
 pub(crate) struct Watch {
     generation: u64,
-    /// Time since which no service has lost anything, in milliseconds of `CLOCK_BOOTTIME`.
+    /// Time since which no service has lost anything and nothing was in doubt, in milliseconds of `CLOCK_BOOTTIME`.
     since_ms: u64,
     /// Level of each service at the last look.
     levels: Levels,
     /// Levels just before this generation; empty if there was no look.
     baseline: Levels,
+    /// What was seen without doubt at the last look.
+    last: Seen,
+    /// What was seen without doubt at any look, and just before this generation.
+    seen: Seen,
     /// The previous configuration, if it may come back.
     before: Option<Before>,
     /// What the generation is to blame for, and at how many consecutive looks it was to blame.
@@ -75,12 +85,13 @@ impl Watch {
             unavailable: trial.unavailable.iter().cloned().collect(),
         });
         let levels = levels(inventory, plane);
-        let baseline = last.map_or_else(Vec::new, |last| last.levels);
-        Self { generation: inventory.generation, since_ms: now_ms, levels, baseline, before, blamed: None }
+        let (baseline, seen) = last.map(|last| (last.levels, last.last)).unwrap_or_default();
+        let generation = inventory.generation;
+        Self { generation, since_ms: now_ms, levels, baseline, last: seen, seen, before, blamed: None }
     }
 
-    /// Checks the level of all services. `now_ms` is of `CLOCK_BOOTTIME`.
-    pub(crate) fn look(&mut self, inventory: &Inventory, plane: &impl DataPlane, now_ms: u64) {
+    /// Checks the level of all services, and what is in doubt. `now_ms` is of `CLOCK_BOOTTIME`.
+    pub(crate) fn look(&mut self, inventory: &Inventory, plane: &impl DataPlane, doubts: &Doubts, now_ms: u64) {
         let now = levels(inventory, plane);
         if self.generation != inventory.generation {
             // The same generation was published again, under another number.
@@ -91,11 +102,18 @@ impl Watch {
             now.iter().any(|(name, level)| before.get(name).is_some_and(|before| rank(*level) > rank(**before)))
         };
         // Worse than at the last look, or than before this generation.
-        if is_worse(&self.levels) || is_worse(&self.baseline) {
+        let is_lost = is_worse(&self.levels) || is_worse(&self.baseline);
+        if is_lost || !doubts.are_none() || is_any_unknown(inventory, plane) {
             self.since_ms = now_ms;
         }
         self.levels = now;
-        let blame = self.before.as_ref().and_then(|before| before.blame(inventory, plane, &self.levels));
+        self.last = Seen::of(doubts);
+        self.seen = self.seen.or(self.last);
+        let seen = self.seen;
+        let blame = self.before.as_ref().and_then(|before| {
+            let lost = before.blame(inventory, plane, &self.levels);
+            lost.or_else(|| seen.lost(doubts))
+        });
         self.blamed = blame.map(|why| {
             let times = self.blamed.take().map_or(0, |(_, times)| times);
             (why, times + 1)
@@ -169,6 +187,17 @@ impl Before {
 /// Whether a backend takes new flows, and not just for lack of a better one.
 pub(super) const fn takes(state: State) -> bool {
     state.has_all(State::NEW) && !state.has_all(State::DOWN)
+}
+
+/// Whether nothing is known of any backend of a probed service that operators have left enabled.
+fn is_any_unknown(inventory: &Inventory, plane: &impl DataPlane) -> bool {
+    inventory.config.services.iter().any(|service| {
+        let is_probed = service.pools.iter().any(|pool| inventory.config.pools[*pool].probe.is_some());
+        let members = service.pools.iter().flat_map(|pool| inventory.members_of(*pool));
+        let states = members.map(|member| plane.state(member.number));
+        let mut enabled = states.filter(|state| plan::admin(*state) == Admin::Enabled).peekable();
+        is_probed && enabled.peek().is_some() && enabled.all(|state| plan::health(state) == Health::Unknown)
+    })
 }
 
 /// Level of each service in force.

@@ -25,7 +25,7 @@ impl<P: DataPlane> Controller<P> {
             let backend = match report.subject {
                 Subject::Backend(backend) => backend,
                 Subject::Reference(position) => {
-                    self.judgement.note_reference(position, &report.verdict);
+                    self.judgement.note_reference(position, &report.verdict, now);
                     continue;
                 }
             };

@@ -1,11 +1,13 @@
 //! Tests of the controller: reports and operations in, states and events out.
 
+mod deafness;
 mod judging;
 mod large;
 mod panic_mode;
 mod random;
 mod retired;
 mod returning;
+mod unreachable;
 
 use edge_common::abi::Failover;
 

@@ -28,7 +28,7 @@ impl Daemon {
         }
         self.end_trial().await;
         self.end_evacuation();
-        if self.soak.tick(&self.controller, &mut self.history, boot_ms()) {
+        if self.soak.tick(&self.controller, &self.program, &mut self.history, boot_ms()) {
             let subject = format!("generation {}", self.controller.inventory.generation);
             self.controller.events.report(
                 EventKind::ConfigGood,

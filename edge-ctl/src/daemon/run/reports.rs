@@ -21,12 +21,14 @@ impl Daemon {
     }
 }
 
-/// The backend of a report, and whether any answer came from it; `None` for references and inconclusive probes.
+/// The backend of a report, and whether any answer came from it; `None` where the probe
+/// shows nothing about that, and for references.
 fn heard(Report { subject, verdict, .. }: &Report) -> Option<(BackendNumber, bool)> {
     let Subject::Backend(backend) = subject else { return None };
     match verdict {
         Verdict::Pass | Verdict::Fail(_) => Some((*backend, true)),
         Verdict::Silent(_) => Some((*backend, false)),
-        Verdict::Inconclusive(_) => None,
+        // A report of unreachability shows neither that the next hop lives nor that it is dead.
+        Verdict::Unreachable(_) | Verdict::Inconclusive(_) => None,
     }
 }

@@ -78,7 +78,7 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
     let (mut failed, mut inconclusive) = (0, 0);
     while failed < 2 || inconclusive < 2 {
         match receiver.recv().await.expect("the engine runs").verdict {
-            Verdict::Fail(_) | Verdict::Silent(_) => failed += 1,
+            Verdict::Fail(_) | Verdict::Unreachable(_) | Verdict::Silent(_) => failed += 1,
             Verdict::Inconclusive(why) => {
                 assert!(why.contains("too few file descriptors"), "{why}");
                 inconclusive += 1;

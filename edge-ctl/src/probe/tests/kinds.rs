@@ -38,7 +38,7 @@ async fn look(address: SocketAddr, lines: &str) -> Verdict {
 fn why(verdict: Verdict) -> String {
     match verdict {
         Verdict::Pass => "pass".to_owned(),
-        Verdict::Fail(why) | Verdict::Silent(why) | Verdict::Inconclusive(why) => why,
+        Verdict::Fail(why) | Verdict::Unreachable(why) | Verdict::Silent(why) | Verdict::Inconclusive(why) => why,
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     fmt::Write as _,
+    net::UdpSocket,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use edge_tests::lab::{Lab, wait_until};
+use edge_tests::lab::{Lab, topology::Backend, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::outages::{
@@ -42,6 +43,17 @@ pub(super) fn rows() -> Vec<Incident> {
             why: "a generation is good after a soak and not after a check",
             long: false,
             replay: late_fault,
+        },
+        Incident {
+            name: "late-silent-fault",
+            story: "Azure Front Door, 29 October 2025: it crashed minutes after its checks had passed, and the last known good was \
+                the bad one already",
+            done: "a file is applied with `--confirm` whose probes nobody answers, so that health freezes and shows what it was before",
+            expected: "the generation is never called good, it is undone by itself within 10 s, nothing is lost",
+            helped: Helped::Yes,
+            why: "what health does not know is no proof that a generation is good",
+            long: false,
+            replay: late_silent_fault,
         },
         Incident {
             name: "empty-list",
@@ -99,6 +111,50 @@ fn late_fault(stage: &mut Stage) -> Result<Observed> {
         (format!("generation {} is the last good one", last_good.1), last_good.0 == last_good.1),
         (format!("rolled back in {} ms; until then {meanwhile}", took.as_millis()), took < AT_ONCE && back),
         (format!("after it {toll}"), toll.is_nothing()),
+    ]))
+}
+
+/// A port on which backends take datagrams and answer none.
+const MUTE: u16 = 9;
+
+fn late_silent_fault(stage: &mut Stage) -> Result<Observed> {
+    let path = stage.lab.edge().configuration();
+    let good = std::fs::read_to_string(&path)?;
+    let soaking = good.replacen("\n[tunnel]", "\n[edge]\nsoak = \"1s\"\n\n[tunnel]", 1);
+    let mute = format!("type = \"udp\"\nport = {MUTE}\nsend = \"ready?\"\nexpect = \"ready\"\n");
+    let bad = soaking.replace("type = \"http\"\nport = 80\npath = \"/healthz\"\n", &mute);
+    ensure!(bad != soaking, "the probes are others");
+    // They take datagrams of both IP versions.
+    let sink = |backend: Backend| stage.lab.netns(&backend.to_string()).within(|| UdpSocket::bind(("::", MUTE)));
+    let _sinks = Backend::all().map(|backend| Ok(sink(backend)??)).collect::<Result<Vec<_>>>()?;
+    let ((was_good, frozen, took), toll) = stage.toll(Duration::from_secs(1), |lab| {
+        std::fs::write(&path, &soaking)?;
+        lab.ctl(&["reload"])?;
+        let is_good = wait_until(PATIENCE, || Ok(history(lab)?.last_good == history(lab)?.in_force));
+        ensure!(is_good?, "no generation becomes good");
+        let other = path.with_file_name("mute.toml");
+        std::fs::write(&other, &bad)?;
+        lab.ctl(&["apply", &other.display().to_string(), "--confirm", "5m"])?;
+        let (start, tried) = (Instant::now(), history(lab)?.in_force);
+        let (mut was_good, mut frozen) = (false, false);
+        let undone = wait_until(PATIENCE, || {
+            let now = history(lab)?;
+            was_good |= now.last_good == tried;
+            frozen |= !lab.status()?["daemon"]["frozen"].is_null();
+            Ok(now.in_force > tried)
+        })?;
+        Ok((was_good, frozen, undone.then(|| start.elapsed())))
+    })?;
+    let back = in_text(&stage.lab)? == soaking;
+    std::fs::write(&path, &good)?;
+    stage.lab.ctl(&["reload"])?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let took_ms = took.map_or_else(|| "not undone".to_owned(), |took| format!("undone after {} ms", took.as_millis()));
+    Ok(Observed::all([
+        (if frozen { "frozen" } else { "not frozen" }.to_owned(), frozen),
+        (if was_good { "called good" } else { "never called good" }.to_owned(), !was_good),
+        (took_ms, took.is_some() && back),
+        (toll.to_string(), toll.is_nothing()),
     ]))
 }
 

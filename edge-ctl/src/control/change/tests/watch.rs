@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edge_common::abi::State;
 
-use super::super::{History, Trial, Watch};
+use super::super::{Attached, Doubts, History, Trial, Watch};
 use crate::{
     config::{self, Config},
     control::{
@@ -39,9 +39,9 @@ fn blamed(before: &Config, now: &Inventory, unavailable: &[&str], down: &[u16]) 
     for backend in 1..=6 {
         plane.states.insert(backend, if down.contains(&backend) { DOWN } else { UP });
     }
-    watch.look(now, &plane, 1000);
+    watch.look(now, &plane, &Doubts::default(), 1000);
     assert_eq!(watch.blame(), None, "one look is no look");
-    watch.look(now, &plane, 2000);
+    watch.look(now, &plane, &Doubts::default(), 2000);
     watch.blame()
 }
 
@@ -62,8 +62,8 @@ fn backends_that_serve_for_want_of_better_ones_are_no_availability() {
     let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), 0);
     let panic = State(State::NEW | State::ALIVE | State::ENABLED | State::DOWN);
     plane.states.extend((1..=3).map(|backend| (backend, panic)));
-    watch.look(&now, &plane, 1000);
-    watch.look(&now, &plane, 2000);
+    watch.look(&now, &plane, &Doubts::default(), 1000);
+    watch.look(&now, &plane, &Doubts::default(), 2000);
     assert!(watch.blame().unwrap().starts_with("service web is served by pool provider-b"));
 }
 
@@ -86,10 +86,11 @@ fn new_addresses_that_do_not_answer_are_to_blame() {
 fn a_generation_is_good_after_a_soak_without_a_loss() {
     let now = inventory();
     let mut plane = FakeDataPlane::fresh(&now);
+    plane.states.extend((1..=6).map(|backend| (backend, UP)));
     let before = Watch::start(None, &now, &plane, None, &History::default(), 0);
     let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), 1000);
     let mut look = |plane: &FakeDataPlane, second: u64| {
-        watch.look(&now, plane, second * 1000);
+        watch.look(&now, plane, &Doubts::default(), second * 1000);
         watch.is_good(SOAK, second * 1000)
     };
     assert!(!look(&plane, 300));
@@ -111,6 +112,110 @@ fn a_service_that_was_not_served_before_keeps_nothing_from_being_good() {
     plane.states.extend((1..=6).map(|backend| (backend, DOWN)));
     let before = Watch::start(None, &now, &plane, None, &History::default(), 0);
     let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), 1000);
-    watch.look(&now, &plane, 2000);
+    watch.look(&now, &plane, &Doubts::default(), 2000);
     assert!(watch.is_good(SOAK, 301_000));
+}
+
+/// A watch over the fixture on trial, in which these were the doubts just before; all backends are up.
+fn on_trial_after(doubts: &Doubts) -> (Inventory, FakeDataPlane, Watch) {
+    let (before, now) = changed("weight = 50", "weight = 60");
+    let mut plane = FakeDataPlane::fresh(&now);
+    plane.states.extend((1..=6).map(|backend| (backend, UP)));
+    let mut last = Watch::start(None, &now, &plane, None, &History::default(), 0);
+    last.look(&now, &plane, doubts, 500);
+    let watch = Watch::start(Some(last), &now, &plane, Some(&before), &on_trial(&now, &[]), 1000);
+    (now, plane, watch)
+}
+
+fn frozen() -> Doubts {
+    Doubts { frozen: Some("2 pools fell silent at once".to_owned()), ..Doubts::default() }
+}
+
+fn detached() -> Doubts {
+    Doubts { attached: Attached::Lacking("the program is not attached to eth0".to_owned()), ..Doubts::default() }
+}
+
+fn pending() -> Doubts {
+    Doubts { attached: Attached::Pending, ..Doubts::default() }
+}
+
+#[test]
+fn no_generation_is_good_while_health_is_frozen_or_the_program_is_not_attached() {
+    let now = inventory();
+    let mut plane = FakeDataPlane::fresh(&now);
+    plane.states.extend((1..=6).map(|backend| (backend, UP)));
+    for doubts in [frozen(), detached(), pending()] {
+        let mut watch = Watch::start(None, &now, &plane, None, &History::default(), 0);
+        for second in 1..1000 {
+            watch.look(&now, &plane, &doubts, second * 1000);
+            assert!(!watch.is_good(SOAK, second * 1000), "{doubts:?}");
+        }
+        let mut look = |second: u64| {
+            watch.look(&now, &plane, &Doubts::default(), second * 1000);
+            watch.is_good(SOAK, second * 1000)
+        };
+        assert!(!look(1298), "the soak begins anew: {doubts:?}");
+        assert!(look(1299), "{doubts:?}");
+    }
+}
+
+#[test]
+fn no_generation_is_good_while_nothing_is_known_of_a_service() {
+    let mut now = inventory();
+    let unknown = FakeDataPlane::fresh(&now);
+    let is_good = |now: &Inventory, plane: &FakeDataPlane| {
+        let mut watch = Watch::start(None, now, plane, None, &History::default(), 0);
+        watch.look(now, plane, &Doubts::default(), 300_000);
+        watch.is_good(SOAK, 300_000)
+    };
+    assert!(!is_good(&now, &unknown));
+    let mut plane = FakeDataPlane::fresh(&now);
+    plane.states.insert(1, UP);
+    assert!(!is_good(&now, &plane), "something is known of one service, and nothing of the other");
+    plane.states.insert(4, DOWN);
+    assert!(is_good(&now, &plane), "something is known of each");
+    // What operators have taken out is their decision.
+    plane.states.extend((4..=6).map(|backend| (backend, State(State::DISABLED))));
+    assert!(is_good(&now, &plane));
+    // Without probes all are unknown for ever.
+    now.config.pools.iter_mut().for_each(|pool| pool.probe = None);
+    assert!(is_good(&now, &unknown));
+}
+
+#[test]
+fn a_freeze_or_a_lost_attachment_that_began_on_trial_is_blamed() {
+    for (doubts, said) in [
+        (frozen(), "health is frozen, and was not before: 2 pools fell silent at once"),
+        (detached(), "the program is not attached to eth0"),
+    ] {
+        let (now, plane, mut watch) = on_trial_after(&Doubts::default());
+        watch.look(&now, &plane, &doubts, 2000);
+        assert_eq!(watch.blame(), None, "one look is no look");
+        watch.look(&now, &plane, &doubts, 3000);
+        assert_eq!(watch.blame().as_deref(), Some(said));
+        // What was there before is not, until it was over once.
+        let (now, plane, mut watch) = on_trial_after(&doubts);
+        for second in 2..10 {
+            watch.look(&now, &plane, &doubts, second * 1000);
+            assert_eq!(watch.blame(), None);
+        }
+        watch.look(&now, &plane, &Doubts::default(), 10_000);
+        for second in [11, 12] {
+            watch.look(&now, &plane, &doubts, second * 1000);
+        }
+        assert_eq!(watch.blame().as_deref(), Some(said));
+        // Nothing is known of the time before a restart.
+        let (before, now) = changed("weight = 50", "weight = 60");
+        let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), 0);
+        for second in 1..4 {
+            watch.look(&now, &plane, &doubts, second * 1000);
+        }
+        assert_eq!(watch.blame(), None);
+    }
+    // A program that is still being loaded is no lost attachment.
+    let (now, plane, mut watch) = on_trial_after(&Doubts::default());
+    for second in 2..10 {
+        watch.look(&now, &plane, &pending(), second * 1000);
+    }
+    assert_eq!(watch.blame(), None);
 }
