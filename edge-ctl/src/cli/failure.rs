@@ -108,7 +108,9 @@ impl Failure {
                 OfflineError::Operation(
                     OperationError::Name(NameError::AmbiguousBackend { .. })
                     | OperationError::Reason { .. }
-                    | OperationError::Evacuations,
+                    | OperationError::Evacuations
+                    | OperationError::Weight { .. }
+                    | OperationError::Retired { .. },
                 ) => Code::Refused,
                 OfflineError::Change(error) if error.is_refusal() => Code::Refused,
                 OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,

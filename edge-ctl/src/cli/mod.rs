@@ -109,6 +109,12 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Drain(args) => backends(dirs, &args, |backend, reason| Operation::Drain { backend, reason }),
         Command::Enable(args) => backends(dirs, &args, |backend, reason| Operation::Enable { backend, reason }),
         Command::Disable(args) => backends(dirs, &args, |backend, reason| Operation::Disable { backend, reason }),
+        Command::Weight(args) => many::weigh(dirs, args),
+        Command::Health(args) => {
+            let (health, reason) = (args.health.health(), args.reason);
+            let operation = |backend| Operation::Health { backend, health, reason: reason.clone() };
+            many::each(dirs, &args.backends, What::Backends, args.dry_run, operation)
+        }
         Command::Failover { services, to, evacuate, dry_run } => {
             let operation = |service| Operation::Failover { service, to: to.clone(), evacuate };
             many::each(dirs, &services, What::Services, dry_run, operation)

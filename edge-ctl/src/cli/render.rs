@@ -2,6 +2,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod backends;
 pub(super) mod change;
 mod evacuations;
 mod nat;
@@ -15,10 +16,7 @@ use super::table::{Cell, Shade, Table, age, printable};
 use crate::{
     control::{
         events::Event,
-        status::{
-            BackendState, BackendStatus, CertificateState, HealthStatus, PoolStatus, ServiceState, ServiceStatus,
-            Status,
-        },
+        status::{ServiceState, ServiceStatus, Status},
     },
     preflight::Finding,
 };
@@ -39,7 +37,7 @@ pub(crate) fn status(status: &Status, colour: bool) -> String {
     add(transition::transitions(status, colour));
     add(transition::unrecorded(&status.services, colour));
     if !status.pools.is_empty() {
-        add(backends(&status.pools, colour));
+        add(backends::backends(&status.pools, colour));
     }
     add(transition::retired(&status.retired, colour));
     add(nat::nat(status.nat.as_ref(), colour));
@@ -180,69 +178,6 @@ fn addresses(service: &ServiceStatus) -> String {
     let vips = more(service.vips.len(), 1);
     let ports = service.ports.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(" ");
     format!("{vip}{vips}{}{ports}{}", if vips.is_empty() { ":" } else { " :" }, more(service.ports.len(), SHOWN))
-}
-
-fn backends(pools: &[PoolStatus], colour: bool) -> String {
-    let mut table =
-        Table::new(colour, ["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
-    for pool in pools {
-        let probe = pool.probe.as_deref().unwrap_or("not probed");
-        let short = pool.available < usize::from(pool.min_healthy);
-        let available = format!("{} of {} available", pool.available, pool.backends.len());
-        let needs = if pool.min_healthy > 1 || short { format!(", needs {}", pool.min_healthy) } else { String::new() };
-        table.row([
-            Cell::from(&pool.name),
-            "".into(),
-            "".into(),
-            match (pool.panic, short, pool.withheld > 0.0) {
-                (true, ..) => shaded("PANIC", Shade::Red),
-                (_, true, _) => shaded("short", Shade::Red),
-                (.., true) => shaded("returning", Shade::Yellow),
-                (false, false, false) => "".into(),
-            },
-            "".into(),
-            "".into(),
-            "".into(),
-            "".into(),
-            Cell::from(format!("{available}{needs}; {probe}")),
-        ]);
-        for backend in &pool.backends {
-            table.row(backend_row(pool, backend));
-        }
-    }
-    table.finish()
-}
-
-fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
-    let (state, shade) = backend_state(backend.state, backend.health);
-    let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
-    let [packets, bits, flows] = rates(&backend.traffic);
-    let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
-    let certificate = backend.certificate.filter(|certificate| certificate.state != CertificateState::Valid);
-    let certificate = certificate.map(|certificate| certificate.to_string());
-    let said = [Some(backend.reason.clone()).filter(|reason| !reason.is_empty()), certificate, path];
-    [
-        Cell::from(format!("  {bare}")),
-        Cell::from(&backend.address),
-        Cell::from(backend.weight),
-        shaded(state, shade),
-        Cell::from(backend.for_seconds.map_or("-".to_owned(), age)),
-        packets,
-        bits,
-        flows,
-        Cell::from(said.into_iter().flatten().collect::<Vec<_>>().join("; ")),
-    ]
-}
-
-fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Shade) {
-    match (state, health) {
-        (BackendState::Up, _) => ("up", Shade::Green),
-        (BackendState::Down, _) => ("down", Shade::Red),
-        (BackendState::Unknown, _) => ("unknown", Shade::Yellow),
-        (BackendState::Draining, HealthStatus::Down) => ("draining, down", Shade::Red),
-        (BackendState::Draining, _) => ("draining", Shade::Yellow),
-        (BackendState::Disabled, _) => ("disabled", Shade::Yellow),
-    }
 }
 
 fn exits(status: &Status, colour: bool) -> String {

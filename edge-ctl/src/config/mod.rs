@@ -39,6 +39,7 @@ mod services;
 mod tunnel;
 mod values;
 mod walk;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ pub(crate) use self::{
     nat::{Nat, NatPorts},
     service::{Affinity, Announce, Ports, QuicCid, Service},
     tunnel::{Range, Tunnel},
+    weights::{WeightWord, Weights},
 };
 use self::{
     problems::{Problems, Read},
@@ -98,6 +100,8 @@ pub(crate) struct Config {
     pub services: Vec<Service>,
     /// The text that this was read from.
     pub text: String,
+    /// By operators' words, in place of the text's; none where it was just read.
+    pub weights: Weights,
 }
 
 impl Config {
@@ -208,8 +212,9 @@ pub(crate) struct Backend {
     pub address: IpAddr,
     /// In `nat` the port that it serves, if it or its pool says so.
     pub port: Option<u16>,
-    /// Share of the pool's flows relative to the other backends, 1 to 65,535.
+    /// Share of the pool's flows relative to the other backends, 1 to 65,535: the file's, or an operator's word.
     pub weight: u32,
+    pub file_weight: u32,
     /// Its own port to probe, and its own Host header or server name.
     pub probe_port: Option<u16>,
     pub probe_host: Option<String>,
@@ -300,5 +305,6 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         pools,
         services,
         text: text.to_owned(),
+        weights: Weights::default(),
     })
 }

@@ -38,6 +38,12 @@ pub(crate) enum EventKind {
     BackendDrained,
     BackendEnabled,
     BackendDisabled,
+    /// An operator has said that a backend is up or down.
+    HealthForced,
+    /// Its probes decide again.
+    HealthAuto,
+    /// An operator has given backends other weights than the file's, or the file's again.
+    WeightChanged,
     Failover,
     Failback,
     /// Services have left a pool by an operator's word.
@@ -107,6 +113,9 @@ impl EventKind {
             Self::BackendDrained => "backend_drained",
             Self::BackendEnabled => "backend_enabled",
             Self::BackendDisabled => "backend_disabled",
+            Self::HealthForced => "health_forced",
+            Self::HealthAuto => "health_auto",
+            Self::WeightChanged => "weight_changed",
             Self::Failover => "failover",
             Self::Failback => "failback",
             Self::PoolEvacuated => "pool_evacuated",
@@ -167,6 +176,9 @@ impl EventKind {
             | Self::BackendDrained
             | Self::BackendEnabled
             | Self::BackendDisabled
+            | Self::HealthForced
+            | Self::HealthAuto
+            | Self::WeightChanged
             | Self::Failover
             | Self::Failback
             | Self::PoolEvacuated

@@ -330,6 +330,7 @@ impl Daemon {
             Command::Confirm(back) => self.confirm(back),
             Command::Evacuate(pool, wanted, back) => self.evacuate(&pool, &wanted, back),
             Command::Return(pool, back) => self.bring_back(&pool, back),
+            Command::Weigh(wanted, back) => self.weigh(&wanted, back).await,
             Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
             Command::Detach(back) => {
                 // First the tasks that would put back what is taken away.

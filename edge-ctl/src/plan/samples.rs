@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExhausted};
 
-use crate::config::{Announce, Backend, Config, Judging, Limits, Nat, Pool, Ports, Protocol, Service, Tunnel};
+use crate::config::{Announce, Backend, Config, Judging, Limits, Nat, Pool, Ports, Protocol, Service, Tunnel, Weights};
 
 pub(crate) const LIMITS: Limits = Limits {
     named: [true; 4],
@@ -42,6 +42,7 @@ pub(crate) fn empty() -> Config {
         pools: Vec::new(),
         services: Vec::new(),
         text: "# nothing\n".to_owned(),
+        weights: Weights::default(),
     }
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
             name: format!("b{n}"),
             address: IpAddr::V4(Ipv4Addr::new(10, 1, name.bytes().map(|b| b % 100).sum(), last)),
             weight: 100,
+            file_weight: 100,
             probe_port: None,
             probe_host: None,
             port: None,

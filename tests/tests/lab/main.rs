@@ -35,3 +35,4 @@ mod status;
 mod two_addresses;
 mod upgrade;
 mod vip_other;
+mod words;

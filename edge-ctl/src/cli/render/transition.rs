@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edge_common::abi::FlowCount;
 
-use super::{backend_state, rates, shaded};
+use super::{backends::backend_state, rates, shaded};
 use crate::cli::table::{Cell, Shade, Table, age};
 use crate::control::status::{RetiredStatus, ServiceStatus, Status, TransitionStatus, UnrecordedStatus};
 

@@ -144,6 +144,8 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         pools: _,
         services: _,
         text: _,
+        // They show as what the backends have.
+        weights: _,
     } = new;
     let mut changes = Changes(Vec::new());
     if old.hash_key != new.hash_key {

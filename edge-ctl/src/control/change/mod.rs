@@ -14,6 +14,7 @@ mod vetted;
 mod error;
 mod watch;
 mod verbs;
+mod weigh;
 
 #[cfg(test)]
 mod tests;
@@ -31,4 +32,5 @@ pub(crate) use self::{
     verbs::{Changed, change, confirm, roll_back, undo},
     vetted::Vetted,
     watch::Watch,
+    weigh::{Weigh, WeighError, Weighed, weigh, would_weigh},
 };

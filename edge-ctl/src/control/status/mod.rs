@@ -178,8 +178,16 @@ pub(crate) struct BackendStatus {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) weight: u32,
+    /// The file's, where an operator has given it another one, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file_weight: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weight_reason: Option<String>,
+    /// Its health by an operator's word, in place of what probes find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forced: Option<HealthStatus>,
     pub(crate) state: BackendState,
-    /// The result of probes; `unknown` without any, and for a disabled backend.
+    /// The result of probes, or what is forced; `unknown` without either, and for a disabled backend.
     pub(crate) health: HealthStatus,
     /// When the state last changed: milliseconds since 1970, UTC; absent where it is not known.
     pub(crate) since: Option<u64>,
@@ -204,6 +212,15 @@ pub(crate) enum BackendState {
     Unknown,
     Draining,
     Disabled,
+}
+
+/// The health that an operator has forced.
+fn forced_status(state: State) -> Option<HealthStatus> {
+    plan::forced(state).map(|health| match health {
+        Health::Up => HealthStatus::Up,
+        Health::Down => HealthStatus::Down,
+        Health::Unknown => HealthStatus::Unknown,
+    })
 }
 
 /// What a backend is shown as.

@@ -79,6 +79,7 @@ fn serve() -> Served {
                 | Command::Confirm(back)
                 | Command::Evacuate(_, _, back)
                 | Command::Return(_, back)
+                | Command::Weigh(_, back)
                 | Command::Upgrade(back)
                 | Command::Detach(back) => drop(back),
             }
