@@ -80,6 +80,10 @@ fn head(status: &Status) -> String {
             let _ =
                 writeln!(text, "health      FROZEN for {}, as it was before: {}", age(frozen.for_seconds), frozen.why);
         }
+        if let Some(why) = daemon.http.as_ref().and_then(|http| http.why.as_ref()) {
+            let _ = writeln!(text, "http        NOT LISTENING; traffic does not need it, and it is tried again:");
+            indent(&mut text, why);
+        }
         if let Some(why) = &daemon.probes {
             let _ = writeln!(text, "probes      TO ADDRESSES ONLY: a missing tunnel end or VIP is not found, since");
             indent(&mut text, why);
@@ -244,6 +248,7 @@ mod tests {
             unkept: None,
             repaired: 0,
             frozen: None,
+            http: None,
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
     }

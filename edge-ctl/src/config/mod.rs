@@ -21,6 +21,7 @@ mod families;
 mod flows;
 mod foreign;
 mod host;
+mod http;
 mod include;
 mod judging;
 mod kinds;
@@ -88,6 +89,8 @@ pub(crate) struct Config {
     pub soak: Duration,
     /// What is asked for an answer when no backend gives one, distinct.
     pub reference_targets: Vec<SocketAddr>,
+    /// Where the status page and the metrics are served; `None`: nowhere.
+    pub http: Option<SocketAddr>,
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
     pub tunnel: Tunnel,
@@ -270,6 +273,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let hash_key = host::hash_key(&root);
     let slots = host::slots(&root);
     let edge = host::edge(&root);
+    let http = http::read(&root);
     let tunnel = tunnel::read(&root);
     let nat = nat::read(&root);
     let limits = host::limits(&root);
@@ -283,6 +287,9 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let default_slots = slots.map(|slots| slots.value);
     let sections = across::Sections { slots, tunnel, nat, limits, interfaces, pools, services };
     sections.check(problems);
+    if let (Ok(Some(listen)), Ok(services)) = (&http, &sections.services) {
+        http::check(problems, listen, services);
+    }
 
     let limits = sections.limits();
     let across::Sections { tunnel, nat, interfaces, pools, services, .. } = sections;
@@ -298,6 +305,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         vip_other: edge.vip_other,
         soak: edge.soak,
         reference_targets: edge.reference_targets,
+        http: http?.map(|found| found.value),
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
         nat: nat?.finish(),

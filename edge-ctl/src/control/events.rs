@@ -258,7 +258,13 @@ impl Events {
     /// Those that are kept, oldest first.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> Vec<Event> {
-        self.lock().kept.iter().cloned().collect()
+        self.last(KEPT)
+    }
+
+    /// The last so many, oldest first.
+    pub(crate) fn last(&self, count: usize) -> Vec<Event> {
+        let ring = self.lock();
+        ring.kept.iter().skip(ring.kept.len().saturating_sub(count)).cloned().collect()
     }
 
     /// Those that are kept, and a channel that goes on exactly after them.

@@ -18,6 +18,7 @@ pub(crate) mod metrics;
 pub(crate) mod offline;
 mod causes;
 mod few;
+pub(crate) mod headline;
 
 #[cfg(test)]
 pub(crate) mod fixture;

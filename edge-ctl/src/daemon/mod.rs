@@ -30,6 +30,7 @@ mod transitions;
 mod passes;
 mod socket;
 mod serve;
+mod http;
 mod reading;
 mod soak;
 mod growth;

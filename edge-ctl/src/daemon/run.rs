@@ -30,6 +30,7 @@ use super::{
     controller::Controller,
     descriptors,
     fit::{self, Fit},
+    http::Http,
     keeper::Keeper,
     network,
     notify::Notify,
@@ -107,8 +108,10 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
         socket::listen(socket).map_err(|source| RunError::Socket { path: socket.to_owned(), source })?;
     let (farewell, ended) = oneshot::channel::<()>();
     let most = daemon.connections;
+    let pages = Http::new(command_sender.clone(), daemon.pages);
+    daemon.http.insert(pages).follow(daemon.controller.inventory.config.http, &daemon.controller.events);
     let router = api::router(command_sender, daemon.controller.events.clone(), most / 2);
-    let server = tokio::spawn(serve::serve(listener, router, most, ended));
+    let server = tokio::spawn(serve::serve(listener, router, most, None, ended));
     let started = format!("PID {}, configuration {}", std::process::id(), config.display());
     daemon.controller.events.report(EventKind::DaemonStarted, "edge-ctl", started);
 
@@ -198,6 +201,9 @@ pub(super) struct Daemon {
     /// How many the API may have at a time.
     connections: usize,
     pub(super) outside: Option<Outside>,
+    /// Connections to the status page at a time.
+    pages: usize,
+    pub(super) http: Option<Http>,
     pub(super) program: Program,
     passes: Passes,
     notify: Notify,
@@ -263,6 +269,8 @@ impl Daemon {
             receivers: None,
             connections: shares.connections,
             outside: None,
+            pages: shares.pages,
+            http: None,
             program,
             passes: Passes::new(),
             notify: Notify::from_environment(),
@@ -293,6 +301,9 @@ impl Daemon {
             looking: fit::Looking::start(inventory.config.clone(), *plane.capacity(), self.senders.found.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });
+        if let Some(http) = &mut self.http {
+            http.follow(self.controller.inventory.config.http, &self.controller.events);
+        }
     }
 
     /// What operators have said is on the disk before the process ends: its host may end, too.

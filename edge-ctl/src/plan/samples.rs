@@ -35,6 +35,7 @@ pub(crate) fn empty() -> Config {
         vip_other: VipOther::Drop,
         soak: Duration::from_mins(5),
         reference_targets: Vec::new(),
+        http: None,
         interfaces: Vec::new(),
         nat: Nat::default(),
         tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), ..Tunnel::default() },

@@ -17,6 +17,7 @@ mod links;
 mod nat;
 mod nat_families;
 mod liveness;
+mod page;
 mod path_mtu;
 mod preflight;
 mod probe_kinds;

@@ -165,6 +165,7 @@ mod tests {
             unkept: None,
             repaired: 0,
             frozen: None,
+            http: None,
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // As most are: only some of the counts are not 0.

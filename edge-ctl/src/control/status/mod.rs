@@ -85,6 +85,16 @@ pub(crate) struct DaemonStatus {
     pub(crate) repaired: u64,
     /// Set while this host may be to blame for what its probes do not hear: health is as it was before.
     pub(crate) frozen: Option<FrozenStatus>,
+    /// Where the status page is served; absent where it is not to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<HttpStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HttpStatus {
+    pub(crate) listen: String,
+    /// Why it is not.
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::{
     control::status::{self, Clock, DaemonStatus, HistoryStatus, Sample, Status},
-    daemon::controller::Controller,
+    daemon::{controller::Controller, http::Http},
 };
 
 impl Daemon {
@@ -28,6 +28,7 @@ impl Daemon {
             unkept: self.keeper.fault(),
             repaired: self.controller.repaired,
             frozen: self.controller.frozen(),
+            http: self.http.as_ref().and_then(Http::status),
         };
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);
