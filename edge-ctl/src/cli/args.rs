@@ -205,6 +205,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List outages from the events that are kept, or tell the story of one.
+    Incident(IncidentArgs),
     /// Start the daemon's executable anew in its place, after an installation: the traffic goes on.
     Upgrade,
     /// Stop the load balancer: stop the daemon, detach the program from the interfaces, withdraw announced VIPs.
@@ -308,6 +310,19 @@ fn weight(text: &str) -> Result<Weight, String> {
         Ok(0) => Err("a backend of weight 0 would get no new flows: that is `edge-ctl drain`".to_owned()),
         Ok(_) | Err(_) => Err("a weight is 1 to 65535, or `auto` for the file's".to_owned()),
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IncidentArgs {
+    /// Tell this one: first sign, what was known, what moved, who did what, when it was back.
+    #[arg(value_name = "ID", conflicts_with = "last")]
+    pub(crate) id: Option<String>,
+    /// Tell the last one.
+    #[arg(long)]
+    pub(crate) last: bool,
+    /// Print one JSON array of those that are listed or told.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

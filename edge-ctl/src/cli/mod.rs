@@ -17,6 +17,7 @@ mod journal;
 mod many;
 mod evacuate;
 mod explain;
+mod incident;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -126,6 +127,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Return { pool, dry_run } => evacuate::bring_back(dirs, &pool, dry_run),
         Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
+        Command::Incident(args) => incident::incident(dirs, &args),
         Command::Upgrade => runtime(false)?.block_on(upgrade::upgrade(dirs)),
         Command::Detach => detach(dirs),
         Command::Decap(args) => decap::run(&args, &dirs.pin_dir, xdp::OBJECT).map_err(Failure::Decap),

@@ -306,6 +306,7 @@ mod tests {
             subject: "provider-a/a1".to_owned(),
             message: "3 probes failed: connection refused".to_owned(),
             services: Vec::new(),
+            flows: None,
         };
         insta::assert_snapshot!(event(&down));
     }
@@ -325,6 +326,7 @@ mod tests {
             subject: "a/\u{1b}c".to_owned(),
             message: nasty.to_owned(),
             services: Vec::new(),
+            flows: None,
         });
         for text in [shown, event] {
             assert!(text.contains("gone") && text.chars().all(|char| char == '\n' || !char.is_control()), "{text:?}");

@@ -19,6 +19,7 @@ pub(crate) mod offline;
 mod causes;
 mod few;
 pub(crate) mod headline;
+pub(crate) mod incident;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -35,6 +35,7 @@ mod reading;
 mod soak;
 mod growth;
 mod keeper;
+mod chronicle;
 mod upgrade;
 mod change;
 mod evacuating;

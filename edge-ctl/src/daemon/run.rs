@@ -27,6 +27,7 @@ use self::{
 use super::{
     api::{self, Command, Refusal, Request},
     apply,
+    chronicle::{self, Chronicle},
     controller::Controller,
     descriptors,
     fit::{self, Fit},
@@ -160,6 +161,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
         }
     };
     daemon.controller.events.report(EventKind::DaemonStopped, "edge-ctl", why);
+    daemon.chronicle.keep_at_last(&daemon.controller.events, FAREWELL);
     let _ = farewell.send(());
     // Subscribers of events would stay for ever.
     let abort = server.abort_handle();
@@ -186,6 +188,7 @@ pub(super) struct Daemon {
     before: Option<Before>,
     pub(super) soak: Soak,
     keeper: Keeper,
+    chronicle: Chronicle,
     /// Why what survives a reboot is not on the disk, as it was last reported.
     unkept: Option<String>,
     started: u64,
@@ -231,7 +234,7 @@ impl Daemon {
         devices: Result<Devices, NetError>,
         senders: Senders,
     ) -> Result<Self, RunError> {
-        let events = Events::new();
+        let events = Events::after(chronicle::read_at_start(state_dir));
         let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused } =
             apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
                 // The first error counts, and an empty directory harms nobody.
@@ -259,6 +262,7 @@ impl Daemon {
             before,
             soak: Soak::default(),
             keeper: Keeper::start(state_dir),
+            chronicle: Chronicle::start(state_dir),
             unkept: None,
             started: unix_ms(),
             fit: Fit::default(),

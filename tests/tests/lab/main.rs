@@ -10,6 +10,7 @@ mod flows;
 mod generic;
 mod gue;
 mod http;
+mod incident;
 mod includes;
 mod judging;
 mod kernels;

@@ -2,6 +2,7 @@
 //!
 //! The maps win where they are. This is read at a cold start, and only then.
 
+mod chronicle;
 mod disk;
 mod choose;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     choose::{Choice, choose},
+    chronicle::{append_events, load_events},
     disk::{load, save},
 };
 use super::{change::History, data_plane::DataPlane, inventory::Inventory};

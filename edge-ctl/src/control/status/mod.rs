@@ -349,6 +349,11 @@ impl Sample {
         Self { at, services: services.collect(), backends: backends.collect() }
     }
 
+    /// Flows of all services that have started since the maps were made.
+    pub(crate) fn flows(&self) -> u64 {
+        self.services.values().map(|traffic| traffic.flows).sum()
+    }
+
     fn backend_traffic(&self, number: BackendNumber, earlier: Option<&Self>) -> TrafficStatus {
         let earlier = earlier.and_then(|sample| Some((sample.at, *sample.backends.get(&number)?)));
         build::traffic(earlier, self.at, self.backends.get(&number).copied().unwrap_or_default())

@@ -53,6 +53,7 @@ impl Daemon {
             http.look(&self.controller.events);
         }
         self.clear_others();
+        self.chronicle.keep(&self.controller.events);
         Next::GoOn
     }
 

@@ -9,6 +9,7 @@ use crate::{
 impl Daemon {
     pub(in crate::daemon) fn sample(&mut self) {
         let sample = Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now());
+        self.controller.events.count_flows(sample.flows());
         self.older = self.newer.replace(sample);
     }
 
