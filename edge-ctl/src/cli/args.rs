@@ -12,7 +12,11 @@ use super::{
     decap::DecapArgs,
     file::{DaemonFileArgs, FileArgs},
 };
-use crate::{config::Protocol, control::explain::Assumption, daemon::Directories};
+use crate::{
+    config::Protocol,
+    control::explain::Assumption,
+    daemon::{Directories, api::HealthWord},
+};
 
 /// Exit codes in `--help`; docs/cli.md has the same.
 const EXIT_CODES: &str = "\
@@ -27,8 +31,8 @@ Exit codes:
 
 FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
-Without a daemon, status, drain, enable, disable, failover, failback, evacuate, return, apply, confirm, rollback
-and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them.";
+Without a daemon, status, drain, enable, disable, weight, health, failover, failback, evacuate, return, apply, confirm,
+rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them.";
 
 /// XDP load balancer: run it, watch it and move its traffic.
 #[derive(Debug, Parser)]
@@ -50,7 +54,7 @@ pub(crate) struct Dirs {
     /// Directory of the daemon's socket and lock file.
     #[arg(long, global = true, env = "EDGE_RUN_DIR", default_value = "/run/edge", value_name = "DIR")]
     pub(crate) run_dir: PathBuf,
-    /// Directory of what survives a reboot: earlier configurations, drains and failovers.
+    /// Directory of what survives a reboot: earlier configurations, and what operators have said.
     #[arg(long, global = true, env = "EDGE_STATE_DIR", default_value = "/var/lib/edge", value_name = "DIR")]
     pub(crate) state_dir: PathBuf,
 }
@@ -148,6 +152,10 @@ pub(crate) enum Command {
     Enable(BackendArgs),
     /// Take a backend out of service at once, with its established flows.
     Disable(BackendArgs),
+    /// Give backends other weights than the file's: new flows go by them, established ones stay.
+    Weight(WeightArgs),
+    /// Say yourself whether a backend is up or down, in place of its probes.
+    Health(HealthArgs),
     /// Send a service's new flows to another of its pools.
     Failover {
         /// Services, or patterns of their names.
@@ -197,6 +205,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List outages from the events that are kept, or tell the story of one.
+    Incident(IncidentArgs),
     /// Start the daemon's executable anew in its place, after an installation: the traffic goes on.
     Upgrade,
     /// Stop the load balancer: stop the daemon, detach the program from the interfaces, withdraw announced VIPs.
@@ -255,6 +265,64 @@ pub(crate) struct BackendArgs {
     /// Show what would become of it, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WeightArgs {
+    /// POOL/BACKEND, or BACKEND where only one pool has it; or patterns of them: `provider-a/*`.
+    #[arg(required = true, value_name = "BACKEND")]
+    pub(crate) backends: Vec<String>,
+    /// 1 to 65535; `auto` is the file's again.
+    #[arg(required = true, value_name = "N", value_parser = weight)]
+    pub(crate) weight: Weight,
+    /// The reason, for `status` and `events`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Show what would become of it, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HealthArgs {
+    /// POOL/BACKEND, or BACKEND where only one pool has it; or patterns of them: `provider-a/*`.
+    #[arg(required = true, value_name = "BACKEND")]
+    pub(crate) backends: Vec<String>,
+    /// `auto`: what its probes find.
+    #[arg(required = true, value_enum, value_name = "HEALTH")]
+    pub(crate) health: HealthWord,
+    /// The reason, for `status` and `events`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Show what would become of it, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A weight; `None`: the file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weight(pub(crate) Option<u32>);
+
+fn weight(text: &str) -> Result<Weight, String> {
+    match text.parse::<u32>() {
+        _ if text == "auto" => Ok(Weight(None)),
+        Ok(weight @ 1..=65_535) => Ok(Weight(Some(weight))),
+        Ok(0) => Err("a backend of weight 0 would get no new flows: that is `edge-ctl drain`".to_owned()),
+        Ok(_) | Err(_) => Err("a weight is 1 to 65535, or `auto` for the file's".to_owned()),
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IncidentArgs {
+    /// Tell this one: first sign, what was known, what moved, who did what, when it was back.
+    #[arg(value_name = "ID", conflicts_with = "last")]
+    pub(crate) id: Option<String>,
+    /// Tell the last one.
+    #[arg(long)]
+    pub(crate) last: bool,
+    /// Print one JSON array of those that are listed or told.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -60,6 +60,10 @@ pub(crate) enum Failure {
     Families { client: SocketAddr, vip: SocketAddr },
     #[error("{pattern:?} names nothing: {why}")]
     Pattern { pattern: String, why: String },
+    #[error("there is no incident {id}")]
+    NoSuchIncident { id: String },
+    #[error("the events in {} cannot be read", dir.display())]
+    Events { dir: PathBuf, source: io::Error },
     #[error("the documents cannot be written")]
     Documents(#[source] io::Error),
     #[error("the async runtime did not start")]
@@ -88,7 +92,7 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Config(_) | Self::CutOff { .. } | Self::Unfit { .. } | Self::Families { .. } => Code::Refused,
-            Self::NoSuchGeneration { .. } | Self::Pattern { .. } => Code::NotFound,
+            Self::NoSuchGeneration { .. } | Self::Pattern { .. } | Self::NoSuchIncident { .. } => Code::NotFound,
             Self::Run(error) => match error {
                 RunError::Config(_) => Code::Refused,
                 RunError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
@@ -108,7 +112,9 @@ impl Failure {
                 OfflineError::Operation(
                     OperationError::Name(NameError::AmbiguousBackend { .. })
                     | OperationError::Reason { .. }
-                    | OperationError::Evacuations,
+                    | OperationError::Evacuations
+                    | OperationError::Weight { .. }
+                    | OperationError::Retired { .. },
                 ) => Code::Refused,
                 OfflineError::Change(error) if error.is_refusal() => Code::Refused,
                 OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,
@@ -123,9 +129,12 @@ impl Failure {
             },
             Self::NoAnswer { .. } => Code::OtherDaemon,
             Self::NothingThere { .. } | Self::DaemonNeeded { .. } => Code::NothingThere,
-            Self::Decap(_) | Self::Host(_) | Self::NotUpgraded { .. } | Self::Documents(_) | Self::Runtime(_) => {
-                Code::Failed
-            }
+            Self::Decap(_)
+            | Self::Host(_)
+            | Self::NotUpgraded { .. }
+            | Self::Events { .. }
+            | Self::Documents(_)
+            | Self::Runtime(_) => Code::Failed,
         }
     }
 
@@ -144,6 +153,7 @@ impl Failure {
             Self::NothingThere { .. } => {
                 Some("start it with `edge-ctl run FILE`, or name other places with --run-dir and --pin-dir".to_owned())
             }
+            Self::NoSuchIncident { .. } => Some("`edge-ctl incident` lists them".to_owned()),
             Self::DaemonNeeded { .. } => Some("start it with `edge-ctl run FILE`".to_owned()),
             Self::Run(RunError::Lock(LockError::Held { .. })) => {
                 Some("there is one writer of the maps: stop it first, or give this one a --run-dir and a --pin-dir of its own".to_owned())

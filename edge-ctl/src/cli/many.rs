@@ -4,15 +4,24 @@ use std::collections::BTreeSet;
 
 use glob::Pattern;
 
-use super::{NOTICE, args::Dirs, failure::Failure, print_outcome, runtime, status_once};
+use super::{
+    NOTICE,
+    args::{Dirs, Weight, WeightArgs},
+    failure::Failure,
+    print_outcome, runtime, status_once,
+};
 use crate::{
+    config::configured_backend,
     control::{
-        chain, offline,
+        chain,
+        change::Weigh,
+        offline,
         operations::{Operation, Outcome},
+        status::Status,
     },
     daemon::{
-        api::{BackendBody, FailoverBody},
-        client::{Client, ClientError, SOON, segment},
+        api::{BackendBody, FailoverBody, HealthBody, HealthWord},
+        client::{Client, ClientError, LATER, SOON, segment},
     },
 };
 
@@ -78,7 +87,9 @@ fn matching(pattern: &str, known: &[String]) -> Result<Vec<String>, Failure> {
         Some((_, bare)) if !pattern.contains('/') => compiled.matches(bare),
         _ => compiled.matches(name),
     };
-    let found: Vec<_> = known.iter().filter(|name| compared(name)).cloned().collect();
+    // One of both parts is meant by who says so.
+    let names = known.iter().filter(|name| pattern.contains('@') || !name.contains('@'));
+    let found: Vec<_> = names.filter(|name| compared(name)).cloned().collect();
     if found.is_empty() { Err(bad("it matches no name; `edge-ctl status` lists them".to_owned())) } else { Ok(found) }
 }
 
@@ -86,12 +97,44 @@ fn known(dirs: &Dirs, what: What) -> Result<Vec<String>, Failure> {
     let status = runtime(false)?.block_on(status_once(dirs, &mut None, false))?;
     Ok(match what {
         What::Services => status.services.into_iter().map(|service| service.name).collect(),
-        What::Backends => status
-            .pools
-            .iter()
-            .flat_map(|pool| pool.backends.iter().map(|backend| format!("{}/{}", pool.name, backend.name)))
-            .collect(),
+        What::Backends => backends(&status),
     })
+}
+
+/// `POOL/BACKEND` of all, as the file has them, and then those of parts.
+fn backends(status: &Status) -> Vec<String> {
+    let names = status.pools.iter().flat_map(|pool| &pool.backends).map(|backend| &backend.name);
+    let (mut seen, mut known) = (BTreeSet::new(), Vec::new());
+    let configured = names.clone().map(|name| configured_backend(name));
+    for name in configured.chain(names.cloned()) {
+        if seen.insert(name.clone()) {
+            known.push(name);
+        }
+    }
+    known
+}
+
+/// Gives all of them the weight, in one change.
+pub(super) fn weigh(dirs: &Dirs, args: WeightArgs) -> Result<(), Failure> {
+    let WeightArgs { backends, weight: Weight(weight), reason, dry_run } = args;
+    let wanted = Weigh { backends: named(dirs, &backends, What::Backends)?, weight, reason };
+    let offline = |error| Failure::offline(error, dirs);
+    if dry_run {
+        print_dry(&offline::would_weigh(&dirs.pin_dir, &wanted).map_err(offline)?);
+        return Ok(());
+    }
+    let answer = runtime(false)?.block_on(async {
+        let mut client = Client::connect(&dirs.socket(), LATER).await?;
+        client.post("/v1/weights", &wanted).await
+    });
+    let outcome = match answer {
+        Err(ClientError::Absent { .. }) => {
+            offline::weigh(&dirs.pin_dir, &wanted, || eprintln!("{NOTICE}")).map_err(offline)?
+        }
+        answer => answer?,
+    };
+    print_outcome(&outcome);
+    Ok(())
 }
 
 fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
@@ -114,6 +157,10 @@ async fn post(client: &mut Client, operation: &Operation) -> Result<Outcome, Cli
         Operation::Drain { backend, reason } => ("drain", backend, reason),
         Operation::Enable { backend, reason } => ("enable", backend, reason),
         Operation::Disable { backend, reason } => ("disable", backend, reason),
+        Operation::Health { backend, health, reason } => {
+            let body = HealthBody { health: HealthWord::of(*health), reason: reason.clone() };
+            return client.post(&format!("/v1/backends/{}/health", path_of(backend)), &body).await;
+        }
         Operation::Failover { service, to, evacuate } => {
             let path = format!("/v1/services/{}/failover", segment(service));
             return client.post(&path, &FailoverBody { to: to.clone(), evacuate: *evacuate }).await;
@@ -122,16 +169,35 @@ async fn post(client: &mut Client, operation: &Operation) -> Result<Outcome, Cli
             return client.post(&format!("/v1/services/{}/failback", segment(service)), &()).await;
         }
     };
-    let backend = match backend.split_once('/') {
+    let path = format!("/v1/backends/{}/{verb}", path_of(backend));
+    client.post(&path, &BackendBody { reason: reason.clone() }).await
+}
+
+fn path_of(backend: &str) -> String {
+    match backend.split_once('/') {
         Some((pool, backend)) => format!("{}/{}", segment(pool), segment(backend)),
         None => segment(backend),
-    };
-    client.post(&format!("/v1/backends/{backend}/{verb}"), &BackendBody { reason: reason.clone() }).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{
+        fixture::{FakeDataPlane, inventory, two_addresses},
+        status::{self, Clock, Sample},
+    };
+
+    #[test]
+    fn patterns_are_compared_with_the_names_that_verbs_take() {
+        for (inventory, expected) in [(inventory(), "provider-a/a1"), (two_addresses(), "a/a1")] {
+            let plane = FakeDataPlane::fresh(&inventory);
+            let now = Sample::take(&inventory, &plane, Clock::now());
+            let known = backends(&status::build(&inventory, &plane, None, &now, None));
+            assert_eq!(known[0], expected);
+            assert!(known.iter().all(|name| inventory.backend(name).is_ok()), "{known:?}");
+        }
+    }
 
     #[test]
     fn a_pattern_is_compared_with_full_names_or_bare_ones() {
@@ -147,6 +213,9 @@ mod tests {
         for wrong in ["c/*", "[a"] {
             assert!(matches!(matching(wrong, &known), Err(Failure::Pattern { .. })), "{wrong}");
         }
+        let parts = ["a/a1", "a@ipv4/a1", "a@ipv6/a1"].map(str::to_owned);
+        assert_eq!(matching("a/*", &parts).unwrap(), ["a/a1"]);
+        assert_eq!(matching("*@ipv6/*", &parts).unwrap(), ["a@ipv6/a1"]);
         let services = ["web", "web-2", "dns"].map(str::to_owned);
         assert_eq!(matching("web*", &services).unwrap(), ["web", "web-2"]);
     }

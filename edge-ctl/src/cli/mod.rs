@@ -17,6 +17,7 @@ mod journal;
 mod many;
 mod evacuate;
 mod explain;
+mod incident;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -109,6 +110,12 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Drain(args) => backends(dirs, &args, |backend, reason| Operation::Drain { backend, reason }),
         Command::Enable(args) => backends(dirs, &args, |backend, reason| Operation::Enable { backend, reason }),
         Command::Disable(args) => backends(dirs, &args, |backend, reason| Operation::Disable { backend, reason }),
+        Command::Weight(args) => many::weigh(dirs, args),
+        Command::Health(args) => {
+            let (health, reason) = (args.health.health(), args.reason);
+            let operation = |backend| Operation::Health { backend, health, reason: reason.clone() };
+            many::each(dirs, &args.backends, What::Backends, args.dry_run, operation)
+        }
         Command::Failover { services, to, evacuate, dry_run } => {
             let operation = |service| Operation::Failover { service, to: to.clone(), evacuate };
             many::each(dirs, &services, What::Services, dry_run, operation)
@@ -120,6 +127,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Return { pool, dry_run } => evacuate::bring_back(dirs, &pool, dry_run),
         Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
+        Command::Incident(args) => incident::incident(dirs, &args),
         Command::Upgrade => runtime(false)?.block_on(upgrade::upgrade(dirs)),
         Command::Detach => detach(dirs),
         Command::Decap(args) => decap::run(&args, &dirs.pin_dir, xdp::OBJECT).map_err(Failure::Decap),

@@ -2,6 +2,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod backends;
 pub(super) mod change;
 mod evacuations;
 mod nat;
@@ -15,10 +16,7 @@ use super::table::{Cell, Shade, Table, age, printable};
 use crate::{
     control::{
         events::Event,
-        status::{
-            BackendState, BackendStatus, CertificateState, HealthStatus, PoolStatus, ServiceState, ServiceStatus,
-            Status,
-        },
+        status::{ServiceState, ServiceStatus, Status},
     },
     preflight::Finding,
 };
@@ -39,7 +37,7 @@ pub(crate) fn status(status: &Status, colour: bool) -> String {
     add(transition::transitions(status, colour));
     add(transition::unrecorded(&status.services, colour));
     if !status.pools.is_empty() {
-        add(backends(&status.pools, colour));
+        add(backends::backends(&status.pools, colour));
     }
     add(transition::retired(&status.retired, colour));
     add(nat::nat(status.nat.as_ref(), colour));
@@ -81,6 +79,10 @@ fn head(status: &Status) -> String {
         if let Some(frozen) = &daemon.frozen {
             let _ =
                 writeln!(text, "health      FROZEN for {}, as it was before: {}", age(frozen.for_seconds), frozen.why);
+        }
+        if let Some(why) = daemon.http.as_ref().and_then(|http| http.why.as_ref()) {
+            let _ = writeln!(text, "http        NOT LISTENING; traffic does not need it, and it is tried again:");
+            indent(&mut text, why);
         }
         if let Some(why) = &daemon.probes {
             let _ = writeln!(text, "probes      TO ADDRESSES ONLY: a missing tunnel end or VIP is not found, since");
@@ -182,70 +184,6 @@ fn addresses(service: &ServiceStatus) -> String {
     format!("{vip}{vips}{}{ports}{}", if vips.is_empty() { ":" } else { " :" }, more(service.ports.len(), SHOWN))
 }
 
-fn backends(pools: &[PoolStatus], colour: bool) -> String {
-    let mut table =
-        Table::new(colour, ["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
-    for pool in pools {
-        let probe = pool.probe.as_deref().unwrap_or("not probed");
-        let short = pool.available < usize::from(pool.min_healthy);
-        let available = format!("{} of {} available", pool.available, pool.backends.len());
-        let needs = if pool.min_healthy > 1 || short { format!(", needs {}", pool.min_healthy) } else { String::new() };
-        table.row([
-            Cell::from(&pool.name),
-            "".into(),
-            "".into(),
-            match (pool.panic, short, pool.withheld > 0.0) {
-                (true, ..) => shaded("PANIC", Shade::Red),
-                (_, true, _) => shaded("short", Shade::Red),
-                (.., true) => shaded("returning", Shade::Yellow),
-                (false, false, false) => "".into(),
-            },
-            "".into(),
-            "".into(),
-            "".into(),
-            "".into(),
-            Cell::from(format!("{available}{needs}; {probe}")),
-        ]);
-        for backend in &pool.backends {
-            table.row(backend_row(pool, backend));
-        }
-    }
-    table.finish()
-}
-
-fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
-    let (state, shade) = backend_state(backend.state, backend.health);
-    let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
-    let [packets, bits, flows] = rates(&backend.traffic);
-    let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
-    let narrow = backend.needed_mtu.map(|mtu| format!("path too narrow for IPv6, which needs {mtu} bytes"));
-    let certificate = backend.certificate.filter(|certificate| certificate.state != CertificateState::Valid);
-    let certificate = certificate.map(|certificate| certificate.to_string());
-    let said = [Some(backend.reason.clone()).filter(|reason| !reason.is_empty()), certificate, path, narrow];
-    [
-        Cell::from(format!("  {bare}")),
-        Cell::from(&backend.address),
-        Cell::from(backend.weight),
-        shaded(state, shade),
-        Cell::from(backend.for_seconds.map_or("-".to_owned(), age)),
-        packets,
-        bits,
-        flows,
-        Cell::from(said.into_iter().flatten().collect::<Vec<_>>().join("; ")),
-    ]
-}
-
-fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Shade) {
-    match (state, health) {
-        (BackendState::Up, _) => ("up", Shade::Green),
-        (BackendState::Down, _) => ("down", Shade::Red),
-        (BackendState::Unknown, _) => ("unknown", Shade::Yellow),
-        (BackendState::Draining, HealthStatus::Down) => ("draining, down", Shade::Red),
-        (BackendState::Draining, _) => ("draining", Shade::Yellow),
-        (BackendState::Disabled, _) => ("disabled", Shade::Yellow),
-    }
-}
-
 fn exits(status: &Status, colour: bool) -> String {
     let mut table = Table::new(colour, ["EXIT", "VERDICT", "PACKETS", "MEANING"]);
     for exit in status.exits.iter().filter(|exit| exit.packets > 0) {
@@ -310,6 +248,7 @@ mod tests {
             unkept: None,
             repaired: 0,
             frozen: None,
+            http: None,
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
     }
@@ -367,6 +306,7 @@ mod tests {
             subject: "provider-a/a1".to_owned(),
             message: "3 probes failed: connection refused".to_owned(),
             services: Vec::new(),
+            flows: None,
         };
         insta::assert_snapshot!(event(&down));
     }
@@ -386,6 +326,7 @@ mod tests {
             subject: "a/\u{1b}c".to_owned(),
             message: nasty.to_owned(),
             services: Vec::new(),
+            flows: None,
         });
         for text in [shown, event] {
             assert!(text.contains("gone") && text.chars().all(|char| char == '\n' || !char.is_control()), "{text:?}");

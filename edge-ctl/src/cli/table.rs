@@ -64,6 +64,32 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(replaced).collect()
 }
 
+/// `text` in a shade, where there is `colour`.
+pub(super) fn painted(text: &str, shade: Shade, colour: bool) -> String {
+    if colour { format!("\x1b[{}m{text}\x1b[0m", shade.code()) } else { text.to_owned() }
+}
+
+/// `text` in lines of at most `width` columns, broken at spaces where there are any.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let mut rest: Vec<char> = word.chars().collect();
+        while !rest.is_empty() {
+            let line = lines.last_mut().map_or(0, |line| line.chars().count());
+            let gap = usize::from(line > 0);
+            if line > 0 && line + gap + rest.len() > width {
+                lines.push(String::new());
+                continue;
+            }
+            let fits = rest.len().min(width.max(1));
+            if let Some(last) = lines.last_mut() {
+                last.extend(std::iter::repeat_n(' ', gap).chain(rest.drain(..fits)));
+            }
+        }
+    }
+    lines
+}
+
 impl Table {
     /// `colour`: whether shades are shown.
     pub(super) fn new<const N: usize>(colour: bool, header: [&'static str; N]) -> Self {

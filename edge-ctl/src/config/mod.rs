@@ -21,6 +21,7 @@ mod families;
 mod flows;
 mod foreign;
 mod host;
+mod http;
 mod include;
 mod judging;
 mod kinds;
@@ -39,6 +40,7 @@ mod services;
 mod tunnel;
 mod values;
 mod walk;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +64,7 @@ pub(crate) use self::{
     nat::{Nat, NatPorts},
     service::{Affinity, Announce, Ports, QuicCid, Service},
     tunnel::{Range, Tunnel},
+    weights::{WeightWord, Weights},
 };
 use self::{
     problems::{Problems, Read},
@@ -86,6 +89,8 @@ pub(crate) struct Config {
     pub soak: Duration,
     /// What is asked for an answer when no backend gives one, distinct.
     pub reference_targets: Vec<SocketAddr>,
+    /// Where the status page and the metrics are served; `None`: nowhere.
+    pub http: Option<SocketAddr>,
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
     pub tunnel: Tunnel,
@@ -98,6 +103,8 @@ pub(crate) struct Config {
     pub services: Vec<Service>,
     /// The text that this was read from.
     pub text: String,
+    /// By operators' words, in place of the text's; none where it was just read.
+    pub weights: Weights,
 }
 
 impl Config {
@@ -208,8 +215,9 @@ pub(crate) struct Backend {
     pub address: IpAddr,
     /// In `nat` the port that it serves, if it or its pool says so.
     pub port: Option<u16>,
-    /// Share of the pool's flows relative to the other backends, 1 to 65,535.
+    /// Share of the pool's flows relative to the other backends, 1 to 65,535: the file's, or an operator's word.
     pub weight: u32,
+    pub file_weight: u32,
     /// Its own port to probe, and its own Host header or server name.
     pub probe_port: Option<u16>,
     pub probe_host: Option<String>,
@@ -265,6 +273,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let hash_key = host::hash_key(&root);
     let slots = host::slots(&root);
     let edge = host::edge(&root);
+    let http = http::read(&root);
     let tunnel = tunnel::read(&root);
     let nat = nat::read(&root);
     let limits = host::limits(&root);
@@ -278,6 +287,9 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let default_slots = slots.map(|slots| slots.value);
     let sections = across::Sections { slots, tunnel, nat, limits, interfaces, pools, services };
     sections.check(problems);
+    if let (Ok(Some(listen)), Ok(services)) = (&http, &sections.services) {
+        http::check(problems, listen, services);
+    }
 
     let limits = sections.limits();
     let across::Sections { tunnel, nat, interfaces, pools, services, .. } = sections;
@@ -293,6 +305,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         vip_other: edge.vip_other,
         soak: edge.soak,
         reference_targets: edge.reference_targets,
+        http: http?.map(|found| found.value),
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
         nat: nat?.finish(),
@@ -300,5 +313,6 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         pools,
         services,
         text: text.to_owned(),
+        weights: Weights::default(),
     })
 }

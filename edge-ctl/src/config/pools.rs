@@ -61,6 +61,7 @@ impl BackendDraft {
             address: self.serves(clients)?,
             port: self.port.as_ref().or(pool).map(|found| found.value),
             weight: self.weight,
+            file_weight: self.weight,
             probe_port: self.probe_port.as_ref().map(|found| found.value),
             probe_host: self.probe_host.as_ref().map(|found| found.value.clone()),
             server_number: self.server_number.map(|found| found.value),

@@ -16,6 +16,7 @@ pub(super) const ROOT: Section = Section {
         "hash_key",
         "slots",
         "edge",
+        "http",
         "tunnel",
         "nat",
         "limits",
@@ -40,6 +41,7 @@ pub(super) const SERVICE_DEFAULTS: Section = Section {
     keys: SERVICE.keys.split_at(3).1,
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
+pub(super) const HTTP: Section = Section { heading: "[http]", keys: &["listen"] };
 pub(super) const TUNNEL: Section = Section {
     heading: "[tunnel]",
     keys: &["source_v4", "source_v6", "source_v4_range", "source_v6_range", "gue_port", "gue_variant"],
@@ -152,9 +154,10 @@ pub(super) const SERVICE_PORT: Section =
 pub(super) const QUIC_CID: Section =
     Section { heading: "[service.quic_cid]", keys: &["scheme", "unit", "offset", "length"] };
 
-pub(super) const ALL: [&Section; 13] = [
+pub(super) const ALL: [&Section; 14] = [
     &ROOT,
     &EDGE,
+    &HTTP,
     &TUNNEL,
     &NAT,
     &LIMITS,

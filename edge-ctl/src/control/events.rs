@@ -38,6 +38,12 @@ pub(crate) enum EventKind {
     BackendDrained,
     BackendEnabled,
     BackendDisabled,
+    /// An operator has said that a backend is up or down.
+    HealthForced,
+    /// Its probes decide again.
+    HealthAuto,
+    /// An operator has given backends other weights than the file's, or the file's again.
+    WeightChanged,
     Failover,
     Failback,
     /// Services have left a pool by an operator's word.
@@ -111,6 +117,9 @@ impl EventKind {
             Self::BackendDrained => "backend_drained",
             Self::BackendEnabled => "backend_enabled",
             Self::BackendDisabled => "backend_disabled",
+            Self::HealthForced => "health_forced",
+            Self::HealthAuto => "health_auto",
+            Self::WeightChanged => "weight_changed",
             Self::Failover => "failover",
             Self::Failback => "failback",
             Self::PoolEvacuated => "pool_evacuated",
@@ -174,6 +183,9 @@ impl EventKind {
             | Self::BackendDrained
             | Self::BackendEnabled
             | Self::BackendDisabled
+            | Self::HealthForced
+            | Self::HealthAuto
+            | Self::WeightChanged
             | Self::Failover
             | Self::Failback
             | Self::PoolEvacuated
@@ -206,6 +218,9 @@ pub(crate) struct Event {
     /// The services that it is about, if it is about several: the first [`NAMED`] of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) services: Vec<String>,
+    /// Flows that had started by then since the maps were made, of all services, to the second; absent where nobody has counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flows: Option<u64>,
 }
 
 /// The daemon's events. Clones share them.
@@ -217,13 +232,31 @@ pub(crate) struct Events {
 #[derive(Debug)]
 struct Ring {
     kept: VecDeque<Event>,
+    /// How many were reported.
+    count: u64,
+    /// Flows that have started, as of when they were counted last.
+    flows: Option<u64>,
     subscribers: broadcast::Sender<Event>,
 }
 
 impl Events {
     pub(crate) fn new() -> Self {
         let (subscribers, _) = broadcast::channel(KEPT);
-        Self { inner: Arc::new(Mutex::new(Ring { kept: VecDeque::with_capacity(KEPT), subscribers })) }
+        let kept = VecDeque::with_capacity(KEPT);
+        Self { inner: Arc::new(Mutex::new(Ring { kept, count: 0, flows: None, subscribers })) }
+    }
+
+    /// Goes on after those of an earlier daemon.
+    pub(crate) fn after(earlier: Vec<Event>) -> Self {
+        let events = Self::new();
+        let more = earlier.len().saturating_sub(KEPT);
+        events.lock().kept.extend(earlier.into_iter().skip(more));
+        events
+    }
+
+    /// So many flows have started until now.
+    pub(crate) fn count_flows(&self, flows: u64) {
+        self.lock().flows = Some(flows);
     }
 
     /// Keeps an event, logs it and sends it to all subscribers.
@@ -241,8 +274,9 @@ impl Events {
             info!(kind = kind.name(), subject, "{subject}: {message}");
         }
         let services = services.iter().take(NAMED).map(|&name| name.to_owned()).collect();
-        let event = Event { at: unix_ms(), kind, subject: subject.to_owned(), message, services };
         let mut ring = self.lock();
+        let event = Event { at: unix_ms(), kind, subject: subject.to_owned(), message, services, flows: ring.flows };
+        ring.count += 1;
         if ring.kept.len() == KEPT {
             ring.kept.pop_front();
         }
@@ -254,7 +288,20 @@ impl Events {
     /// Those that are kept, oldest first.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> Vec<Event> {
-        self.lock().kept.iter().cloned().collect()
+        self.last(KEPT)
+    }
+
+    /// The last so many, oldest first.
+    pub(crate) fn last(&self, count: usize) -> Vec<Event> {
+        let ring = self.lock();
+        ring.kept.iter().skip(ring.kept.len().saturating_sub(count)).cloned().collect()
+    }
+
+    /// Those that were reported after the first `seen`, as far as they are kept, and how many were reported by now.
+    pub(crate) fn since(&self, seen: u64) -> (Vec<Event>, u64) {
+        let ring = self.lock();
+        let new = usize::try_from(ring.count.saturating_sub(seen)).unwrap_or(usize::MAX);
+        (ring.kept.iter().skip(ring.kept.len().saturating_sub(new)).cloned().collect(), ring.count)
     }
 
     /// Those that are kept, and a channel that goes on exactly after them.
@@ -277,6 +324,7 @@ pub(crate) fn lagged(count: u64) -> Event {
         subject: "events".to_owned(),
         message: format!("{count} events were lost: they came faster than the subscriber read them"),
         services: Vec::new(),
+        flows: None,
     }
 }
 

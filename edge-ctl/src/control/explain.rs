@@ -321,8 +321,10 @@ fn state(explained: &Explained, number: BackendNumber) -> String {
         crate::health::Health::Down => "down",
         crate::health::Health::Unknown => "unknown",
     };
+    let forced = if plan::forced(state).is_some() { " by an operator's word" } else { "" };
+    let health = format!("{health}{forced}");
     match plan::admin(state) {
-        Admin::Enabled if state.has_all(State::NEW) || health != "up" => health.to_owned(),
+        Admin::Enabled if state.has_all(State::NEW) || !state.has_all(State::UP) => health,
         Admin::Enabled => format!("{health}, takes no new flows"),
         Admin::Drained => format!("draining, {health}"),
         Admin::Disabled => format!("disabled, {health}"),

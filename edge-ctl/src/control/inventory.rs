@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::data_plane::DataPlane;
 use crate::{
     bpf::Waits,
-    config::{self, Backend, Config, ConfigError, Pool, Ports, Service},
+    config::{self, Backend, Config, ConfigError, Pool, Ports, Service, WeightWord},
     plan::{RetiredRecord, Snapshot},
 };
 
@@ -48,6 +48,13 @@ impl Member<'_> {
     /// The same with the pool as the file has it.
     pub(crate) fn configured_name(&self) -> String {
         config::configured_backend(&self.name())
+    }
+
+    /// What an operator has said of its weight.
+    pub(crate) fn word<'a>(&self, inventory: &'a Inventory) -> Option<&'a WeightWord> {
+        let weights = &inventory.config.weights;
+        // Most have none, and names cost.
+        if weights.is_empty() { None } else { weights.get(&self.configured_name()) }
     }
 }
 
@@ -144,7 +151,7 @@ impl Inventory {
     /// The published configuration, from its snapshot.
     pub(crate) fn from_snapshot(snapshot: &Snapshot) -> Result<Self, InventoryError> {
         let config = config::parse(&snapshot.config, "published configuration").map_err(InventoryError::Text)?;
-        Self::new(config, snapshot)
+        Self::new(config.weighted(&snapshot.weights), snapshot)
     }
 
     /// All backends, pool by pool in the configuration's order.

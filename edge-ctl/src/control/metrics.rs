@@ -126,6 +126,8 @@ fn pools(registry: &mut Registry, status: &Status) {
 
 fn backends(registry: &mut Registry, status: &Status) {
     let up = gauges(registry, "backend_up", "1: its probes pass, 0: they fail; absent if not known");
+    let forced = gauges(registry, "backend_forced", "1: up, 0: down by an operator's word; absent if probes decide");
+    let weights = gauges(registry, "backend_weight", "Its weight, the file's or an operator's");
     let states = gauges(registry, "backend_state", "1 for the state that the backend is in");
     let since = gauges(registry, "backend_state_seconds", "Time in this state");
     let reached = gauges(registry, "backend_next_hop_known", "Whether the MAC address of its next hop is known");
@@ -134,14 +136,18 @@ fn backends(registry: &mut Registry, status: &Status) {
     for backend in status.pools.iter().flat_map(|pool| &pool.backends) {
         let (pool, _) = backend.name.split_once('/').unwrap_or_default();
         let labels = vec![("backend", backend.name.clone()), ("pool", pool.to_owned())];
-        let known = match backend.health {
+        let flag_of = |health| match health {
             HealthStatus::Up => Some(1.0),
             HealthStatus::Down => Some(0.0),
             HealthStatus::Unknown => None,
         };
-        if let Some(known) = known {
+        if let Some(known) = flag_of(backend.health).filter(|_| backend.forced.is_none()) {
             up.get_or_create(&labels).set(known);
         }
+        if let Some(said) = backend.forced.and_then(flag_of) {
+            forced.get_or_create(&labels).set(said);
+        }
+        weights.get_or_create(&labels).set(backend.weight.into());
         for (state, name) in [
             (BackendState::Up, "up"),
             (BackendState::Down, "down"),

@@ -19,6 +19,8 @@ pub(crate) mod metrics;
 pub(crate) mod offline;
 mod causes;
 mod few;
+pub(crate) mod headline;
+pub(crate) mod incident;
 
 #[cfg(test)]
 pub(crate) mod fixture;

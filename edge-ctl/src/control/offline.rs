@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{
     chain,
-    change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Words},
+    change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Weigh, WeighError, Words},
     data_plane::DataPlane,
     evacuation::{self, Moment, Wanted as Leave},
     events::Events,
@@ -51,6 +51,15 @@ pub(crate) enum OfflineError {
 impl From<ChangeError> for OfflineError {
     fn from(error: ChangeError) -> Self {
         Self::Change(Box::new(error))
+    }
+}
+
+impl From<WeighError> for OfflineError {
+    fn from(error: WeighError) -> Self {
+        match error {
+            WeighError::Operation(error) => error.into(),
+            WeighError::Change(error) => Self::Change(error),
+        }
     }
 }
 
@@ -171,6 +180,24 @@ fn evacuate_on(
             evacuation::bring_back(inventory, plane, &condition, &events, evacuations, pool, why)
         }
     }
+}
+
+/// Gives backends other weights, under the writer's lock.
+pub(crate) fn weigh(pin_dir: &Path, wanted: &Weigh, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
+    let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
+    Offline::open(pin_dir)?;
+    let _lock = bpf::lock_pins(&pins)?;
+    let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
+    notify();
+    let mut history = change::recall(&maps, &inventory, Clock::now());
+    let mut rehearser = Rehearser::default();
+    Ok(change::weigh(&mut maps, &inventory, &mut history, wanted, &mut rehearser, &Events::new())?.outcome)
+}
+
+/// What that would do.
+pub(crate) fn would_weigh(pin_dir: &Path, wanted: &Weigh) -> Result<Outcome, OfflineError> {
+    let Offline { inventory, maps } = Offline::open(pin_dir)?;
+    Ok(change::would_weigh(&maps, &inventory, wanted)?)
 }
 
 /// What operations would do, one after the other.

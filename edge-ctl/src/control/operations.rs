@@ -2,6 +2,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod force;
+
 use std::collections::{BTreeMap, HashSet};
 
 use edge_common::abi::{BackendNumber, Failover};
@@ -24,11 +26,32 @@ use crate::{
 /// An operator's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    Drain { backend: String, reason: Option<String> },
-    Enable { backend: String, reason: Option<String> },
-    Disable { backend: String, reason: Option<String> },
-    Failover { service: String, to: String, evacuate: bool },
-    Failback { service: String },
+    Drain {
+        backend: String,
+        reason: Option<String>,
+    },
+    Enable {
+        backend: String,
+        reason: Option<String>,
+    },
+    Disable {
+        backend: String,
+        reason: Option<String>,
+    },
+    /// Its health by the operator's word; `None`: by its probes again.
+    Health {
+        backend: String,
+        health: Option<Health>,
+        reason: Option<String>,
+    },
+    Failover {
+        service: String,
+        to: String,
+        evacuate: bool,
+    },
+    Failback {
+        service: String,
+    },
 }
 
 /// Bytes of a reason, at most.
@@ -37,9 +60,10 @@ pub(crate) const MAX_REASON: usize = 256;
 impl Operation {
     fn reason(&self) -> Option<&str> {
         match self {
-            Self::Drain { reason, .. } | Self::Enable { reason, .. } | Self::Disable { reason, .. } => {
-                reason.as_deref()
-            }
+            Self::Drain { reason, .. }
+            | Self::Enable { reason, .. }
+            | Self::Disable { reason, .. }
+            | Self::Health { reason, .. } => reason.as_deref(),
             Self::Failover { .. } | Self::Failback { .. } => None,
         }
     }
@@ -63,6 +87,10 @@ pub(crate) enum OperationError {
     Reason { length: usize },
     #[error("as many pools are evacuated as may be: end one of them")]
     Evacuations,
+    #[error("{weight} is no weight, which is 1 to 65535; `edge-ctl drain BACKEND` sends a backend no new flows")]
+    Weight { weight: u32 },
+    #[error("{name} is retired: it gets no new flows, whatever its weight")]
+    Retired { name: String },
     #[error("the maps could not be changed")]
     Maps(#[from] BpfError),
 }
@@ -89,6 +117,9 @@ pub(crate) fn operate(
         }
         Operation::Disable { backend, reason } => {
             set_admin(inventory, plane, condition, events, backend, Admin::Disabled, reason.as_deref())
+        }
+        Operation::Health { backend, health, reason } => {
+            force::force(inventory, plane, condition, events, backend, *health, reason.as_deref())
         }
         Operation::Failover { service, to, evacuate } => fail_over(inventory, plane, events, service, to, *evacuate),
         Operation::Failback { service } => fail_back(inventory, plane, events, service),
@@ -120,10 +151,12 @@ fn set_admin(
         Some(reason) => format!("{done} by an operator: {reason}"),
         None => format!("{done} by an operator"),
     };
-    let mut healths = HashSet::new();
+    let (mut healths, mut forced_down) = (HashSet::new(), false);
     for number in numbers {
         let condition = condition(number);
-        healths.insert(condition.health);
+        let forced = plan::forced(plane.state(number)).filter(|_| !condition.cut_off);
+        forced_down |= forced == Some(Health::Down);
+        healths.insert(forced.unwrap_or(condition.health));
         if plan::admin(plane.state(number)) != admin {
             plane.change_state(number, |before| plan::changed(before, admin, condition), &why)?;
         }
@@ -135,6 +168,9 @@ fn set_admin(
         Admin::Disabled => format!("{name} is disabled: it gets no packets"),
         Admin::Enabled if retired => {
             format!("{name} is enabled; it is retired: it keeps its flows and gets no new ones")
+        }
+        Admin::Enabled if forced_down => {
+            format!("{name} is enabled, but down by an operator's word: `edge-ctl health {name} auto` takes that back")
         }
         Admin::Enabled if is(Health::Down) && healths.len() > 1 => {
             format!("{name} is enabled, but one of its addresses is down: that serves once its probes pass")
@@ -250,6 +286,8 @@ fn consequences(
                 is_meant(word, &service.name) && inventory.position(service, to).map(Serving::Pool) != Ok(now)
             }
             Operation::Enable { .. } | Operation::Failback { .. } => false,
+            // What it makes better needs no warning.
+            Operation::Health { .. } => before.get(position).is_some_and(|before| now.rank() > before.rank()),
             Operation::Drain { .. } | Operation::Disable { .. } => before.get(position) != Some(&now),
         };
         if is_worse {
@@ -258,9 +296,11 @@ fn consequences(
     }
     let why = match operation {
         Operation::Failover { to, .. } => format!("pool {to} has too few backends that take new flows"),
-        Operation::Drain { .. } | Operation::Disable { .. } | Operation::Enable { .. } | Operation::Failback { .. } => {
-            "its pool has too few backends left that take new flows".to_owned()
-        }
+        Operation::Drain { .. }
+        | Operation::Disable { .. }
+        | Operation::Enable { .. }
+        | Operation::Health { .. }
+        | Operation::Failback { .. } => "its pool has too few backends left that take new flows".to_owned(),
     };
     let warning = |name: String, described: &str| format!("{why}: service {name} {described}");
     let all = worse.iter().flat_map(|(described, names)| {

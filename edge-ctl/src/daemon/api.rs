@@ -1,5 +1,6 @@
 //! The daemon's interface: HTTP with JSON, each request handed to the one task that owns the maps.
 
+mod operate;
 mod refusal;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -21,11 +22,14 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use self::refusal::{ErrorBody, Refusal};
+pub(crate) use self::{
+    operate::{BackendBody, FailoverBody, HealthBody, HealthWord},
+    refusal::{ErrorBody, Refusal},
+};
 use crate::{
     config::{self, MAX_FILE},
     control::{
-        change::{Candidate, How, Words},
+        change::{Candidate, How, Weigh, Words},
         evacuation,
         events::{self, Event, EventKind, Events},
         metrics,
@@ -50,6 +54,7 @@ pub(crate) enum Command {
     Evacuate(String, evacuation::Wanted, Back),
     /// Of a pool.
     Return(String, Back),
+    Weigh(Weigh, Back),
     /// To start its executable anew.
     Upgrade(Back),
     Detach(Back),
@@ -85,6 +90,7 @@ impl Command {
             | Self::Confirm(back)
             | Self::Evacuate(_, _, back)
             | Self::Return(_, back)
+            | Self::Weigh(_, back)
             | Self::Upgrade(back)
             | Self::Detach(back) => drop(back.send(Err(refusal))),
         }
@@ -140,10 +146,11 @@ pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers:
         .route("/v1/exits", get(exits))
         .route("/metrics", get(show_metrics))
         .route("/v1/events", get(follow_events))
-        .route("/v1/backends/{backend}/{verb}", post(bare_backend))
-        .route("/v1/backends/{backend}/{verb}/{last}", post(backend))
-        .route("/v1/services/{service}/failover", post(failover))
-        .route("/v1/services/{service}/failback", post(failback))
+        .route("/v1/backends/{backend}/{verb}", post(operate::bare_backend))
+        .route("/v1/backends/{backend}/{verb}/{last}", post(operate::backend))
+        .route("/v1/weights", post(operate::weigh))
+        .route("/v1/services/{service}/failover", post(operate::failover))
+        .route("/v1/services/{service}/failback", post(operate::failback))
         .route("/v1/pools/{pool}/evacuate", post(evacuate))
         .route("/v1/pools/{pool}/return", post(bring_back))
         .route("/v1/reload", post(reload))
@@ -174,7 +181,7 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
 }
 
 const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true], /metrics; \
-    POST /v1/backends/POOL/BACKEND/(drain|enable|disable), /v1/services/NAME/(failover|failback), /v1/pools/NAME/(evacuate|return), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/upgrade, /v1/detach";
+    POST /v1/backends/POOL/BACKEND/(drain|enable|disable|health), /v1/weights, /v1/services/NAME/(failover|failback), /v1/pools/NAME/(evacuate|return), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/upgrade, /v1/detach";
 
 fn no_such_route() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path", Some(ROUTES))
@@ -235,57 +242,6 @@ fn line(event: Event) -> Result<Bytes, Infallible> {
     let mut line = serde_json::to_vec(&event).unwrap_or_default();
     line.push(b'\n');
     Ok(line.into())
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BackendBody {
-    #[serde(default)]
-    pub(crate) reason: Option<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FailoverBody {
-    pub(crate) to: String,
-    #[serde(default)]
-    pub(crate) evacuate: bool,
-}
-
-async fn backend(
-    caller: Caller,
-    Path((pool, backend, verb)): Path<(String, String, String)>,
-    body: Bytes,
-) -> Result<Json<Outcome>, Refusal> {
-    set_backend(&caller, format!("{pool}/{backend}"), &verb, &body).await
-}
-
-async fn bare_backend(
-    caller: Caller,
-    Path((backend, verb)): Path<(String, String)>,
-    body: Bytes,
-) -> Result<Json<Outcome>, Refusal> {
-    set_backend(&caller, backend, &verb, &body).await
-}
-
-async fn set_backend(caller: &Caller, backend: String, verb: &str, body: &[u8]) -> Result<Json<Outcome>, Refusal> {
-    let BackendBody { reason } = if body.is_empty() { BackendBody::default() } else { parse(body)? };
-    let operation = match verb {
-        "drain" => Operation::Drain { backend, reason },
-        "enable" => Operation::Enable { backend, reason },
-        "disable" => Operation::Disable { backend, reason },
-        _ => return Err(no_such_route()),
-    };
-    operate(caller, operation).await
-}
-
-async fn failover(caller: Caller, Path(service): Path<String>, body: Bytes) -> Result<Json<Outcome>, Refusal> {
-    let FailoverBody { to, evacuate } = parse(&body)?;
-    operate(&caller, Operation::Failover { service, to, evacuate }).await
-}
-
-async fn failback(caller: Caller, Path(service): Path<String>) -> Result<Json<Outcome>, Refusal> {
-    operate(&caller, Operation::Failback { service }).await
 }
 
 async fn evacuate(caller: Caller, Path(pool): Path<String>, body: Bytes) -> Result<Json<Outcome>, Refusal> {
@@ -365,16 +321,15 @@ async fn detach(caller: Caller) -> Result<Json<Outcome>, Refusal> {
     Ok(Json(request(&caller, Command::Detach).await?))
 }
 
-async fn operate(caller: &Caller, operation: Operation) -> Result<Json<Outcome>, Refusal> {
-    Ok(Json(request(caller, |back| Command::Operate(operation, back)).await?))
-}
-
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
             format!("the body is not what is expected here: {error}"),
-            Some(r#"drain, enable, disable: nothing or {"reason": TEXT}; failover: {"to": POOL, "evacuate": BOOL}"#),
+            Some(
+                r#"drain, enable, disable: nothing or {"reason": TEXT}; health: {"health": "up"|"down"|"auto", "reason": TEXT};
+weights: {"backends": [NAME], "weight": N or null, "reason": TEXT}; failover: {"to": POOL, "evacuate": BOOL}"#,
+            ),
         )
     })
 }

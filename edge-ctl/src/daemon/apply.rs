@@ -15,13 +15,15 @@ use crate::{
     control::{
         chain,
         change::{self, Candidate, ChangeError, History, Planned, Rehearser},
+        data_plane::DataPlane as _,
         events::{EventKind, Events},
         inventory::Inventory,
-        kept::{BackendWord, Choice, Decision, FailoverWord, Kept, choose},
+        kept::{BackendWord, Choice, Decision, FailoverWord, ForcedWord, Kept, choose},
         status::Clock,
     },
+    health::Health,
     net::{self, Devices, Receiver},
-    plan::{self, Snapshot},
+    plan::{self, Snapshot, Word},
     xdp::{self, EdgeProgram, XdpError},
 };
 
@@ -90,7 +92,10 @@ fn cold(
     let mut rehearser = Rehearser::default();
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
-        let Choice { candidate, history, text_of, refused } = choose(file, kept.as_ref())?;
+        let Choice { mut candidate, history, text_of, refused } = choose(file, kept.as_ref())?;
+        if let Some(kept) = &kept {
+            candidate.config = candidate.config.weighted(&kept.weights);
+        }
         // In the place of those of a start that was killed, or that cannot be gone on with.
         let mut maps = new_maps(pins, &candidate.config)?;
         // Two processors verify two programs in the time of one.
@@ -143,6 +148,20 @@ fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: 
             Decision::Disabled => EventKind::BackendDisabled,
         };
         events.report(kind, name, format!("{reason}; as before the reboot"));
+    }
+    for word @ ForcedWord { name, reason, .. } in &kept.forced {
+        let Ok(named) = inventory.backend(name) else {
+            let message = format!("{reason} before the reboot; the configuration does not name it any more");
+            events.report(EventKind::LocalFault, name, message);
+            continue;
+        };
+        for number in named.numbers {
+            let forced = |before| Word { forced: Some(word.health()), ..plan::word(before) };
+            // A drain's reason stays its reason.
+            let reason = Some(maps.why(number).reason).filter(|said| !said.is_empty()).unwrap_or(reason.clone());
+            maps.change_state(number, |before| plan::with_word(before, forced(before), Health::Unknown), &reason)?;
+        }
+        events.report(EventKind::HealthForced, name, format!("{reason}; as before the reboot"));
     }
     for FailoverWord { service, to, evacuate } in &kept.failovers {
         let services = inventory.service(service).unwrap_or_default();

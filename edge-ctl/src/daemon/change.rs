@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     control::{
         chain,
-        change::{self, Candidate, ChangeError, Changed, History, Rehearser, Words},
+        change::{self, Candidate, ChangeError, Changed, History, Rehearser, Weigh, WeighError, Weighed, Words},
         events::{EventKind, Events},
         inventory::Inventory,
         operations::Outcome,
@@ -184,6 +184,26 @@ impl Daemon {
             }
         }
         warnings
+    }
+
+    /// Publishes what is in force with other weights.
+    pub(super) async fn weigh(&mut self, wanted: &Weigh, back: Back) {
+        let events = self.controller.events.clone();
+        let rehearser = self.rehearsing.ready(&events).await;
+        let Controller { plane, inventory, .. } = &mut self.controller;
+        let weighed = change::weigh(plane, inventory, &mut self.history, wanted, rehearser, &events);
+        let result = weighed.and_then(|Weighed { inventory, outcome }| {
+            if let Some(inventory) = inventory {
+                self.controller.replace(inventory).map_err(ChangeError::from)?;
+                self.keep();
+            }
+            Ok(outcome)
+        });
+        // The client may have gone.
+        let _ = back.send(result.map_err(|error| match error {
+            WeighError::Operation(error) => error.into(),
+            WeighError::Change(error) => refusal(&error),
+        }));
     }
 
     pub(super) fn write_history(&mut self) {

@@ -114,6 +114,7 @@ impl<P: DataPlane> Controller<P> {
         let (judgement, reach) = (&self.judgement, &self.reach);
         let condition = |backend| judgement.condition(reach, backend);
         let outcome = operations::operate(&self.inventory, &mut self.plane, condition, &self.events, operation)?;
+        self.judgement.heed(&self.inventory, &self.plane);
         if let Operation::Failback { service } = operation
             && let Ok(services) = self.inventory.service(service)
         {
@@ -224,6 +225,7 @@ impl<P: DataPlane> Controller<P> {
     /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is
     /// the maps' own knowledge; health is that of the probes.
     pub(crate) fn reconcile(&mut self) -> Result<(), BpfError> {
+        self.judgement.heed(&self.inventory, &self.plane);
         self.take_out()?;
         self.reconsider()?;
         let watched: BTreeSet<_> = self.judgement.probed.keys().copied().chain(self.reach.out()).collect();
@@ -235,8 +237,8 @@ impl<P: DataPlane> Controller<P> {
             }
             let reason = self.operators_reason(backend);
             self.plane.change_state(backend, right, reason.as_deref().unwrap_or("its probes have found otherwise"))?;
-            if plan::health(state) == Health::Unknown {
-                // As the command line leaves a backend that it has enabled, which knows of no probes.
+            if plan::health(state) == Health::Unknown || plan::forced(state).is_some() {
+                // As the command line leaves a backend that it has enabled or spoken of, which knows of no probes and no ways.
                 continue;
             }
             let health = condition.health;
@@ -283,9 +285,9 @@ impl<P: DataPlane> Controller<P> {
             match pool.map(|pool| (pool, &pool.probe)) {
                 Some((pool, Some(probe))) => {
                     let known = before.remove(&number);
-                    // The bits of a disabled backend lack its health, and so do those of one that nothing can be sent to: its
-                    // machine has it. Without one nothing is known of it.
-                    if admin == Admin::Disabled || self.reach.is_out(number) {
+                    // The bits of a disabled backend lack its health, and so do those of one that nothing can be sent to or that
+                    // an operator has spoken of: its machine has it. Without one nothing is known of it.
+                    if admin == Admin::Disabled || plan::forced(state).is_some() || self.reach.is_out(number) {
                         let health = known.as_ref().map_or(Health::Unknown, Probed::health);
                         state = plan::state(Admin::Enabled, health);
                     }
@@ -294,7 +296,11 @@ impl<P: DataPlane> Controller<P> {
                     let probed = probed.unwrap_or_else(|| Probed::new(probe, &pool.judging, position, state));
                     self.judgement.probed.insert(number, probed);
                 }
-                Some((_, None)) if plan::health(state) != Health::Unknown && !self.reach.is_out(number) => {
+                Some((_, None))
+                    if plan::health(state) != Health::Unknown
+                        && plan::forced(state).is_none()
+                        && !self.reach.is_out(number) =>
+                {
                     unprobed.push((number, plan::changed(state, admin, Health::Unknown)));
                 }
                 // The last evidence of a backend whose pool was removed stands.
@@ -305,6 +311,7 @@ impl<P: DataPlane> Controller<P> {
             self.plane.set_state(number, state, "its pool has no probe")?;
         }
         self.judgement.restart(&self.inventory);
+        self.judgement.heed(&self.inventory, &self.plane);
         self.judgement.ways.restart(&self.inventory, &self.plane, self.now);
         Ok(())
     }

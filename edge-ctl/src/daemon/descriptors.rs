@@ -9,6 +9,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 const KERNEL: usize = 24;
 /// Maximum number of connections to the API.
 const MOST_CONNECTIONS: usize = 128;
+/// Maximum number of connections to the status page.
+const MOST_PAGES: usize = 8;
 /// Connections get one in so many of the remaining descriptors, and probes the others.
 const PART: usize = 4;
 
@@ -21,6 +23,8 @@ const PLENTY: u64 = 512;
 pub(super) struct Shares {
     pub(super) probes: usize,
     pub(super) connections: usize,
+    /// Connections to the status page.
+    pub(super) pages: usize,
 }
 
 /// Raises the limit as far as this process may, and shares out the free descriptors.
@@ -44,7 +48,8 @@ fn shares(limit: usize, used: usize) -> Shares {
     // At least one each, whatever the limit: a daemon without connections is worse than one that runs out of
     // descriptors.
     let connections = (free / PART).clamp(1, MOST_CONNECTIONS);
-    Shares { probes: free.saturating_sub(connections).max(1), connections }
+    let pages = (connections / PART).clamp(1, MOST_PAGES);
+    Shares { probes: free.saturating_sub(connections + pages).max(1), connections, pages }
 }
 
 #[cfg(test)]
@@ -55,12 +60,12 @@ mod tests {
     fn the_kernels_share_is_left_whatever_the_limit() {
         for limit in [64, 256, 1024, 65_536, usize::MAX] {
             for used in [0, 20, 30] {
-                let Shares { probes, connections } = shares(limit, used);
-                assert!(used + probes + connections <= limit - KERNEL, "{limit} {used}");
+                let Shares { probes, connections, pages } = shares(limit, used);
+                assert!(used + probes + connections + pages <= limit - KERNEL, "{limit} {used}");
             }
         }
-        assert_eq!(shares(64, 24), Shares { probes: 12, connections: 4 });
-        assert_eq!(shares(65_536, 24), Shares { probes: 65_360, connections: MOST_CONNECTIONS });
-        assert_eq!(shares(16, 40), Shares { probes: 1, connections: 1 });
+        assert_eq!(shares(64, 24), Shares { probes: 11, connections: 4, pages: 1 });
+        assert_eq!(shares(65_536, 24), Shares { probes: 65_352, connections: MOST_CONNECTIONS, pages: MOST_PAGES });
+        assert_eq!(shares(16, 40), Shares { probes: 1, connections: 1, pages: 1 });
     }
 }

@@ -32,12 +32,15 @@ pub(super) fn grow(
 /// The same, vetted by `vet`.
 fn grown(
     small: &PinnedMaps,
-    wanted: Candidate,
+    mut wanted: Candidate,
     history: &mut History,
     events: &Events,
     vet: impl FnOnce(Planned, &mut PinnedMaps) -> Result<Vetted, ChangeError>,
 ) -> Result<(PinnedMaps, Inventory), ChangeError> {
     let (pins, known) = (small.pins(), history.clone());
+    if let Some(before) = small.snapshot()? {
+        wanted.config = wanted.config.weighted(&before.weights);
+    }
     let made = || -> Result<_, ChangeError> {
         pins.set_aside()?;
         let mut large = new_maps(pins, &wanted.config)?;

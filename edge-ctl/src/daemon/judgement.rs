@@ -13,6 +13,7 @@ use super::{hearing, panic_mode::Panic, probed::Probed, reach::Reach, returning:
 use crate::{
     control::{data_plane::DataPlane, inventory::Inventory},
     health::{self, Blame, Condition, Count, Deafness, Health, HealthChange, References, Standing, Verdict},
+    plan,
 };
 
 /// Health of all that is probed.
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct Judgement {
     /// One for each backend whose pool has a probe.
     pub(super) probed: BTreeMap<BackendNumber, Probed>,
+    /// What operators say of backends, in place of what probes find.
+    forced: BTreeMap<BackendNumber, Health>,
     /// By the position of the pool.
     blame: Vec<Blame>,
     panic: Panic,
@@ -85,9 +88,16 @@ impl Judgement {
         };
     }
 
-    /// What its probes say of a backend.
+    /// What operators say of backends, as the maps have it.
+    pub(super) fn heed(&mut self, inventory: &Inventory, plane: &impl DataPlane) {
+        let said = inventory.addresses().filter_map(|(number, ..)| Some((number, plan::forced(plane.state(number))?)));
+        self.forced = said.collect();
+    }
+
+    /// What an operator says of a backend, else its probes.
     pub(super) fn health(&self, backend: BackendNumber) -> Health {
-        self.probed.get(&backend).map_or(Health::Unknown, Probed::health)
+        let found = || self.probed.get(&backend).map_or(Health::Unknown, Probed::health);
+        self.forced.get(&backend).copied().unwrap_or_else(found)
     }
 
     /// How many days before its end a backend's certificate is warned of; `None` where no probe looks at one.
@@ -98,13 +108,13 @@ impl Judgement {
 
     /// Whether a backend would serve if only it were asked.
     pub(super) fn is_up(&self, reach: &Reach, backend: BackendNumber) -> bool {
-        is_up(&self.probed, reach, backend)
+        is_up((&self.probed, &self.forced), reach, backend)
     }
 
-    /// What the packet path is to be given.
+    /// What the packet path is to be given, but for what operators say.
     pub(super) fn condition(&self, reach: &Reach, backend: BackendNumber) -> Condition {
         if reach.is_out(backend) {
-            return Health::Down.into();
+            return Condition::CUT_OFF;
         }
         let Some(probed) = self.probed.get(&backend) else { return Health::Unknown.into() };
         let health = probed.health();
@@ -115,7 +125,8 @@ impl Judgement {
         } else {
             Standing::Out
         };
-        Condition { health, standing, withheld: if health == Health::Down { 0 } else { self.ways.of(backend) } }
+        let withheld = if health == Health::Down { 0 } else { self.ways.of(backend) };
+        Condition { health, standing, withheld, cut_off: false }
     }
 
     /// Whether a change needs time alone to come: something is in doubt.
@@ -139,7 +150,9 @@ impl Judgement {
     ) -> Ruling {
         for (backend, change) in &changes {
             match change.to {
-                Health::Up if change.from == Health::Down => self.start_slowly(inventory, *backend, now),
+                Health::Up if change.from == Health::Down && !self.forced.contains_key(backend) => {
+                    self.start_slowly(inventory, *backend, now);
+                }
                 Health::Up | Health::Unknown => {}
                 Health::Down => self.ways.stop(*backend),
             }
@@ -151,8 +164,8 @@ impl Judgement {
         let counts = if ruling.frozen.is_some() { self.count(inventory, reach, now) } else { counts };
         self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
         self.put_out(inventory, &counts, now, &mut ruling);
-        let (probed, deaf) = (&self.probed, self.is_frozen());
-        let is_up = |backend| is_up(probed, reach, backend);
+        let (known, deaf) = ((&self.probed, &self.forced), self.is_frozen());
+        let is_up = |backend| is_up(known, reach, backend);
         ruling.panic = self.panic.look(inventory, plane, &self.blame, is_up, deaf, now);
         for (pool, _) in &ruling.panic {
             let down = inventory.members_of(*pool).filter(|member| self.health(member.number) == Health::Down);
@@ -294,6 +307,10 @@ impl Judgement {
     }
 }
 
-fn is_up(probed: &BTreeMap<BackendNumber, Probed>, reach: &Reach, backend: BackendNumber) -> bool {
-    !reach.is_out(backend) && probed.get(&backend).is_none_or(|probed| probed.health() != Health::Down)
+/// What probes find, and what operators say.
+type Known<'a> = (&'a BTreeMap<BackendNumber, Probed>, &'a BTreeMap<BackendNumber, Health>);
+
+fn is_up((probed, forced): Known<'_>, reach: &Reach, backend: BackendNumber) -> bool {
+    let found = || probed.get(&backend).map_or(Health::Unknown, Probed::health);
+    !reach.is_out(backend) && forced.get(&backend).copied().unwrap_or_else(found) != Health::Down
 }

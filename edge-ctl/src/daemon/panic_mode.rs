@@ -14,7 +14,7 @@ use crate::{
         inventory::Inventory,
         selection::{self, Counts, Serving},
     },
-    health::Blame,
+    health::{Blame, Health},
     plan::{self, Admin},
 };
 
@@ -92,7 +92,8 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
             return false;
         }
         // Fast path: in most pools no backend is down.
-        if self.inventory.members_of(pool).all(|member| (self.is_up)(member.number)) || self.can_bear(pool) {
+        let mut members = self.inventory.members_of(pool).map(|member| member.number);
+        if members.all(|number| (self.is_up)(number) || !self.is_wanted(number)) || self.can_bear(pool) {
             return false;
         }
         let mut services = self.inventory.services().filter(|(service, _)| service.pools.contains(&pool));
@@ -145,7 +146,7 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         let mut counted = abi::Pool { min_healthy, ..abi::Pool::default() };
         for member in self.inventory.members_of(pool) {
             let state = self.plane.state(member.number);
-            counted.available += u32::from(plan::admin(state) == Admin::Enabled && (self.is_up)(member.number));
+            counted.available += u32::from(self.is_wanted(member.number) && (self.is_up)(member.number));
             counted.enabled += u32::from(state.has_all(State::ENABLED));
         }
         counted
@@ -153,8 +154,13 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
 
     /// Number of the pool's backends that operators want to serve.
     fn wanted(&self, pool: usize) -> u32 {
-        let members = self.inventory.members_of(pool);
-        let wanted = members.filter(|member| plan::admin(self.plane.state(member.number)) == Admin::Enabled);
+        let wanted = self.inventory.members_of(pool).filter(|member| self.is_wanted(member.number));
         u32::try_from(wanted.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether an operator wants it to serve. One that is down by their word does not take part in a panic.
+    fn is_wanted(&self, backend: BackendNumber) -> bool {
+        let state = self.plane.state(backend);
+        plan::admin(state) == Admin::Enabled && plan::forced(state) != Some(Health::Down)
     }
 }

@@ -27,9 +27,11 @@ use self::{
 use super::{
     api::{self, Command, Refusal, Request},
     apply,
+    chronicle::{self, Chronicle},
     controller::Controller,
     descriptors,
     fit::{self, Fit},
+    http::Http,
     keeper::Keeper,
     network,
     notify::Notify,
@@ -107,8 +109,10 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
         socket::listen(socket).map_err(|source| RunError::Socket { path: socket.to_owned(), source })?;
     let (farewell, ended) = oneshot::channel::<()>();
     let most = daemon.connections;
+    let pages = Http::new(command_sender.clone(), daemon.pages);
+    daemon.http.insert(pages).follow(daemon.controller.inventory.config.http, &daemon.controller.events);
     let router = api::router(command_sender, daemon.controller.events.clone(), most / 2);
-    let server = tokio::spawn(serve::serve(listener, router, most, ended));
+    let server = tokio::spawn(serve::serve(listener, router, most, None, ended));
     let started = format!("PID {}, configuration {}", std::process::id(), config.display());
     daemon.controller.events.report(EventKind::DaemonStarted, "edge-ctl", started);
 
@@ -157,6 +161,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
         }
     };
     daemon.controller.events.report(EventKind::DaemonStopped, "edge-ctl", why);
+    daemon.chronicle.keep_at_last(&daemon.controller.events, FAREWELL);
     let _ = farewell.send(());
     // Subscribers of events would stay for ever.
     let abort = server.abort_handle();
@@ -183,6 +188,7 @@ pub(super) struct Daemon {
     before: Option<Before>,
     pub(super) soak: Soak,
     keeper: Keeper,
+    chronicle: Chronicle,
     /// Why what survives a reboot is not on the disk, as it was last reported.
     unkept: Option<String>,
     started: u64,
@@ -198,6 +204,9 @@ pub(super) struct Daemon {
     /// How many the API may have at a time.
     connections: usize,
     pub(super) outside: Option<Outside>,
+    /// Connections to the status page at a time.
+    pages: usize,
+    pub(super) http: Option<Http>,
     pub(super) program: Program,
     passes: Passes,
     notify: Notify,
@@ -225,7 +234,7 @@ impl Daemon {
         devices: Result<Devices, NetError>,
         senders: Senders,
     ) -> Result<Self, RunError> {
-        let events = Events::new();
+        let events = Events::after(chronicle::read_at_start(state_dir));
         let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused } =
             apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
                 // The first error counts, and an empty directory harms nobody.
@@ -253,6 +262,7 @@ impl Daemon {
             before,
             soak: Soak::default(),
             keeper: Keeper::start(state_dir),
+            chronicle: Chronicle::start(state_dir),
             unkept: None,
             started: unix_ms(),
             fit: Fit::default(),
@@ -263,6 +273,8 @@ impl Daemon {
             receivers: None,
             connections: shares.connections,
             outside: None,
+            pages: shares.pages,
+            http: None,
             program,
             passes: Passes::new(),
             notify: Notify::from_environment(),
@@ -293,6 +305,9 @@ impl Daemon {
             looking: fit::Looking::start(inventory.config.clone(), *plane.capacity(), self.senders.found.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });
+        if let Some(http) = &mut self.http {
+            http.follow(self.controller.inventory.config.http, &self.controller.events);
+        }
     }
 
     /// What operators have said is on the disk before the process ends: its host may end, too.
@@ -330,6 +345,7 @@ impl Daemon {
             Command::Confirm(back) => self.confirm(back),
             Command::Evacuate(pool, wanted, back) => self.evacuate(&pool, &wanted, back),
             Command::Return(pool, back) => self.bring_back(&pool, back),
+            Command::Weigh(wanted, back) => self.weigh(&wanted, back).await,
             Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
             Command::Detach(back) => {
                 // First the tasks that would put back what is taken away.

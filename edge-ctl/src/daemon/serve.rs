@@ -1,6 +1,6 @@
-//! The API's connections: as many as there are descriptors for, each for one request, which has to come in time.
+//! Connections over which HTTP is spoken: as many as there are descriptors for, each for one request, which has to come in time.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -9,10 +9,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Semaphore, oneshot},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// How long the head of a request may take to come.
@@ -20,29 +21,63 @@ const HEAD: Duration = Duration::from_secs(3);
 /// Between two tries to accept, when this process or the host has too little of something.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves at most `most` connections at a time, until `ended`; then those that are being answered are waited for.
-pub(super) async fn serve(listener: UnixListener, router: Router, most: usize, mut ended: oneshot::Receiver<()>) {
+/// Where connections come from.
+pub(super) trait Listen: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listen for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves at most `most` connections at a time, each for `longest` at most, until `ended`; then those that are being answered are
+/// waited for.
+pub(super) async fn serve(
+    listener: impl Listen,
+    router: Router,
+    most: usize,
+    longest: Option<Duration>,
+    mut ended: oneshot::Receiver<()>,
+) {
     let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     loop {
         let accept = async {
             // It is never closed.
             let place = Arc::clone(&places).acquire_owned().await.ok();
-            (place, listener.accept().await)
+            (place, listener.next().await)
         };
         tokio::select! {
             _ = &mut ended => break,
             Some(_) = connections.join_next() => {}
             (place, accepted) = accept => match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     let answer = answer(stream, router.clone());
                     connections.spawn(async move {
-                        answer.await;
+                        match longest {
+                            // One that has not ended by then is dropped.
+                            Some(longest) => drop(timeout(longest, answer).await),
+                            None => answer.await,
+                        }
                         drop(place);
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection to the API");
+                    tracing::warn!(%error, "cannot accept a connection");
                     sleep(PAUSE).await;
                 }
             },
@@ -52,7 +87,7 @@ pub(super) async fn serve(listener: UnixListener, router: Router, most: usize, m
     while connections.join_next().await.is_some() {}
 }
 
-async fn answer(stream: UnixStream, router: Router) {
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

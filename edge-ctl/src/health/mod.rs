@@ -111,6 +111,13 @@ pub(crate) struct Condition {
     pub standing: Standing,
     /// Number of places, in the order in which slots return, that are still withheld from the backend.
     pub withheld: u8,
+    /// Nothing can be sent there, whatever anybody says.
+    pub cut_off: bool,
+}
+
+impl Condition {
+    /// Nothing can be sent there.
+    pub(crate) const CUT_OFF: Self = Self { health: Health::Down, standing: Standing::Out, withheld: 0, cut_off: true };
 }
 
 impl From<Health> for Condition {
@@ -120,6 +127,6 @@ impl From<Health> for Condition {
             Health::Unknown | Health::Up => Standing::Serving,
             Health::Down => Standing::Out,
         };
-        Self { health, standing, withheld: 0 }
+        Self { health, standing, withheld: 0, cut_off: false }
     }
 }

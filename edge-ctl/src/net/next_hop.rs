@@ -39,13 +39,21 @@ pub(super) struct Link {
     pub controller: Option<u32>,
     /// Index of the device below a VLAN or macvlan interface, whose MAC address may differ.
     pub below: Option<u32>,
-    /// Whether the link is a bridge, which sends on its ports.
-    pub is_bridge: bool,
-    /// Whether XDP can't send by the link's kind in native mode: the kind has no `ndo_xdp_xmit`, and no device that could
-    /// send in its place.
-    pub no_xdp: bool,
-    /// Whether the link is a VRF: a separate routing table, for the interfaces whose controller it is.
-    pub is_vrf: bool,
+    pub kind: LinkKind,
+}
+
+/// The kinds of links that next hops treat in a way of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LinkKind {
+    #[default]
+    Plain,
+    /// A bridge, which sends on its ports.
+    Bridge,
+    /// A VRF: a separate routing table, for the interfaces whose controller it is.
+    Vrf,
+    /// A kind without `ndo_xdp_xmit`, and without a device that could send in its place: XDP can't send by it in native
+    /// mode.
+    NoXdp,
 }
 
 /// The VLAN of a VLAN interface.
@@ -295,10 +303,10 @@ fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     let Some(vlan) = link.vlan else {
         let carrier = carrier(tables, index, link);
         if tables.native && carrier.is_none() {
-            if link.is_bridge {
+            if link.kind == LinkKind::Bridge {
                 return Err(NoWay::Bridge);
             }
-            if link.below.is_some() || link.no_xdp {
+            if link.below.is_some() || link.kind == LinkKind::NoXdp {
                 return Err(NoWay::NoXdp);
             }
         }
@@ -312,8 +320,8 @@ fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
     if !parent.up {
         return Err(NoWay::LinkDown);
     }
-    if tables.native && (parent.is_bridge || parent.below.is_some() || parent.no_xdp) {
-        return Err(if parent.is_bridge { NoWay::Bridge } else { NoWay::NoXdp });
+    if tables.native && (parent.kind == LinkKind::Bridge || parent.below.is_some() || parent.kind == LinkKind::NoXdp) {
+        return Err(if parent.kind == LinkKind::Bridge { NoWay::Bridge } else { NoWay::NoXdp });
     }
     let (mtu, egress_mtu) = (link.mtu.min(parent.mtu), parent.mtu);
     Ok(Through { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
@@ -329,11 +337,12 @@ pub(super) fn no_native_egress(tables: &Tables, index: u32) -> Option<NoWay> {
 /// macvlan interface, or the only port of a bridge. For a bridge with several ports the egress of a frame is not known
 /// here.
 fn carrier<'a>(tables: &'a Tables, index: u32, link: &Link) -> Option<(u32, &'a Link)> {
-    let is_plain = |link: &Link| link.up && link.vlan.is_none() && link.below.is_none() && !link.is_bridge;
+    let is_plain =
+        |link: &Link| link.up && link.vlan.is_none() && link.below.is_none() && link.kind != LinkKind::Bridge;
     if let Some(below) = link.below {
         return tables.links.get(&below).filter(|link| is_plain(link)).map(|link| (below, link));
     }
-    let mut ports = link.is_bridge.then(|| tables.ports(index)).into_iter().flatten();
+    let mut ports = (link.kind == LinkKind::Bridge).then(|| tables.ports(index)).into_iter().flatten();
     let only = ports.next()?;
     (ports.next().is_none() && is_plain(only.1)).then_some(only)
 }

@@ -126,7 +126,7 @@ fn vlan_leaves_by_the_parent_with_the_vlan_links_own_mac() {
 #[test]
 fn a_bridge_sends_by_its_only_port_and_a_macvlan_interface_by_what_it_lies_on() {
     let mut tables = tables();
-    tables.links.insert(2, Link { is_bridge: true, mac: Some([8; 6]), ..link(1500) });
+    tables.links.insert(2, Link { kind: LinkKind::Bridge, mac: Some([8; 6]), ..link(1500) });
     tables.links.insert(5, Link { controller: Some(2), ..link(1400) });
     let entry = |egress, mtu| NextHopEntry { egress, mac: MAC, source_mac: [8; 6], mtu, own_mtu: true, vlan: 0 };
     assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(5, 1400)));
@@ -259,10 +259,10 @@ fn native_mode_sends_by_no_device_without_the_means_for_it() {
     // A macvlan interface on a VLAN, vxlan and the like, and VLANs on top of either and of a bridge.
     let cases: [(Link, Link, NoWay); 5] = [
         (Link { below: Some(5), ..link(1500) }, Link { vlan: vlan(6), ..link(1500) }, NoWay::NoXdp),
-        (Link { no_xdp: true, ..link(1500) }, link(1500), NoWay::NoXdp),
-        (Link { vlan: vlan(5), ..link(1500) }, Link { no_xdp: true, ..link(1500) }, NoWay::NoXdp),
+        (Link { kind: LinkKind::NoXdp, ..link(1500) }, link(1500), NoWay::NoXdp),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { kind: LinkKind::NoXdp, ..link(1500) }, NoWay::NoXdp),
         (Link { vlan: vlan(5), ..link(1500) }, Link { below: Some(6), ..link(1500) }, NoWay::NoXdp),
-        (Link { vlan: vlan(5), ..link(1500) }, Link { is_bridge: true, ..link(1500) }, NoWay::Bridge),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { kind: LinkKind::Bridge, ..link(1500) }, NoWay::Bridge),
     ];
     for (first, second, reason) in cases {
         tables.links.insert(2, first.clone());

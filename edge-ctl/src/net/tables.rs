@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    next_hop::{Link, Lookup, Neighbour, NeighbourKey, NoWay, Tables, Vlan},
+    next_hop::{Link, LinkKind, Lookup, Neighbour, NeighbourKey, NoWay, Tables, Vlan},
     way::{Hop, Route},
 };
 
@@ -115,7 +115,7 @@ pub(super) fn vrfs(links: &BTreeMap<u32, Link>, interfaces: &[String]) -> Vec<Op
     let mut vrfs = Vec::new();
     for name in interfaces {
         let Some(link) = links.values().find(|link| link.name == *name) else { continue };
-        let vrf = link.controller.filter(|index| links.get(index).is_some_and(|link| link.is_vrf));
+        let vrf = link.controller.filter(|index| links.get(index).is_some_and(|link| link.kind == LinkKind::Vrf));
         if !vrfs.contains(&vrf) {
             vrfs.push(vrf);
         }
@@ -148,9 +148,7 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
             LinkAttribute::Controller(index) => link.controller = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(info) => {
                 tag = vlan_tag(info);
-                link.is_bridge = info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
-                link.is_vrf = info.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vrf)));
-                link.no_xdp = info.iter().any(|info| matches!(info, LinkInfo::Kind(kind) if lacks_xdp_xmit(kind)));
+                link.kind = info.iter().find_map(kind).unwrap_or_default();
                 lies_on_it = info
                     .iter()
                     .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap)));
@@ -164,28 +162,31 @@ fn update_link(link: &mut Link, message: &LinkMessage) {
     link.vlan = parent.zip(tag).map(|(parent, (id, customer_tag))| Vlan { parent, id, customer_tag });
 }
 
-/// Whether devices of this kind have no `ndo_xdp_xmit`, as of Linux 6.18. An unlisted kind is taken for one that has it:
-/// nothing is certain about it.
-const fn lacks_xdp_xmit(kind: &InfoKind) -> bool {
-    matches!(
-        kind,
+/// The kind of a link. Kinds without `ndo_xdp_xmit` are as of Linux 6.18; a kind that is not listed is taken for one that
+/// has it, since nothing is certain about it.
+fn kind(info: &LinkInfo) -> Option<LinkKind> {
+    let LinkInfo::Kind(kind) = info else { return None };
+    Some(match kind {
+        InfoKind::Bridge => LinkKind::Bridge,
+        InfoKind::Vrf => LinkKind::Vrf,
         InfoKind::BareUdp
-            | InfoKind::BatAdv
-            | InfoKind::Dummy
-            | InfoKind::ErSpan
-            | InfoKind::Geneve
-            | InfoKind::GreTap
-            | InfoKind::GreTap6
-            | InfoKind::Hsr
-            | InfoKind::Ifb
-            | InfoKind::Ip6ErSpan
-            | InfoKind::IpVlan
-            | InfoKind::IpVtap
-            | InfoKind::MacSec
-            | InfoKind::Netkit
-            | InfoKind::Team
-            | InfoKind::Vxlan
-    )
+        | InfoKind::BatAdv
+        | InfoKind::Dummy
+        | InfoKind::ErSpan
+        | InfoKind::Geneve
+        | InfoKind::GreTap
+        | InfoKind::GreTap6
+        | InfoKind::Hsr
+        | InfoKind::Ifb
+        | InfoKind::Ip6ErSpan
+        | InfoKind::IpVlan
+        | InfoKind::IpVtap
+        | InfoKind::MacSec
+        | InfoKind::Netkit
+        | InfoKind::Team
+        | InfoKind::Vxlan => LinkKind::NoXdp,
+        _ => LinkKind::Plain,
+    })
 }
 
 fn vlan_tag(info: &[LinkInfo]) -> Option<(u16, bool)> {

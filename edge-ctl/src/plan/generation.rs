@@ -31,6 +31,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
             config: config.text.clone(),
             services: Vec::new(),
             pools: Vec::new(),
+            weights: config.weights.clone(),
             retired: Vec::new(),
         },
         json: Vec::new(),

@@ -29,5 +29,5 @@ pub(crate) use self::{
     image::{Edition, Image, NatPlan, NewOwners, NewService, Previous, Region, Returned},
     pools::{counts, member_list, member_order},
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
-    state::{Admin, admin, changed, condition, health, removed, returned, state},
+    state::{Admin, Word, admin, changed, condition, forced, health, removed, returned, state, with_word, word},
 };

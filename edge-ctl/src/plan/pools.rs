@@ -22,8 +22,8 @@ use crate::{
     config::{self, Config},
     health::Health,
     plan::{
-        BackendRecord, Capacity, PoolRecord, RetiredRecord, admin, condition, regions::Regions, snapshot::list_cells,
-        state,
+        BackendRecord, Capacity, PoolRecord, RetiredRecord, condition, regions::Regions, snapshot::list_cells, state,
+        word as given,
     },
 };
 
@@ -65,13 +65,13 @@ pub(super) fn plan(
             let namesake = old.and_then(|old| old.backends.iter().find(|b| b.name == backend.name));
             // The operator's decision follows the name; results of probes follow the address.
             let said = || before.and_then(|s| s.namesake(&pool.name, &backend.name));
-            let word = namesake.or_else(said).zip(previous).map(|(old, p)| admin((p.state)(old.number)));
+            let word = namesake.or_else(said).zip(previous).map(|(old, p)| given((p.state)(old.number)));
             let back = before.and_then(|s| s.retired(&pool.name, backend));
             let (number, state) = match (namesake, back, previous) {
                 (Some(old), _, Some(previous)) if old.is(backend) => (old.number, (previous.state)(old.number)),
                 (_, Some(back), Some(previous)) => {
                     let known = (previous.state)(back.number);
-                    let state = state(word.unwrap_or(admin(known)), condition(known));
+                    let state = state(word.unwrap_or(given(known)), condition(known));
                     image.returned.push(Returned { number: back.number, pool: record.number, state });
                     (back.number, state)
                 }

@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::{AnswerLimits, HashKey, Mode, Tracking, VipOther, WhenExhausted};
 
-use crate::config::{Announce, Backend, Config, Judging, Limits, Nat, Pool, Ports, Protocol, Service, Tunnel};
+use crate::config::{Announce, Backend, Config, Judging, Limits, Nat, Pool, Ports, Protocol, Service, Tunnel, Weights};
 
 pub(crate) const LIMITS: Limits = Limits {
     named: [true; 4],
@@ -35,6 +35,7 @@ pub(crate) fn empty() -> Config {
         vip_other: VipOther::Drop,
         soak: Duration::from_mins(5),
         reference_targets: Vec::new(),
+        http: None,
         interfaces: Vec::new(),
         nat: Nat::default(),
         tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), ..Tunnel::default() },
@@ -42,6 +43,7 @@ pub(crate) fn empty() -> Config {
         pools: Vec::new(),
         services: Vec::new(),
         text: "# nothing\n".to_owned(),
+        weights: Weights::default(),
     }
 }
 
@@ -53,6 +55,7 @@ pub(crate) fn pool(name: &str, addresses: &[(usize, u8)]) -> Pool {
             name: format!("b{n}"),
             address: IpAddr::V4(Ipv4Addr::new(10, 1, name.bytes().map(|b| b % 100).sum(), last)),
             weight: 100,
+            file_weight: 100,
             probe_port: None,
             probe_host: None,
             port: None,

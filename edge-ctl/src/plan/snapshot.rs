@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use edge_common::abi::{BackendNumber, SLOTS_PER_CELL};
 
 use super::regions::cells;
-use crate::config::{self, Clients, Config, configured, is_same};
+use crate::config::{self, Clients, Config, Weights, configured, is_same};
 
 /// One published configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub(crate) struct Snapshot {
     pub services: Vec<ServiceRecord>,
     /// In the order of the configuration.
     pub pools: Vec<PoolRecord>,
+    /// By operators' words, in place of the text's.
+    #[serde(default, skip_serializing_if = "Weights::is_empty")]
+    pub weights: Weights,
     /// Backends that are no longer configured, but whose numbers may still be in flow records.
     pub retired: Vec<RetiredRecord>,
 }

@@ -53,6 +53,7 @@ fn configuration(pools: &Pools, services: &Services) -> Config {
                 name: format!("b{b}"),
                 address,
                 weight,
+                file_weight: weight,
                 probe_port: None,
                 probe_host: None,
                 port: None,

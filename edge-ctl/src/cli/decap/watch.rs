@@ -192,7 +192,7 @@ impl Watcher<'_> {
         if let Some(mss) = &mut mss {
             egress = self.present(&mut mss.egress)?;
         }
-        Ok(Wanted { egress, accepted, mss, host })
+        Ok(Wanted { accepted, mss, host, egress })
     }
 
     /// Removes absent interfaces from the list, and returns the indices of the others. Tunnel packets are taken without

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edge_common::abi::FlowCount;
 
-use super::{backend_state, rates, shaded};
+use super::{backends::backend_state, rates, shaded};
 use crate::cli::table::{Cell, Shade, Table, age};
 use crate::control::status::{RetiredStatus, ServiceStatus, Status, TransitionStatus, UnrecordedStatus};
 
@@ -165,6 +165,7 @@ mod tests {
             unkept: None,
             repaired: 0,
             frozen: None,
+            http: None,
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // As most are: only some of the counts are not 0.

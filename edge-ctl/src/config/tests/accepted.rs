@@ -61,6 +61,7 @@ fn a_small_file_gets_the_defaults() {
         name: "a1".to_owned(),
         address: Ipv4Addr::new(10, 1, 0, 11).into(),
         weight: 100,
+        file_weight: 100,
         probe_port: None,
         probe_host: None,
         port: None,

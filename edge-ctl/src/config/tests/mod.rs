@@ -9,6 +9,7 @@ mod excerpts;
 mod families;
 mod flows;
 mod foreign;
+mod http;
 mod includes;
 mod lists;
 mod mangled;

@@ -137,6 +137,7 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         vip_other: _,
         soak: _,
         reference_targets: _,
+        http: _,
         interfaces: _,
         tunnel: Tunnel { source_v4: _, source_v6: _, range_v4: _, range_v6: _, gue_port: _, gue_variant: _ },
         nat: Nat { source_v4: _, source_v6: _, ports: _ },
@@ -144,6 +145,8 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         pools: _,
         services: _,
         text: _,
+        // They show as what the backends have.
+        weights: _,
     } = new;
     let mut changes = Changes(Vec::new());
     if old.hash_key != new.hash_key {
@@ -154,6 +157,7 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
     changes.note("edge.reference_targets", &old.reference_targets, &new.reference_targets, |targets| {
         targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     });
+    changes.note("http.listen", &old.http, &new.http, optional);
     changes.note("tunnel.source_v4", &old.tunnel.source_v4, &new.tunnel.source_v4, optional);
     changes.note("tunnel.source_v6", &old.tunnel.source_v6, &new.tunnel.source_v6, optional);
     changes.note("tunnel.source_v4_range", &old.tunnel.range_v4, &new.tunnel.range_v4, optional);

@@ -253,7 +253,7 @@ fn renamed(new: &Config, decided: &[Decided]) -> Vec<String> {
         let (pool, name) = full.split_once('/')?;
         let other = addresses.get(&(pool, *address)).filter(|_| !names.contains(&(pool, name)))?;
         Some(format!(
-            "{full} was drained or disabled by an operator, and would serve again as {pool}/{other}: drain that, too"
+            "{full} was drained, disabled or forced by an operator, and would serve again as {pool}/{other}: say it of that, too"
         ))
     };
     decided.iter().filter_map(other).collect()

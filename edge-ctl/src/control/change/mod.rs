@@ -15,6 +15,7 @@ mod error;
 mod doubts;
 mod watch;
 mod verbs;
+mod weigh;
 
 #[cfg(test)]
 mod tests;
@@ -33,4 +34,5 @@ pub(crate) use self::{
     verbs::{Changed, change, confirm, roll_back, undo},
     vetted::Vetted,
     watch::Watch,
+    weigh::{Weigh, WeighError, Weighed, weigh, would_weigh},
 };

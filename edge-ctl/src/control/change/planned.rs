@@ -15,7 +15,7 @@ use crate::{
         inventory::{Inventory, Member},
     },
     net,
-    plan::{self, Admin, Capacity, Image},
+    plan::{self, Capacity, Image, Word},
 };
 
 /// Stays valid until anything is changed that it rests on.
@@ -63,7 +63,7 @@ pub(super) struct InForce<'a> {
 impl InForce<'_> {
     /// What the change to `config` takes away.
     fn findings(&self, config: &Config) -> Findings {
-        let taken_out = |member: &Member<'_>| plan::admin(self.maps.state(member.number)) != Admin::Enabled;
+        let taken_out = |member: &Member<'_>| plan::word(self.maps.state(member.number)) != Word::default();
         let members = self.inventory.members().filter(taken_out);
         let decided: Vec<_> = members.map(|member| (member.configured_name(), member.backend.address)).collect();
         Findings::of(&self.inventory.config, config, &decided)
@@ -155,6 +155,11 @@ impl Plan {
     /// # Errors
     /// When it does not fit.
     pub(crate) fn of(maps: &PinnedMaps, inventory: &Inventory, config: &Config) -> Result<Self, ChangeError> {
+        Self::exactly(maps, inventory, &config.clone().weighted(&inventory.config.weights))
+    }
+
+    /// The same of a configuration that has the weights of operators' words.
+    pub(super) fn exactly(maps: &PinnedMaps, inventory: &Inventory, config: &Config) -> Result<Self, ChangeError> {
         let old = &inventory.config;
         let findings = InForce { maps, inventory }.findings(config);
         let needs = findings.needs();

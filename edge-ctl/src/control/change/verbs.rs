@@ -4,7 +4,7 @@
 use super::{Candidate, ChangeError, Diff, History, How, Planned, Rehearser, Verdict, Words, write_down};
 use crate::{
     bpf::{BpfError, PinnedMaps},
-    config,
+    config::{self, Backend},
     control::{events::Events, inventory::Inventory, operations::Outcome, status::Clock},
 };
 
@@ -19,7 +19,7 @@ pub(crate) fn change(
     maps: &mut PinnedMaps,
     in_force: &Inventory,
     history: &mut History,
-    candidate: Candidate,
+    mut candidate: Candidate,
     rehearser: &mut Rehearser,
     events: &Events,
 ) -> Result<Option<Changed>, ChangeError> {
@@ -27,14 +27,22 @@ pub(crate) fn change(
         return Ok(None);
     }
     let confirm = candidate.words.confirm();
+    candidate.config = candidate.config.weighted(&in_force.config.weights);
     let vetted = Planned::new(maps, Some(in_force), candidate)?.vet(maps, rehearser, events)?;
-    let warnings = vetted.warning().into_iter().collect();
+    let mut warnings: Vec<_> = vetted.warning().into_iter().collect();
     let (inventory, diff) = vetted.publish(maps, history, None, Clock::now(), events)?;
     let mut message = format!("generation {} is in force: {}", inventory.generation, diff.summary());
     if let Some(confirm) = confirm {
         let confirm = humantime::format_duration(confirm);
         message = format!("{message}\nit is undone in {confirm}, unless `edge-ctl confirm` comes before");
     }
+    let overruled = inventory.config.overruled(&in_force.config);
+    warnings.extend(overruled.map(|(name, Backend { weight, file_weight, .. })| {
+        format!(
+            "{name} keeps the weight {weight} by an operator's word, and not the file's {file_weight}: \
+             `edge-ctl weight {name} auto` takes that back"
+        )
+    }));
     let outcome = Outcome { changed: true, message, warnings };
     Ok(Some(Changed { inventory, outcome }))
 }
@@ -108,7 +116,7 @@ fn go_back(
     if text == in_force.config.text {
         return Ok(None);
     }
-    let config = config::parse(&text, &format!("generation {to}"))?;
+    let config = config::parse(&text, &format!("generation {to}"))?.weighted(&in_force.config.weights);
     let planned = Planned::new(maps, Some(in_force), Candidate { config, how, file: None, words })?;
     let vetted = planned.vet(maps, rehearser, events)?;
     let warnings = vetted.warning().into_iter().collect();

@@ -84,4 +84,27 @@ impl Vetted {
         }
         Ok((inventory, diff))
     }
+
+    /// Publishes the same text as that of generation `before` again: what is known of that one is known of this one.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub(crate) fn republish(
+        self,
+        maps: &mut PinnedMaps,
+        history: &mut History,
+        before: u64,
+    ) -> Result<Inventory, ChangeError> {
+        let Self { candidate: Candidate { config, .. }, image, staged, .. } = self;
+        let inventory = Inventory::new(config, &image.snapshot)?;
+        let known = history.clone();
+        history.renumber(before, inventory.generation);
+        if let Err(error) = write_down(maps, history).and_then(|()| maps.make_active(&image, staged)) {
+            *history = known;
+            // If this fails, too, the note is of a generation that does not exist.
+            let _stays = write_down(maps, history);
+            return Err(error.into());
+        }
+        Ok(inventory)
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
     config::is_meant,
     control::inventory::Inventory,
     health::{Condition, Health},
-    plan::{self, Admin, PoolRecord},
+    plan::{self, Admin, PoolRecord, Word},
 };
 
 /// Something that is assumed.
@@ -66,16 +66,18 @@ impl fmt::Display for Assumption {
 impl Assumed {
     /// The state of a backend under this assumption.
     fn of(self, before: State) -> State {
-        let (admin, condition) = (plan::admin(before), plan::condition(before));
-        let (admin, condition): (Admin, Condition) = match self {
-            Self::Up => (admin, Health::Up.into()),
-            Self::Down => (admin, Health::Down.into()),
-            Self::Unknown => (admin, Health::Unknown.into()),
-            Self::Drained => (Admin::Drained, condition),
-            Self::Disabled => (Admin::Disabled, condition),
-            Self::Enabled => (Admin::Enabled, condition),
+        let (word, condition) = (plan::word(before), plan::condition(before));
+        let found = |health: Health| (word.admin.into(), health.into());
+        let decided = |admin| (Word { admin, ..word }, condition);
+        let (word, condition): (Word, Condition) = match self {
+            Self::Up => found(Health::Up),
+            Self::Down => found(Health::Down),
+            Self::Unknown => found(Health::Unknown),
+            Self::Drained => decided(Admin::Drained),
+            Self::Disabled => decided(Admin::Disabled),
+            Self::Enabled => decided(Admin::Enabled),
         };
-        plan::state(admin, condition)
+        plan::state(word, condition)
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use super::{BackendWord, Kept};
+use super::Kept;
 use crate::{
     config::{self, Config},
     control::change::{Candidate, ChangeError, Entry, Findings, History, How, Verdict, Words},
@@ -61,14 +61,15 @@ fn judge(file: &Candidate, old: &Config, before: u64, history: &History, kept: &
     if let Some(why) = history.replaced(&file.config.text, before) {
         return Err(ChangeError::Replaced { why });
     }
-    let addresses = |word: &BackendWord| {
-        let (pool, name) = word.name.split_once('/').unwrap_or_default();
+    let addresses = |word: &str| {
+        let (pool, name) = word.split_once('/').unwrap_or_default();
         let pools = old.pools.iter().filter(|known| config::is_meant(pool, &known.name));
         let backends = pools.flat_map(|pool| &pool.backends).filter(|backend| backend.name == name);
-        let name = config::configured_backend(&word.name);
+        let name = config::configured_backend(word);
         backends.map(|backend| (name.clone(), backend.address)).collect::<Vec<_>>()
     };
-    let decided = kept.backends.iter().flat_map(addresses);
+    let words = kept.backends.iter().map(|word| word.name.as_str());
+    let decided = words.chain(kept.forced.iter().map(|word| word.name.as_str())).flat_map(addresses);
     Ok(Findings::of(old, &file.config, &decided.collect::<Vec<_>>()).judge(How::Start, &Words::default())?)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The maps win where they are. This is read at a cold start, and only then.
 
+mod chronicle;
 mod disk;
 mod choose;
 
@@ -14,11 +15,13 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     choose::{Choice, choose},
+    chronicle::{append_events, load_events},
     disk::{load, save},
 };
 use super::{change::History, data_plane::DataPlane, inventory::Inventory};
 use crate::{
-    config::joined_backends,
+    config::{Weights, joined_backends},
+    health::Health,
     plan::{self, Admin},
 };
 
@@ -34,6 +37,29 @@ pub(crate) struct Kept {
     pub(crate) history: History,
     pub(crate) backends: Vec<BackendWord>,
     pub(crate) failovers: Vec<FailoverWord>,
+    /// Health by operators' words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) forced: Vec<ForcedWord>,
+    /// Weights by operators' words.
+    #[serde(default, skip_serializing_if = "Weights::is_empty")]
+    pub(crate) weights: Weights,
+}
+
+/// A backend whose health is that of an operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForcedWord {
+    /// `POOL/BACKEND`.
+    pub(crate) name: String,
+    /// Up, else down.
+    pub(crate) is_up: bool,
+    /// As `status` shows it.
+    pub(crate) reason: String,
+}
+
+impl ForcedWord {
+    pub(crate) const fn health(&self) -> Health {
+        if self.is_up { Health::Up } else { Health::Down }
+    }
 }
 
 /// What an operator has decided about a backend.
@@ -76,8 +102,14 @@ impl Kept {
         let mut backends = Vec::new();
         // A backend with two addresses is called once where the same was said of both.
         let mut decisions: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let (mut forced, mut forced_names) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
         for member in inventory.members() {
-            let decision = match plan::admin(plane.state(member.number)) {
+            let state = plane.state(member.number);
+            if let Some(health) = plan::forced(state) {
+                let said = (member.configured_name(), health == Health::Up, plane.why(member.number).reason);
+                forced_names.entry(said).or_default().push(member.name());
+            }
+            let decision = match plan::admin(state) {
                 Admin::Enabled => continue,
                 Admin::Drained => Decision::Drained,
                 Admin::Disabled => Decision::Disabled,
@@ -89,6 +121,10 @@ impl Kept {
             let names = joined_backends(names.iter().map(String::as_str)).into_iter();
             backends.extend(names.map(|name| BackendWord { name, decision, reason: reason.clone() }));
         }
+        for ((_, up, reason), names) in forced_names {
+            let names = joined_backends(names.iter().map(String::as_str)).into_iter();
+            forced.extend(names.map(|name| ForcedWord { name, is_up: up, reason: reason.clone() }));
+        }
         let mut failovers = Vec::new();
         for (service, number) in inventory.services() {
             let failover = plane.failover(number);
@@ -97,6 +133,14 @@ impl Kept {
                 failovers.push(FailoverWord { service: service.name.clone(), to, evacuate: failover.evacuate });
             }
         }
-        Self { version: VERSION, generation: inventory.generation, history: history.clone(), backends, failovers }
+        Self {
+            version: VERSION,
+            generation: inventory.generation,
+            history: history.clone(),
+            backends,
+            failovers,
+            forced,
+            weights: inventory.config.weights.clone(),
+        }
     }
 }

@@ -6,7 +6,7 @@ use edge_common::abi::{Failover, State};
 
 use super::*;
 use crate::{
-    config,
+    config::{self, WeightWord},
     control::{
         change::{Candidate, ChangeError, Entry, How, Trial, Verdict, Words},
         data_plane::DataPlane as _,
@@ -41,15 +41,23 @@ fn kept(texts: &[(How, &str, Verdict)]) -> Kept {
 fn files_and_back() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(load(directory.path()).unwrap(), None);
-    let now = inventory();
+    let mut now = inventory();
     let mut plane = FakeDataPlane::fresh(&now);
     plane.set_state(2, State(State::DISABLED), "disabled by an operator: broken").unwrap();
     plane.set_state(4, State(State::ENABLED | State::ALIVE | State::DRAINED), "drained by an operator").unwrap();
     plane.set_failover(1, Failover { first: 1, evacuate: true }).unwrap();
+    let forced = State(State::ENABLED | State::DOWN | State::FORCED_DOWN);
+    plane.set_state(1, forced, "down by an operator's word: smoke").unwrap();
+    let mut weights = Weights::default();
+    weights.set("provider-b/b1", Some(WeightWord { weight: 7, reason: Some("new".to_owned()) }));
+    now.config = now.config.weighted(&weights);
     let Kept { history, .. } = kept(&[(How::Start, "one", Verdict::Good), (How::Apply, "two", Verdict::Soaking)]);
     let kept = Kept::of(&now, &plane, &history);
     assert_eq!(kept.failovers, [FailoverWord { service: "web".into(), to: "provider-b".into(), evacuate: true }]);
     assert_eq!(kept.backends[0].name, "provider-a/a2");
+    let reason = "down by an operator's word: smoke".to_owned();
+    assert_eq!(kept.forced, [ForcedWord { name: "provider-a/a1".into(), is_up: false, reason }]);
+    assert_eq!(kept.weights, weights);
     save(directory.path(), &kept).unwrap();
     assert_eq!(load(directory.path()).unwrap(), Some(kept.clone()));
     let json = std::fs::read_to_string(directory.path().join("state.json")).unwrap();

@@ -8,7 +8,7 @@ use edge_common::abi::{BackendNumber, Traffic, Verdict, WhenExhausted};
 
 use super::{
     BackendStatus, Clock, DaemonStatus, ExitStatus, FailoverStatus, InterfaceStatus, PoolStatus, Rates, Sample,
-    ServiceState, ServiceStatus, Source, Status, TrafficStatus, flows, joined, state_status,
+    ServiceState, ServiceStatus, Source, Status, TrafficStatus, flows, forced_status, joined, state_status,
 };
 use crate::{
     config::{Probe, ProbeKind, Service},
@@ -172,25 +172,30 @@ fn pool_status(
             .members_of(position)
             .map(|member| BackendStatus {
                 needed_mtu: narrow.get(&member.number).map(|narrow| narrow.needed),
-                ..backend_status(&member, plane, earlier, now)
+                ..backend_status(inventory, &member, plane, earlier, now)
             })
             .collect(),
     }
 }
 
 fn backend_status(
+    inventory: &Inventory,
     member: &Member<'_>,
     plane: &impl DataPlane,
     earlier: Option<&Sample>,
     now: &Sample,
 ) -> BackendStatus {
     let (state, health) = state_status(plane.state(member.number));
+    let word = member.word(inventory);
     let why = plane.why(member.number);
     let age = now.at.age(why.changed_ms);
     BackendStatus {
         name: member.name(),
         address: member.backend.address.to_string(),
         weight: member.backend.weight,
+        file_weight: word.map(|_| member.backend.file_weight),
+        weight_reason: word.and_then(|word| word.reason.clone()),
+        forced: forced_status(plane.state(member.number)),
         state,
         health,
         since: age.map(|age| now.at.unix_ms.saturating_sub(age)),

@@ -85,6 +85,16 @@ pub(crate) struct DaemonStatus {
     pub(crate) repaired: u64,
     /// Set while this host may be to blame for what its probes do not hear: health is as it was before.
     pub(crate) frozen: Option<FrozenStatus>,
+    /// Where the status page is served; absent where it is not to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<HttpStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HttpStatus {
+    pub(crate) listen: String,
+    /// Why it is not.
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,8 +188,16 @@ pub(crate) struct BackendStatus {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) weight: u32,
+    /// The file's, where an operator has given it another one, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file_weight: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weight_reason: Option<String>,
+    /// Its health by an operator's word, in place of what probes find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forced: Option<HealthStatus>,
     pub(crate) state: BackendState,
-    /// The result of probes; `unknown` without any, and for a disabled backend.
+    /// The result of probes, or what is forced; `unknown` without either, and for a disabled backend.
     pub(crate) health: HealthStatus,
     /// When the state last changed: milliseconds since 1970, UTC; absent where it is not known.
     pub(crate) since: Option<u64>,
@@ -208,6 +226,15 @@ pub(crate) enum BackendState {
     Unknown,
     Draining,
     Disabled,
+}
+
+/// The health that an operator has forced.
+fn forced_status(state: State) -> Option<HealthStatus> {
+    plan::forced(state).map(|health| match health {
+        Health::Up => HealthStatus::Up,
+        Health::Down => HealthStatus::Down,
+        Health::Unknown => HealthStatus::Unknown,
+    })
 }
 
 /// What a backend is shown as.
@@ -324,6 +351,11 @@ impl Sample {
         let services = inventory.services.iter().map(|number| (*number, plane.service_traffic(*number)));
         let backends = inventory.known().map(|known| (known.number, plane.backend_traffic(known.number)));
         Self { at, services: services.collect(), backends: backends.collect() }
+    }
+
+    /// Flows of all services that have started since the maps were made.
+    pub(crate) fn flows(&self) -> u64 {
+        self.services.values().map(|traffic| traffic.flows).sum()
     }
 
     fn backend_traffic(&self, number: BackendNumber, earlier: Option<&Self>) -> TrafficStatus {

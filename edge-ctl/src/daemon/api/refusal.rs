@@ -65,9 +65,10 @@ impl From<OperationError> for Refusal {
                 };
                 Self::new(status, error.to_string(), Some(&name.hint()))
             }
-            OperationError::Reason { .. } | OperationError::Evacuations => {
-                Self::new(StatusCode::BAD_REQUEST, error.to_string(), None)
-            }
+            OperationError::Reason { .. }
+            | OperationError::Evacuations
+            | OperationError::Weight { .. }
+            | OperationError::Retired { .. } => Self::new(StatusCode::BAD_REQUEST, error.to_string(), None),
             OperationError::Maps(_) => Self::internal(&error),
         }
     }

@@ -55,7 +55,7 @@ fn serve() -> Served {
     let plane = FakeDataPlane::fresh(&inventory);
     let mut controller = Controller::adopt(inventory, plane, events.clone()).unwrap();
     let (stay, ended) = oneshot::channel();
-    tokio::spawn(serve::serve(listener, router(sender, events.clone(), 2), CONNECTIONS, ended));
+    tokio::spawn(serve::serve(listener, router(sender, events.clone(), 2), CONNECTIONS, None, ended));
     tokio::spawn(async move {
         let _until_the_end = (file, stay);
         while let Some(request) = commands.recv().await {
@@ -79,6 +79,7 @@ fn serve() -> Served {
                 | Command::Confirm(back)
                 | Command::Evacuate(_, _, back)
                 | Command::Return(_, back)
+                | Command::Weigh(_, back)
                 | Command::Upgrade(back)
                 | Command::Detach(back) => drop(back),
             }

@@ -199,6 +199,10 @@ impl<P: DataPlane> Controller<P> {
             Health::Unknown => EventKind::BackendUnknown,
         };
         let but = match plan::admin(after) {
+            Admin::Enabled if plan::forced(after) == Some(Health::Up) && !self.reach.is_out(backend) => {
+                "; it stays up by an operator's word"
+            }
+            Admin::Enabled if plan::forced(after) == Some(Health::Down) => "; it stays down by an operator's word",
             Admin::Enabled if after.has_all(State::RETIRED) => "; it stays retired",
             Admin::Enabled if after.has_all(State::DOWN | State::NEW) => "; it serves on, since too few are up",
             Admin::Enabled if after.has_all(State::DOWN | State::ALIVE) => {
@@ -238,13 +242,13 @@ impl<P: DataPlane> Controller<P> {
         Ok((before, changed(before)))
     }
 
-    /// Why an operator has taken a backend out. What its probes find meanwhile does not take the place of that.
+    /// Why an operator has taken a backend out, or spoken of it. What its probes find meanwhile does not take the place of that.
     pub(super) fn operators_reason(&self, backend: BackendNumber) -> Option<String> {
-        match plan::admin(self.plane.state(backend)) {
-            Admin::Enabled => None,
-            Admin::Drained | Admin::Disabled => {
-                Some(self.plane.why(backend).reason).filter(|reason| !reason.is_empty())
-            }
-        }
+        let state = self.plane.state(backend);
+        let is_said = match plan::admin(state) {
+            Admin::Enabled => plan::forced(state).is_some(),
+            Admin::Drained | Admin::Disabled => true,
+        };
+        Some(self.plane.why(backend).reason).filter(|reason| is_said && !reason.is_empty())
     }
 }

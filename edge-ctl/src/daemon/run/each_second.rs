@@ -49,7 +49,11 @@ impl Daemon {
         if !self.program.is_loading() {
             self.rehearsing.look(plane, events).await;
         }
+        if let Some(http) = &mut self.http {
+            http.look(&self.controller.events);
+        }
         self.clear_others();
+        self.chronicle.keep(&self.controller.events);
         Next::GoOn
     }
 

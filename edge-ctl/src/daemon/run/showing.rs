@@ -3,12 +3,13 @@
 use super::Daemon;
 use crate::{
     control::status::{self, Clock, DaemonStatus, HistoryStatus, Sample, Status},
-    daemon::controller::Controller,
+    daemon::{controller::Controller, http::Http},
 };
 
 impl Daemon {
     pub(in crate::daemon) fn sample(&mut self) {
         let sample = Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now());
+        self.controller.events.count_flows(sample.flows());
         self.older = self.newer.replace(sample);
     }
 
@@ -28,6 +29,7 @@ impl Daemon {
             unkept: self.keeper.fault(),
             repaired: self.controller.repaired,
             frozen: self.controller.frozen(),
+            http: self.http.as_ref().and_then(Http::status),
         };
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);

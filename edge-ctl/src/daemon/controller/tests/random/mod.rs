@@ -69,6 +69,7 @@ enum Verb {
     Drain,
     Enable,
     Disable,
+    Health(Option<Health>),
     Failover(bool),
     Failback,
 }
@@ -91,6 +92,8 @@ fn step() -> impl Strategy<Value = Step> {
             1 => Just(Verb::Drain),
             3 => Just(Verb::Enable),
             1 => Just(Verb::Disable),
+            1 => prop_oneof![Just(Health::Up), Just(Health::Down)].prop_map(|health| Verb::Health(Some(health))),
+            2 => Just(Verb::Health(None)),
             1 => any::<bool>().prop_map(Verb::Failover),
             1 => Just(Verb::Failback),
         ]
@@ -143,6 +146,7 @@ impl Run {
             Verb::Drain => Operation::Drain { backend, reason },
             Verb::Enable => Operation::Enable { backend, reason },
             Verb::Disable => Operation::Disable { backend, reason },
+            Verb::Health(health) => Operation::Health { backend, health, reason },
             Verb::Failover(evacuate) => {
                 let to = if evacuate { "provider-b" } else { "provider-a" }.to_owned();
                 Operation::Failover { service, to, evacuate }

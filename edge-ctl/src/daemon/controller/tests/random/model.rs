@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{super::*, FakeDataPlane};
-use crate::control::{inventory::Member, selection::Counts};
+use crate::{
+    control::{inventory::Member, selection::Counts},
+    plan::Word,
+};
 
 /// A backend as people mean it: pool, name and address.
 type Identity = (String, String, IpAddr);
@@ -17,7 +20,7 @@ const FALL: u32 = 3;
 #[derive(Default)]
 pub(super) struct Model {
     /// What operators have said of a backend, as long as it is known.
-    said: BTreeMap<Identity, Admin>,
+    said: BTreeMap<Identity, Word>,
     /// The pools that services are failed over to, and what was behind them in the list.
     failovers: BTreeMap<String, Vec<String>>,
     /// Bad answers in a row.
@@ -62,17 +65,18 @@ impl Model {
         if !done {
             return;
         }
-        let mut say = |name: &str, admin| {
+        let mut say = |name: &str, change: &dyn Fn(&mut Word)| {
             let known = inventory.backend(name).expect("it was done");
             let identities = identities(inventory);
             let (identity, _) =
                 identities.iter().find(|(_, number)| known.numbers.contains(number)).expect("it is known");
-            self.said.insert(identity.clone(), admin);
+            change(self.said.entry(identity.clone()).or_default());
         };
         match operation {
-            Operation::Drain { backend, .. } => say(backend, Admin::Drained),
-            Operation::Enable { backend, .. } => say(backend, Admin::Enabled),
-            Operation::Disable { backend, .. } => say(backend, Admin::Disabled),
+            Operation::Drain { backend, .. } => say(backend, &|word| word.admin = Admin::Drained),
+            Operation::Enable { backend, .. } => say(backend, &|word| word.admin = Admin::Enabled),
+            Operation::Disable { backend, .. } => say(backend, &|word| word.admin = Admin::Disabled),
+            Operation::Health { backend, health, .. } => say(backend, &|word| word.forced = *health),
             Operation::Failover { service, to, .. } => {
                 let (service, _) = inventory.service(service).expect("it was done")[0];
                 let pools = inventory.pool_names(service);
@@ -154,7 +158,8 @@ impl Model {
             if let Some(broken) = broken {
                 return Some(format!("{identity:?}, {number}, {state:?}: {broken}"));
             }
-            let is_good = !state.has_any(State::DOWN | State::DISABLED) && !self.cut_off.contains(&number);
+            let is_good = !state.has_any(State::DOWN | State::DISABLED | State::FORCED_UP | State::FORCED_DOWN)
+                && !self.cut_off.contains(&number);
             if is_good && self.bad.get(&number).is_none_or(|bad| *bad == 0) {
                 self.suspects.remove(&number);
             }
@@ -203,10 +208,11 @@ impl Model {
         state: State,
         retired: bool,
     ) -> Option<&'static str> {
-        let said = self.said.get(identity).copied().unwrap_or_default();
-        if plan::admin(state) != said {
+        let word = self.said.get(identity).copied().unwrap_or_default();
+        if plan::word(state) != word {
             return Some("not what its operator has said");
         }
+        let (said, forced) = (word.admin, word.forced.filter(|_| word.admin != Admin::Disabled));
         if retired != state.has_all(State::RETIRED) {
             return Some("retired, or not");
         }
@@ -221,7 +227,14 @@ impl Model {
             return Some("drained, and it has lost its flows");
         }
         let is_cut_off = self.cut_off.contains(&number);
-        if state.has_all(State::DOWN) && !is_cut_off && !self.suspects.contains(&number) {
+        if forced == Some(Health::Down) && (!state.has_all(State::DOWN) || state.has_any(State::NEW | State::ALIVE)) {
+            return Some("down by its operator's word, and it gets packets");
+        }
+        if forced == Some(Health::Up) && !is_cut_off && state.has_all(State::DOWN) {
+            return Some("up by its operator's word, and down");
+        }
+        let has_cause = is_cut_off || forced == Some(Health::Down);
+        if state.has_all(State::DOWN) && !has_cause && !self.suspects.contains(&number) {
             return Some("down without a cause");
         }
         if said == Admin::Enabled && !retired && !is_cut_off && !state.has_all(State::DOWN) && !takes {

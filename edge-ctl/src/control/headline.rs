@@ -1,0 +1,193 @@
+//! A status in one line: well or not, and the worst reason.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use serde::Serialize;
+
+use super::{
+    few,
+    status::{BackendState, BackendStatus, ServiceState, ServiceStatus, Status},
+};
+
+/// Names that it has at most.
+const NAMED: usize = 3;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Headline {
+    pub(crate) level: Level,
+    pub(crate) text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    Well,
+    /// Clients are served, and something is not as it should be.
+    Attention,
+    /// Clients are not served, or may not be.
+    Trouble,
+}
+
+/// The first of these that holds, from worst to best.
+pub(crate) fn headline(status: &Status) -> Headline {
+    let (level, text) = trouble(status)
+        .map(|text| (Level::Trouble, text))
+        .or_else(|| attention(status).map(|text| (Level::Attention, text)))
+        .unwrap_or_else(|| (Level::Well, well(status)));
+    Headline { level, text }
+}
+
+fn trouble(status: &Status) -> Option<String> {
+    let is_bad = |service: &&ServiceStatus| match service.state {
+        ServiceState::Exhausted | ServiceState::Unreachable | ServiceState::Panic => true,
+        ServiceState::Ok | ServiceState::Failover | ServiceState::Fallback | ServiceState::Unknown => false,
+    };
+    let loading = status.daemon.as_ref().is_some_and(|daemon| daemon.loading);
+    let off = status.interfaces.iter().find(|interface| interface.attached == Some(false));
+    match (services(status, is_bad), off) {
+        (Some(bad), _) => Some(bad),
+        (None, Some(interface)) if loading => {
+            Some(format!("the program is being loaded; it is not on {} yet", interface.name))
+        }
+        (None, Some(interface)) => {
+            let why = interface.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            Some(format!("the program is not attached to {}{why}", interface.name))
+        }
+        (None, None) => None,
+    }
+}
+
+fn attention(status: &Status) -> Option<String> {
+    let daemon = status.daemon.as_ref();
+    let history = status.history.as_ref();
+    let left = services(status, |service| service.state == ServiceState::Fallback);
+    let frozen = || Some(format!("health is frozen as it was: {}", daemon?.frozen.as_ref()?.why));
+    let evacuated = || {
+        let pools: Vec<_> = history?.evacuations.iter().map(|evacuation| evacuation.pool.as_str()).collect();
+        (!pools.is_empty()).then(|| format!("evacuated by an operator: {}", few(&pools, NAMED)))
+    };
+    let failed_over = || services(status, |service| service.state == ServiceState::Failover);
+    let unknown = || services(status, |service| service.state == ServiceState::Unknown);
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let refused = || Some(format!("the file is refused: {}", first_line(daemon?.refused.as_ref()?)));
+    let program = || Some(format!("this version's program is not loaded: {}", first_line(daemon?.program.as_ref()?)));
+    let on_trial = || {
+        history?
+            .trial
+            .as_ref()
+            .map(|trial| format!("on trial: goes back to generation {} unless confirmed", trial.back_to))
+    };
+    let unkept =
+        || Some(format!("a reboot would forget what operators have said: {}", first_line(daemon?.unkept.as_ref()?)));
+    let unfit = || {
+        let finding = status.host.first()?;
+        Some(format!("{}: {}", finding.subject, first_line(&finding.message)))
+    };
+    let absent =
+        || daemon.is_none().then(|| "no daemon answers: nobody probes, and packets go by the last states".to_owned());
+    left.or_else(frozen)
+        .or_else(evacuated)
+        .or_else(failed_over)
+        .or_else(|| backends(status))
+        .or_else(refused)
+        .or_else(program)
+        .or_else(absent)
+        .or_else(on_trial)
+        .or_else(unkept)
+        .or_else(unknown)
+        .or_else(unfit)
+}
+
+/// `SERVICE: why`, or how many and which.
+fn services(status: &Status, is_meant: impl Fn(&&ServiceStatus) -> bool) -> Option<String> {
+    let meant: Vec<_> = status.services.iter().filter(is_meant).collect();
+    let first = meant.first()?;
+    let names: Vec<_> = meant.iter().map(|service| service.name.as_str()).collect();
+    let what = if names.len() == 1 { "service".to_owned() } else { format!("{} services:", names.len()) };
+    Some(format!("{what} {}: {}", few(&names, NAMED), first.reason))
+}
+
+fn backends(status: &Status) -> Option<String> {
+    let all = status.pools.iter().flat_map(|pool| &pool.backends);
+    let is_out = |backend: &&BackendStatus| match backend.state {
+        BackendState::Down | BackendState::Draining | BackendState::Disabled => true,
+        BackendState::Up | BackendState::Unknown => false,
+    };
+    let out: Vec<_> = all.clone().filter(is_out).collect();
+    let first = out.first()?;
+    let rest = out[1..].iter().map(|backend| backend.name.clone());
+    let names: Vec<_> = std::iter::once(format!("{} ({})", first.name, first.reason)).chain(rest).collect();
+    Some(format!("{} of {} backends out: {}", out.len(), all.count(), few(&names, NAMED)))
+}
+
+fn well(status: &Status) -> String {
+    let all = status.pools.iter().flat_map(|pool| &pool.backends);
+    let up = all.clone().filter(|backend| backend.state == BackendState::Up).count();
+    let (services, all) = (status.services.len(), all.count());
+    let each = if services == 1 { "the service is".to_owned() } else { format!("all {services} services are") };
+    let backends = if up == all {
+        format!("all {all} backends are up")
+    } else {
+        format!("{up} of {all} backends are known to be up")
+    };
+    format!("{each} served by the first pool; {backends}")
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_common::abi::{Failover, State};
+
+    use super::*;
+    use crate::control::{
+        data_plane::DataPlane as _,
+        fixture::{FakeDataPlane, inventory},
+        status::{Clock, Sample, build},
+    };
+
+    fn told(change: impl FnOnce(&mut FakeDataPlane)) -> Headline {
+        let inventory = inventory();
+        let mut plane = FakeDataPlane::fresh(&inventory);
+        for number in 1..=6 {
+            let up = State(State::NEW | State::ALIVE | State::ENABLED | State::UP);
+            plane.set_state(number, up, "").unwrap();
+        }
+        change(&mut plane);
+        let now = Sample::take(&inventory, &plane, Clock::now());
+        let mut status = build(&inventory, &plane, None, &now, None);
+        // As a daemon that has nothing to say.
+        status.daemon = serde_json::from_value(serde_json::json!({
+            "pid": 1, "version": "1", "started": 0, "config": "", "refused": null, "repaired": 0
+        }))
+        .unwrap();
+        headline(&status)
+    }
+
+    fn down(plane: &mut FakeDataPlane, numbers: &[u16]) {
+        for number in numbers {
+            plane.set_state(*number, State(State::ENABLED | State::DOWN), "connection refused").unwrap();
+        }
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let well = told(|_| {});
+        assert_eq!(
+            (well.level, &*well.text),
+            (Level::Well, "all 2 services are served by the first pool; all 6 backends are up")
+        );
+        let one = told(|plane| down(plane, &[1]));
+        assert_eq!(
+            (one.level, &*one.text),
+            (Level::Attention, "1 of 6 backends out: provider-a/a1 (connection refused)")
+        );
+        let pool = told(|plane| down(plane, &[1, 2, 3]));
+        assert_eq!(pool.level, Level::Attention);
+        assert_eq!(pool.text, "service web: provider-a has 0 of 3 available, needs 2");
+        let other = told(|plane| {
+            down(plane, &[1, 4, 5, 6]);
+            plane.set_failover(1, Failover { first: 1, evacuate: false }).unwrap();
+        });
+        assert_eq!(other.level, Level::Trouble);
+        assert!(other.text.starts_with("service dns: has no backend left"), "{}", other.text);
+    }
+}

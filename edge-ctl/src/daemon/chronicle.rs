@@ -1,0 +1,121 @@
+//! Keeps events on the disk: a thread of its own adds them, so that a disk that hangs costs nothing but what is not kept.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError, SyncSender},
+    thread,
+    time::Duration,
+};
+
+use crate::control::{
+    events::{Event, Events},
+    kept,
+};
+
+/// Batches that wait for the disk at most; what comes then waits among the events that are in memory.
+const WAITING: usize = 4;
+/// How long a start waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The writing thread, which ends with this.
+#[derive(Debug)]
+pub(super) struct Chronicle {
+    batches: SyncSender<Batch>,
+    /// How many events were handed over.
+    seen: u64,
+}
+
+#[derive(Debug)]
+struct Batch {
+    events: Vec<Event>,
+    done: Option<SyncSender<()>>,
+}
+
+impl Chronicle {
+    pub(super) fn start(directory: &Path) -> Self {
+        let (batches, coming) = mpsc::sync_channel::<Batch>(WAITING);
+        let directory = directory.to_owned();
+        thread::spawn(move || {
+            let mut failed: Option<String> = None;
+            for Batch { events, done } in coming {
+                let why = kept::append_events(&directory, &events).err().map(|error| error.to_string());
+                // The state beside them is an alarm already where it is the disk.
+                if let Some(why) = why.as_ref().filter(|why| failed.as_ref() != Some(*why)) {
+                    tracing::warn!(%why, directory = %directory.display(), "events are not kept over a restart");
+                }
+                failed = why;
+                if let Some(done) = done {
+                    let _nobody_waits = done.try_send(());
+                }
+            }
+        });
+        Self { batches, seen: 0 }
+    }
+
+    /// Hands over what has happened since the last time. Never waits.
+    pub(super) fn keep(&mut self, events: &Events) {
+        let (new, seen) = events.since(self.seen);
+        if !new.is_empty() && self.batches.try_send(Batch { events: new, done: None }).is_ok() {
+            self.seen = seen;
+        }
+    }
+
+    /// The same at the end, and waits until it is written, for `limit` at most.
+    pub(super) fn keep_at_last(&mut self, events: &Events, limit: Duration) {
+        let (new, seen) = events.since(self.seen);
+        let (done, written) = mpsc::sync_channel(1);
+        if self.batches.try_send(Batch { events: new, done: Some(done) }).is_ok() {
+            self.seen = seen;
+            match written.recv_timeout(limit) {
+                Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+    }
+}
+
+/// What was kept before; nothing where the disk does not answer, or has none.
+pub(super) fn read_at_start(directory: &Path) -> Vec<Event> {
+    let (done, result) = mpsc::sync_channel(1);
+    let path: PathBuf = directory.to_owned();
+    thread::spawn(move || {
+        // Nobody waits any more if it was too late.
+        let _late = done.send(kept::load_events(&path));
+    });
+    match result.recv_timeout(PATIENCE) {
+        Ok(Ok(events)) => events,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, directory = %directory.display(), "events from before cannot be read");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::events::EventKind;
+
+    #[test]
+    fn events_outlive_the_daemon_each_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let events = Events::new();
+        let mut chronicle = Chronicle::start(directory.path());
+        for number in 0..3 {
+            events.report(EventKind::BackendDown, &format!("a/{number}"), "no answer");
+            chronicle.keep(&events);
+        }
+        events.report(EventKind::DaemonStopped, "edge-ctl", "the end");
+        chronicle.keep_at_last(&events, PATIENCE);
+        let kept = read_at_start(directory.path());
+        assert_eq!(kept, events.last(10));
+
+        // The next one has them, and adds its own alone.
+        let events = Events::after(kept);
+        let mut chronicle = Chronicle::start(directory.path());
+        events.report(EventKind::DaemonStarted, "edge-ctl", "again");
+        chronicle.keep_at_last(&events, PATIENCE);
+        let kept = read_at_start(directory.path());
+        assert_eq!((kept.len(), &kept), (5, &events.last(10)));
+    }
+}
