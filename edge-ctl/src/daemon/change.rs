@@ -133,7 +133,7 @@ impl Daemon {
         let before = self.controller.inventory.config.clone();
         let events = self.controller.events.clone();
         self.controller.replace(inventory)?;
-        self.soak.start(&self.controller, &self.history, boot_ms());
+        self.soak.start(&self.controller, &self.program, &self.history, boot_ms());
         let config = &self.controller.inventory.config;
         let mut warnings = Vec::new();
         if config.interfaces != before.interfaces {

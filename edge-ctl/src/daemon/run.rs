@@ -283,7 +283,7 @@ impl Daemon {
             newer: None,
         };
         // A daemon that was dead has seen nothing: the soak begins anew.
-        daemon.soak.start(&daemon.controller, &daemon.history, boot_ms());
+        daemon.soak.start(&daemon.controller, &daemon.program, &daemon.history, boot_ms());
         if daemon.program.is_everywhere() {
             daemon.leave_outgrown_maps();
         }

@@ -20,10 +20,18 @@ pub(super) struct Soak {
 
 impl Soak {
     /// Starts to watch a generation that has come into force. `now_ms` is in milliseconds of `CLOCK_BOOTTIME`.
-    pub(super) fn start<P: DataPlane>(&mut self, controller: &Controller<P>, history: &History, now_ms: u64) {
+    /// `program` is as it was before, not yet attached to the interfaces of that generation.
+    pub(super) fn start<P: DataPlane>(
+        &mut self,
+        controller: &Controller<P>,
+        program: &Program,
+        history: &History,
+        now_ms: u64,
+    ) {
         let Controller { inventory, plane, .. } = controller;
         let before = history.before_trial().and_then(|text| config::parse(&text, "the configuration before").ok());
-        self.watch = Some(Watch::start(self.watch.take(), inventory, plane, before.as_ref(), history, now_ms));
+        let (last, doubts) = (self.watch.take(), doubts(controller, program));
+        self.watch = Some(Watch::start(last, inventory, plane, before.as_ref(), history, &doubts, now_ms));
     }
 
     /// Looks at the services, once a second. Returns whether the generation is good as of now.
@@ -36,8 +44,7 @@ impl Soak {
     ) -> bool {
         let Controller { inventory, plane, .. } = controller;
         let Some(watch) = &mut self.watch else { return false };
-        let frozen = controller.frozen().map(|frozen| frozen.why);
-        watch.look(inventory, plane, &Doubts { frozen, attached: program.attached() }, now_ms);
+        watch.look(inventory, plane, &doubts(controller, program), now_ms);
         let on_trial = history.trial.is_some();
         let good = !on_trial && watch.is_good(inventory.config.soak, now_ms);
         match history.entry_mut(inventory.generation) {
@@ -53,4 +60,8 @@ impl Soak {
     pub(super) fn blame(&self) -> Option<String> {
         self.watch.as_ref().and_then(Watch::blame)
     }
+}
+
+fn doubts<P: DataPlane>(controller: &Controller<P>, program: &Program) -> Doubts {
+    Doubts { frozen: controller.frozen().map(|frozen| frozen.why), attached: program.attached() }
 }

@@ -50,8 +50,6 @@ pub(crate) struct Watch {
     levels: Levels,
     /// Levels just before this generation; empty if there was no look.
     baseline: Levels,
-    /// What was seen without doubt at the last look.
-    last: Seen,
     /// What was seen without doubt at any look, and just before this generation.
     seen: Seen,
     /// The previous configuration, if it may come back.
@@ -69,14 +67,16 @@ struct Before {
 }
 
 impl Watch {
-    /// Starts to watch the generation in force. `last` is the watch over the previous generation; `before` is the
-    /// configuration that comes back if this generation is on trial.
+    /// Starts to watch the generation in force. `last` is the watch over the previous generation, and `None` at a start of
+    /// the daemon, which knows nothing of the time before; `before` is the configuration that comes back if this
+    /// generation is on trial; `doubts` are those just before it came into force.
     pub(crate) fn start(
         last: Option<Self>,
         inventory: &Inventory,
         plane: &impl DataPlane,
         before: Option<&Config>,
         history: &History,
+        doubts: &Doubts,
         now_ms: u64,
     ) -> Self {
         let trial = history.trial.as_ref().filter(|trial| trial.generation == inventory.generation);
@@ -85,9 +85,9 @@ impl Watch {
             unavailable: trial.unavailable.iter().cloned().collect(),
         });
         let levels = levels(inventory, plane);
-        let (baseline, seen) = last.map(|last| (last.levels, last.last)).unwrap_or_default();
+        let (baseline, seen) = last.map(|last| (last.levels, Seen::of(doubts))).unwrap_or_default();
         let generation = inventory.generation;
-        Self { generation, since_ms: now_ms, levels, baseline, last: seen, seen, before, blamed: None }
+        Self { generation, since_ms: now_ms, levels, baseline, seen, before, blamed: None }
     }
 
     /// Checks the level of all services, and what is in doubt. `now_ms` is of `CLOCK_BOOTTIME`.
@@ -107,8 +107,7 @@ impl Watch {
             self.since_ms = now_ms;
         }
         self.levels = now;
-        self.last = Seen::of(doubts);
-        self.seen = self.seen.or(self.last);
+        self.seen = self.seen.or(Seen::of(doubts));
         let seen = self.seen;
         let blame = self.before.as_ref().and_then(|before| {
             let lost = before.blame(inventory, plane, &self.levels);

@@ -85,7 +85,7 @@ impl Daemon {
         }
         (self.passes, self.older, self.newer) = (Passes::new(), None, None);
         self.lost.clear();
-        self.soak.start(&self.controller, &self.history, boot_ms());
+        self.soak.start(&self.controller, &self.program, &self.history, boot_ms());
         self.look_outside();
         self.sample();
         Ok(())

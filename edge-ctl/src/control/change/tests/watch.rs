@@ -35,7 +35,7 @@ fn changed(from: &str, to: &str) -> (Config, Inventory) {
 /// What a generation is to blame for once these backends are down.
 fn blamed(before: &Config, now: &Inventory, unavailable: &[&str], down: &[u16]) -> Option<String> {
     let mut plane = FakeDataPlane::fresh(now);
-    let mut watch = Watch::start(None, now, &plane, Some(before), &on_trial(now, unavailable), 0);
+    let mut watch = Watch::start(None, now, &plane, Some(before), &on_trial(now, unavailable), &Doubts::default(), 0);
     for backend in 1..=6 {
         plane.states.insert(backend, if down.contains(&backend) { DOWN } else { UP });
     }
@@ -59,7 +59,7 @@ fn a_probe_that_all_backends_fail_is_to_blame() {
 fn backends_that_serve_for_want_of_better_ones_are_no_availability() {
     let (before, now) = changed("path = \"/healthz\"", "path = \"/helthz\"");
     let mut plane = FakeDataPlane::fresh(&now);
-    let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), 0);
+    let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), &Doubts::default(), 0);
     let panic = State(State::NEW | State::ALIVE | State::ENABLED | State::DOWN);
     plane.states.extend((1..=3).map(|backend| (backend, panic)));
     watch.look(&now, &plane, &Doubts::default(), 1000);
@@ -87,8 +87,8 @@ fn a_generation_is_good_after_a_soak_without_a_loss() {
     let now = inventory();
     let mut plane = FakeDataPlane::fresh(&now);
     plane.states.extend((1..=6).map(|backend| (backend, UP)));
-    let before = Watch::start(None, &now, &plane, None, &History::default(), 0);
-    let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), 1000);
+    let before = Watch::start(None, &now, &plane, None, &History::default(), &Doubts::default(), 0);
+    let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), &Doubts::default(), 1000);
     let mut look = |plane: &FakeDataPlane, second: u64| {
         watch.look(&now, plane, &Doubts::default(), second * 1000);
         watch.is_good(SOAK, second * 1000)
@@ -110,8 +110,8 @@ fn a_service_that_was_not_served_before_keeps_nothing_from_being_good() {
     let now = inventory();
     let mut plane = FakeDataPlane::fresh(&now);
     plane.states.extend((1..=6).map(|backend| (backend, DOWN)));
-    let before = Watch::start(None, &now, &plane, None, &History::default(), 0);
-    let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), 1000);
+    let before = Watch::start(None, &now, &plane, None, &History::default(), &Doubts::default(), 0);
+    let mut watch = Watch::start(Some(before), &now, &plane, None, &History::default(), &Doubts::default(), 1000);
     watch.look(&now, &plane, &Doubts::default(), 2000);
     assert!(watch.is_good(SOAK, 301_000));
 }
@@ -121,9 +121,9 @@ fn on_trial_after(doubts: &Doubts) -> (Inventory, FakeDataPlane, Watch) {
     let (before, now) = changed("weight = 50", "weight = 60");
     let mut plane = FakeDataPlane::fresh(&now);
     plane.states.extend((1..=6).map(|backend| (backend, UP)));
-    let mut last = Watch::start(None, &now, &plane, None, &History::default(), 0);
-    last.look(&now, &plane, doubts, 500);
-    let watch = Watch::start(Some(last), &now, &plane, Some(&before), &on_trial(&now, &[]), 1000);
+    // Not even one look: a change may come in the daemon's first second.
+    let last = Watch::start(None, &now, &plane, None, &History::default(), &Doubts::default(), 0);
+    let watch = Watch::start(Some(last), &now, &plane, Some(&before), &on_trial(&now, &[]), doubts, 1000);
     (now, plane, watch)
 }
 
@@ -145,7 +145,7 @@ fn no_generation_is_good_while_health_is_frozen_or_the_program_is_not_attached()
     let mut plane = FakeDataPlane::fresh(&now);
     plane.states.extend((1..=6).map(|backend| (backend, UP)));
     for doubts in [frozen(), detached(), pending()] {
-        let mut watch = Watch::start(None, &now, &plane, None, &History::default(), 0);
+        let mut watch = Watch::start(None, &now, &plane, None, &History::default(), &Doubts::default(), 0);
         for second in 1..1000 {
             watch.look(&now, &plane, &doubts, second * 1000);
             assert!(!watch.is_good(SOAK, second * 1000), "{doubts:?}");
@@ -164,7 +164,7 @@ fn no_generation_is_good_while_nothing_is_known_of_a_service() {
     let mut now = inventory();
     let unknown = FakeDataPlane::fresh(&now);
     let is_good = |now: &Inventory, plane: &FakeDataPlane| {
-        let mut watch = Watch::start(None, now, plane, None, &History::default(), 0);
+        let mut watch = Watch::start(None, now, plane, None, &History::default(), &Doubts::default(), 0);
         watch.look(now, plane, &Doubts::default(), 300_000);
         watch.is_good(SOAK, 300_000)
     };
@@ -206,7 +206,7 @@ fn a_freeze_or_a_lost_attachment_that_began_on_trial_is_blamed() {
         assert_eq!(watch.blame().as_deref(), Some(said));
         // Nothing is known of the time before a restart.
         let (before, now) = changed("weight = 50", "weight = 60");
-        let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), 0);
+        let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), &Doubts::default(), 0);
         for second in 1..4 {
             watch.look(&now, &plane, &doubts, second * 1000);
         }
