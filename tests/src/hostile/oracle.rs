@@ -33,7 +33,7 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
             }
             let vip = packet.as_ref().is_some_and(|packet| packet.for_a_vip);
             let source = packet.as_ref().is_some_and(|packet| packet.for_a_source);
-            if !vip && !matches!(exit, Exit::NotOurs | Exit::PathMtu) && !(source && may_concern_an_answer(exit)) {
+            if !(vip || matches!(exit, Exit::NotOurs | Exit::PathMtu) || source && may_concern_an_answer(exit)) {
                 return Err(format!("{exit:?}: not for a VIP"));
             }
             if vip && !source && matches!(exit, Exit::NatReplyTx | Exit::NatReplyRedirect) {
