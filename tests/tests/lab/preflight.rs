@@ -103,14 +103,14 @@ fn a_size_that_is_not_in_force_is_named_by_check_and_by_the_daemon() {
 fn forwarded(lab: &Small) -> [u64; 2] {
     let read = |name: &str| {
         let path = format!("/proc/thread-self/net/{name}");
-        lab.netns(EDGE).within(|| std::fs::read_to_string(path)).unwrap().unwrap()
+        lab.netns(EDGE).within(|| std::fs::read_to_string(path)).expect("its network").expect("counters")
     };
     let (v4, v6) = (read("snmp"), read("snmp6"));
     let mut rows = v4.lines().filter(|line| line.starts_with("Ip:")).map(str::split_whitespace);
-    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
-    let v4 = names.zip(values).find(|(name, _)| *name == "ForwDatagrams").unwrap().1;
-    let v6 = v6.lines().find_map(|line| line.strip_prefix("Ip6OutForwDatagrams")).unwrap();
-    [v4, v6].map(|number| number.trim().parse().unwrap())
+    let (names, values) = (rows.next().expect("names"), rows.next().expect("values"));
+    let v4 = names.zip(values).find(|(name, _)| *name == "ForwDatagrams").expect("a counter").1;
+    let v6 = v6.lines().find_map(|line| line.strip_prefix("Ip6OutForwDatagrams")).expect("a counter");
+    [v4, v6].map(|number| number.trim().parse().expect("a number"))
 }
 
 /// The router before the edge routes the prefixes to the edge, and the edge's default route leads back to it.
