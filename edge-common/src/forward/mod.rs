@@ -149,12 +149,10 @@ fn passes<F: Family>(
     overhead: usize,
     backend: &Backend,
 ) -> Result<(), Decision> {
-    let Err(decided) = fits::<F>(length, ingress, mode, overhead, backend) else { return Ok(()) };
-    let is_in_ipv4 = F::LEAST_MTU == 0 && (overhead == dsr::OVERHEAD || backend.family == 4);
-    // The outer header has no DF either, so routers fragment the packet where the path is narrow. No program can fragment it at
-    // the egress.
-    let may_be_fragmented = is_in_ipv4 && !F::dont_fragment(header) && !exceeds_mtu(backend.mtu, length, overhead);
-    if may_be_fragmented { Ok(()) } else { Err(decided) }
+    if exceeds(backend, length, overhead) && !goes_as_it_came(mode, ingress, backend) {
+        too_long::<F>(length, overhead, backend, || F::dont_fragment(header))?;
+    }
+    Ok(())
 }
 
 /// Whether a packet of `length` bytes fits, with `overhead` more.
@@ -167,7 +165,7 @@ pub(crate) fn fits<F: Family>(
     backend: &Backend,
 ) -> Result<(), Decision> {
     if exceeds(backend, length, overhead) && !goes_as_it_came(mode, ingress, backend) {
-        too_long::<F>(length, overhead, backend)?;
+        too_long::<F>(length, overhead, backend, || true)?;
     }
     Ok(())
 }
@@ -195,14 +193,25 @@ fn goes_as_it_came(mode: Mode, ingress: u32, backend: &Backend) -> bool {
 /// its family. A sender need not go below that (RFC 8201, section 4), so a packet of the least MTU goes on where a router
 /// may fragment what it is sent in, an outer IPv4 header; else it is dropped, since no answer would help.
 #[inline(always)]
-fn too_long<F: Family>(length: usize, overhead: usize, backend: &Backend) -> Result<(), Decision> {
+fn too_long<F: Family>(
+    length: usize,
+    overhead: usize,
+    backend: &Backend,
+    dont_fragment: impl FnOnce() -> bool,
+) -> Result<(), Decision> {
+    let is_in_ipv4 = overhead != dsr::OVERHEAD && backend.family == 4;
+    let goes_as_ipv4 = F::LEAST_MTU == 0 && (is_in_ipv4 || overhead == dsr::OVERHEAD);
+    // The outer header has no DF either, so routers fragment the packet where the path is narrow. No program can fragment it at
+    // the egress.
+    if goes_as_ipv4 && !exceeds_mtu(backend.mtu, length, overhead) && !dont_fragment() {
+        return Ok(());
+    }
     let (egress, path) = (backend.mtu, backend.path_mtu);
     let mtu = if egress == 0 || path != 0 && path < egress { path } else { egress };
     let fits = usize::from(mtu).saturating_sub(overhead).max(F::LEAST_MTU);
     if F::LEAST_MTU == 0 || length > fits {
         return Err(Decision::new(Exit::TooBig, fits as u32));
     }
-    let is_in_ipv4 = overhead != dsr::OVERHEAD && backend.family == 4;
     if is_in_ipv4 { Ok(()) } else { Err(Exit::TooBigSilent.into()) }
 }
 
@@ -259,9 +268,9 @@ pub(crate) fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopL
     if let Some(next_hop) = look.kept() {
         return Ok(next_hop);
     }
-    // The frame already has the tag of the backend's VLAN, and the kernel's route may use another link, since the backend may be
-    // moving.
-    if look.vlan != 0 {
+    // The frame may already have the tag of the backend's VLAN, and the kernel's route may use another link, since the backend may
+    // be moving. If the version is the same, the VLAN is the one that was looked at.
+    if look.backend.vlan != 0 || version(look.backend) != look.version {
         return Err(Exit::NoNextHop);
     }
     let route = maps.route(view.generation, look.backend).ok_or(Exit::NoNextHop)?;

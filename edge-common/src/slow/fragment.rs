@@ -39,15 +39,14 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             }
             return self.own::<F>(header, FlowRelation::FirstFragment, at, Head::check_first);
         }
-        if overlaps(at.protocol, before) {
+        let first = self.first::<F>(header, fragment);
+        let overlaps_first = first.as_ref().is_some_and(|first| overlaps(first.protocol, before));
+        if overlaps(at.protocol, before) || overlaps_first {
             return Err(self.for_a_vip::<F>(header, Exit::FragmentOverlap));
         }
-        let Some(first) = self.first::<F>(header, fragment) else {
+        let Some(first) = first else {
             return Err(self.unserved::<F>(header, Exit::FragmentUnknown));
         };
-        if overlaps(first.protocol, before) {
-            return Err(self.for_a_vip::<F>(header, Exit::FragmentOverlap));
-        }
         if first.entry().is_some() {
             return Err(Decision::HANDED_OVER);
         }
