@@ -50,7 +50,13 @@ fn an_outage_is_told_in_every_state_of_the_daemon() {
     std::thread::sleep(patience(Duration::from_secs(2)));
     lab.netns(BACKENDS[0]).ip("link set eth0 up\naddr add fd01:1::11/64 dev eth0 nodad\nroute add default via 10.1.1.1\nroute add default via fd01:1::1\n").unwrap();
     wait_for(&lab, "it is over", || incidents(&lab)[0]["until"].is_u64());
-    let told = lab.ctl(&["incident", "--last"]).unwrap();
+    // The last events of the return follow its end.
+    let complete = |_| {
+        let told = lab.ctl(&["incident", "--last"]).unwrap();
+        std::thread::sleep(patience(Duration::from_millis(1500)));
+        (lab.ctl(&["incident", "--last"]).unwrap() == told).then_some(told)
+    };
+    let told = (0..20).find_map(complete).expect("a story that ends");
     for part in ["first sign", "over after", "known", "done", "looking at it", "back", "started meanwhile"] {
         assert!(told.contains(part), "{part}: {told}");
     }
