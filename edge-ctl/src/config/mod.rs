@@ -1,14 +1,19 @@
 //! The configuration: TOML text in, a value that can't be invalid out.
 //!
 //! [`parse`] checks everything that can be checked without the host: shapes, ranges, names, references between
-//! sections, and every limit of the maps. A [`Config`] needs no further check. What is wrong is collected,
-//! so that one run shows all of it; each problem has its place in the file and what to write instead.
+//! sections, and every limit of the maps. A [`Config`] needs no further check. Problems are collected, so that one run
+//! shows all of them; each has its place in the file and a suggestion.
 //!
-//! The way through the modules: [`problems`] has what is wrong with a text, [`walk`] reads keys of a table, [`values`] single values, [`host`], [`pools`] and
-//! [`services`] one section each, [`destinations`] VIPs and ports, [`defaults`] what several of these have in common, [`probe`] and [`probe_kinds`] how a pool is probed, [`judging`] how its health is judged, [`tunnel`] where tunnel packets come from, [`flows`] the flow keys of a service, [`quic_cid`] connection IDs that name the server, [`families`] what has an address of each IP version, [`across`] references between sections, [`server_numbers`] those of backends.
-//! [`load`](mod@load) reads the file, [`include`] puts several together, and [`origin`] tells them apart again. [`error`] shows what is wrong, [`excerpt`] the line of the file below it, and [`foreign`] answers words of other systems.
+//! Modules: [`problems`] collects the problems of a text, [`walk`] reads the keys of a table, [`values`] single values,
+//! and [`host`], [`pools`] and [`services`] one section each. [`destinations`] has VIPs and ports, [`defaults`] values
+//! shared by several pools or services, [`probe`] and [`probe_kinds`] the probes of a pool, [`judging`] the judgement
+//! of its health, [`tunnel`] the sources of tunnel packets, [`flows`] the flow keys of a service, [`quic_cid`]
+//! connection IDs with a server number, [`families`] services and pools with addresses of each IP version, [`across`]
+//! references between sections, and [`server_numbers`] the server numbers of backends. [`load`](mod@load) reads the
+//! file, [`include`] combines several files, and [`origin`] maps lines back to them. [`error`] prints problems,
+//! [`excerpt`] the line of the file below a problem, and [`foreign`] recognises keywords of other load balancers.
 
-// Time is an argument here, or is not needed.
+// Time is an argument in this module, or is not needed.
 #![deny(clippy::disallowed_methods)]
 
 mod across;
@@ -71,8 +76,8 @@ use self::{
     walk::{Found, Table},
 };
 
-/// Longest file that is read, bytes. 65,535 backends take some 5 MB; more than this is not a configuration, and to judge it would
-/// take seconds and a gigabyte.
+/// Longest accepted file, bytes. 65,535 backends take some 5 MB; a longer file is not a configuration, and checking it
+/// would take seconds and a gigabyte.
 pub(crate) const MAX_FILE: usize = 8 << 20;
 
 /// Slots of a service when the file does not say.
@@ -83,13 +88,13 @@ pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
 pub(crate) struct Config {
     /// Words of the keyed hash, expanded from the file's 16 bytes; see [`expand_key`].
     pub hash_key: HashKey,
-    /// What becomes of packets to a VIP that is no address of this host, and to no service.
+    /// Treatment of packets to a VIP that is not an address of this host, if they match no service.
     pub vip_other: VipOther,
-    /// How long it is in force without harm until it is called good.
+    /// How long the configuration has to be in force without loss of availability before it counts as good.
     pub soak: Duration,
-    /// What is asked for an answer when no backend gives one, distinct.
+    /// Addresses that are probed when no backend answers, distinct.
     pub reference_targets: Vec<SocketAddr>,
-    /// Where the status page and the metrics are served; `None`: nowhere.
+    /// Listening address of the status page and the metrics; `None` if they are not served.
     pub http: Option<SocketAddr>,
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
@@ -103,12 +108,12 @@ pub(crate) struct Config {
     pub services: Vec<Service>,
     /// The text that this was read from.
     pub text: String,
-    /// By operators' words, in place of the text's; none where it was just read.
+    /// Weights set by operators, in place of the text's; empty for a configuration that was just read.
     pub weights: Weights,
 }
 
 impl Config {
-    /// Names of the pools that some service reaches in this mode.
+    /// Names of the pools that serve a service with this mode.
     pub(crate) fn pools_of(&self, mode: Mode) -> BTreeSet<&str> {
         let services = self.services.iter().filter(|service| service.mode == mode);
         let pools = services.flat_map(|service| &service.pools);
@@ -121,7 +126,7 @@ impl Config {
 pub(crate) struct Interface {
     pub name: String,
     pub mode: AttachMode,
-    /// MAC addresses at which it takes frames beside its own.
+    /// Destination MAC addresses of accepted frames, in addition to the interface's own.
     pub virtual_macs: Vec<[u8; 6]>,
 }
 
@@ -153,24 +158,25 @@ pub(crate) struct Limits {
     pub destinations: u32,
     pub pools: u32,
     pub backends: u32,
-    /// Whether the file names services, destinations, pools and backends; what it does not follows from what is configured.
+    /// Whether the file sets services, destinations, pools and backends; the other sizes follow from the configuration.
     pub named: [bool; 4],
     /// Entries of the flow table.
     pub flows: u32,
-    /// Flows that may be recorded in a second when they start, and as many of those that run.
+    /// New flows recorded per second at most; the same limit applies separately to established flows.
     pub flows_per_second: u32,
-    /// Entries of the table of translated flows, a power of two; `None`: nothing is translated.
+    /// Entries of the table of translated flows, a power of two; `None` if no service is translated.
     pub nat_flows: Option<u32>,
-    /// Fragmented packets of each IP version whose later fragments are known to belong to them.
+    /// Fragmented packets of each IP version that are remembered, so that later fragments follow the first.
     pub fragments: u32,
-    /// First fragments that may be remembered in a second.
+    /// First fragments remembered per second at most.
     pub first_fragments_per_second: u32,
-    /// Answers of each kind that may be sent in a second.
+    /// Replies of each kind sent per second at most.
     pub answers: AnswerLimits,
 }
 
 impl Limits {
-    /// Of each of [`Capacity::sizes`](crate::plan::Capacity::sizes) whether the file names it, or it has a default of its own.
+    /// For each of [`Capacity::sizes`](crate::plan::Capacity::sizes), whether the file sets it, or it has a default of
+    /// its own.
     pub(crate) const fn is_named(&self) -> [bool; 7] {
         let [services, destinations, pools, backends] = self.named;
         [services, destinations, pools, backends, true, self.nat_flows.is_some(), true]
@@ -180,11 +186,11 @@ impl Limits {
 /// Backends that fail together.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pool {
-    /// As the file has it, or that of a part, see [`Clients`].
+    /// Name in the file, or that of a part, see [`Clients`].
     pub name: String,
     /// The pool is left when fewer backends than this take new flows; 1 to the number of backends.
     pub min_healthy: u16,
-    /// `None`: its backends are not probed and stay unknown, which serves.
+    /// `None` if its backends are not probed: they stay unknown, and serve.
     pub probe: Option<Probe>,
     pub judging: Judging,
     /// At least one, names distinct, addresses distinct; each with the address that serves the pool's clients.
@@ -194,15 +200,15 @@ pub(crate) struct Pool {
 /// How the health of a pool is judged.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Judging {
-    /// The share of the pool that silence may take out while the rest of it answers, 0 to 1; one backend at least.
+    /// Share of the pool that failed probes may take out while the other backends answer, 0 to 1; at least one backend.
     pub ejection_cap: f64,
-    /// With a smaller share of the pool up, and no other pool to go to, all of it serves; 0 to 1.
+    /// If a smaller share of the pool is up, and there is no other pool, all its backends serve; 0 to 1.
     pub panic_below: f64,
-    /// How long a backend that goes down again and again is held back at most.
+    /// Longest time for which a backend that goes down repeatedly is held back.
     pub damping: Duration,
-    /// How long enough of a pool that was left must have been up before new flows return to it.
+    /// How long enough backends of a pool that was left must have been up before new flows return to it.
     pub failback_after: Duration,
-    /// How long they take to return.
+    /// Time over which new flows return to the pool.
     pub failback_over: Duration,
     /// How long a backend that was down takes to get its whole share of new flows.
     pub slow_start: Duration,
@@ -213,15 +219,15 @@ pub(crate) struct Judging {
 pub(crate) struct Backend {
     pub name: String,
     pub address: IpAddr,
-    /// In `nat` the port that it serves, if it or its pool says so.
+    /// Destination port in `nat` mode, if the backend or its pool sets one.
     pub port: Option<u16>,
-    /// Share of the pool's flows relative to the other backends, 1 to 65,535: the file's, or an operator's word.
+    /// Share of the pool's flows relative to the other backends, 1 to 65,535: the file's, or that set by an operator.
     pub weight: u32,
     pub file_weight: u32,
-    /// Its own port to probe, and its own Host header or server name.
+    /// Port to probe, and Host header or server name, if the backend has its own.
     pub probe_port: Option<u16>,
     pub probe_host: Option<String>,
-    /// What it is called in connection IDs of QUIC.
+    /// Number of the backend in QUIC connection IDs.
     pub server_number: Option<u32>,
 }
 
@@ -254,7 +260,8 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     end::check_end(text, problems);
     let (root, faults) = DeTable::parse_recoverable(text);
     if !faults.is_empty() {
-        // What the parser made of the rest is guesswork; judging it would report what is not in the file.
+        // After a syntax error the rest of the parse is guesswork; checking it would report problems that are not in
+        // the file.
         return Err(problems.add_syntax(&faults));
     }
     if root.get_ref().is_empty() && text.contains('#') {
@@ -263,7 +270,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         return Err(problems.add(0, "nothing is configured: every line is a comment", write));
     }
     let root = Table::root(problems, root.get_ref());
-    // Who has the file has put its files together, so this is another one's text.
+    // A client that reads a file also includes its files, so this text comes from elsewhere.
     if root.has("include") {
         let what = "`include` in a text that came alone, without its files";
         let write = "the same with `edge-ctl apply FILE`, which reads them; or one text with all of it";

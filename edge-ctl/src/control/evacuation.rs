@@ -1,4 +1,4 @@
-//! A whole pool that services leave by an operator's word, and return to by another one, or when its time is over.
+//! Evacuations: by an operator's request all services leave a pool, and return by another request or after a set time.
 //!
 //! ```text
 //! pools of a service     [a, b, c], an operator's failover `base` (most have none)
@@ -7,8 +7,8 @@
 //!                        a, b, c -> no other pool: left alone
 //! ```
 //!
-//! [`passed`] is that rule; what evacuation and return do is what it says after them. A service whose failover is not what it says
-//! was changed by an operator since, and is left alone.
+//! [`passed`] implements that rule; evacuation and return set the failover that it returns. If a service's failover
+//! differs from it, an operator has changed it since, and it stays as it is.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
@@ -26,47 +26,47 @@ pub(crate) use self::carry_out::{bring_back, carry_out};
 use super::inventory::Inventory;
 use crate::config::{Service, is_meant};
 
-/// Evacuations at a time: more is not a plan, and all of them are kept in the maps.
+/// Most evacuations at a time; all of them are kept in the maps.
 pub(super) const MOST: usize = 16;
 
-/// What an operator asks for.
+/// An operator's request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Wanted {
-    /// Milliseconds until it returns by itself.
+    /// Milliseconds until services return automatically.
     pub(crate) for_ms: Option<u64>,
     pub(crate) reason: Option<String>,
-    /// Established flows stay.
+    /// Established flows stay on the pool.
     pub(crate) drain: bool,
-    /// Its backends are drained or disabled as well, for services that have no other pool.
+    /// Backends are also drained or disabled, for services that have no other pool.
     pub(crate) force: bool,
 }
 
-/// When something is done.
+/// Time of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
-    /// Milliseconds since 1970, UTC. For people.
+    /// Milliseconds since 1970, UTC. For display only.
     pub(crate) unix_ms: u64,
     /// Milliseconds of `CLOCK_BOOTTIME`.
     pub(crate) boot_ms: u64,
 }
 
-/// An evacuation that is in force, with what has to be known to undo it.
+/// An evacuation in force, with the state needed to undo it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Evacuation {
-    /// As the operator has called it.
+    /// The pool's name, as given by the operator.
     pub(crate) pool: String,
-    /// Milliseconds since 1970, UTC. For people.
+    /// Milliseconds since 1970, UTC. For display only.
     pub(crate) since: u64,
     pub(crate) for_ms: Option<u64>,
     /// Milliseconds of `CLOCK_BOOTTIME`.
     pub(crate) until_ms: Option<u64>,
     pub(crate) drain: bool,
     pub(crate) reason: Option<String>,
-    /// `POOL/BACKEND` of those that it has drained or disabled.
+    /// Names (`POOL/BACKEND`) of the backends that the evacuation has drained or disabled.
     pub(crate) backends: Vec<String>,
-    /// Failovers that operators had made before, of services that it concerns.
+    /// Earlier failovers by operators of the services concerned.
     pub(crate) before: Vec<Base>,
 }
 
@@ -79,26 +79,26 @@ pub(crate) struct Base {
 }
 
 impl Evacuation {
-    /// How long it lasts by itself; `None`: until somebody ends it.
+    /// Time until the evacuation ends; `None` if it ends by a request only.
     pub(crate) fn left(&self, boot_ms: u64) -> Option<Duration> {
-        // A deadline further off than it was at first is one of an earlier boot.
+        // A deadline further in the future than the whole duration was set before a reboot.
         let left = self.until_ms?.saturating_sub(boot_ms).min(self.for_ms.unwrap_or(u64::MAX));
         Some(Duration::from_millis(left))
     }
 }
 
-/// The first of them whose time is over.
+/// The first evacuation whose time is over.
 pub(crate) fn over(evacuations: &[Evacuation], boot_ms: u64) -> Option<&Evacuation> {
     evacuations.iter().find(|evacuation| evacuation.left(boot_ms).is_some_and(|left| left.is_zero()))
 }
 
-/// The failover of a service without evacuations, as far as that is kept.
+/// A service's failover without evacuations, if it was recorded.
 fn base_of(evacuations: &[Evacuation], service: &Service) -> Option<Failover> {
     let kept = evacuations.iter().flat_map(|evacuation| &evacuation.before).find(|base| base.service == service.name);
     kept.map(|base| Failover { first: base.first, evacuate: base.evacuate })
 }
 
-/// The failover that takes a service past the pools that are evacuated; `None`: there is no other one.
+/// The failover that takes a service past the evacuated pools; `None` if there is no other pool.
 fn passed(inventory: &Inventory, service: &Service, evacuations: &[Evacuation], base: Failover) -> Option<Failover> {
     let mut wanted = base;
     for (position, pool) in service.pools.iter().enumerate().skip(base.first.into()) {

@@ -1,4 +1,4 @@
-//! What `status` shows: the same with and without a daemon.
+//! The output of `status`: the same with and without a daemon.
 
 mod build;
 mod cut_off;
@@ -30,29 +30,29 @@ use crate::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) source: Source,
-    /// When this was looked at: milliseconds since 1970, UTC.
+    /// Time of the status: milliseconds since 1970, UTC.
     pub(crate) at: u64,
-    /// Counts published configurations.
+    /// Number of the configuration in force; each publication increments it.
     pub(crate) generation: u64,
     /// Absent without a daemon.
     pub(crate) daemon: Option<DaemonStatus>,
-    /// What of the configuration does not go with this host, as far as a daemon has looked.
+    /// Conflicts between the configuration and this host, as far as a daemon has checked.
     pub(crate) host: Vec<Finding>,
-    /// What became of the generation in force; absent where nothing is known.
+    /// History of the generation in force; absent if it is not known.
     #[serde(default)]
     pub(crate) history: Option<HistoryStatus>,
     pub(crate) interfaces: Vec<InterfaceStatus>,
     pub(crate) services: Vec<ServiceStatus>,
     pub(crate) pools: Vec<PoolStatus>,
-    /// Retired backends: removed from the configuration, and named by slots or flow records.
+    /// Retired backends: no longer in the configuration, but still in slots or flow records.
     pub(crate) retired: Vec<RetiredStatus>,
-    /// Absent where nothing is translated, or nobody has looked yet.
+    /// Absent if no service is translated, or before the first check.
     #[serde(default)]
     pub(crate) nat: Option<NatStatus>,
     pub(crate) exits: Vec<ExitStatus>,
 }
 
-/// Who made a [`Status`].
+/// Origin of a [`Status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Source {
@@ -66,26 +66,26 @@ pub(crate) struct DaemonStatus {
     pub(crate) version: String,
     /// Milliseconds since 1970, UTC.
     pub(crate) started: u64,
-    /// Its configuration file.
+    /// The daemon's configuration file.
     pub(crate) config: String,
-    /// Why the file, as it was last read, is not in force.
+    /// Why the file, as last read, is not in force.
     pub(crate) refused: Option<String>,
-    /// Why probes go to backends' addresses and not through services; absent where they can do both.
+    /// Why probes go to the addresses of backends and not through services; absent if both are possible.
     #[serde(default)]
     pub(crate) probes: Option<String>,
-    /// Why its program is not loaded: an older one goes on. It is tried again.
+    /// Why the daemon's program is not loaded; an older one stays attached. The daemon repeats the attempt.
     pub(crate) program: Option<String>,
-    /// Whether its program is not attached yet, and an older one goes on.
+    /// Whether the daemon's program is not attached yet, and an older one still is.
     #[serde(default)]
     pub(crate) loading: bool,
-    /// Why what operators have said would not survive a reboot: the disk.
+    /// Why operators' decisions would not survive a reboot: an error of the disk.
     #[serde(default)]
     pub(crate) unkept: Option<String>,
-    /// How often the maps were not as this daemon knows them, and were repaired.
+    /// How often the maps differed from the daemon's state and were repaired.
     pub(crate) repaired: u64,
-    /// Set while this host may be to blame for what its probes do not hear: health is as it was before.
+    /// Set while this host may be the cause of failed probes: the health of backends does not change meanwhile.
     pub(crate) frozen: Option<FrozenStatus>,
-    /// Where the status page is served; absent where it is not to be.
+    /// Address of the status page; absent if none is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<HttpStatus>,
 }
@@ -93,7 +93,7 @@ pub(crate) struct DaemonStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HttpStatus {
     pub(crate) listen: String,
-    /// Why it is not.
+    /// Why the page is not served.
     pub(crate) why: Option<String>,
 }
 
@@ -106,9 +106,9 @@ pub(crate) struct FrozenStatus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct InterfaceStatus {
     pub(crate) name: String,
-    /// Absent where that could not be looked up.
+    /// Absent if the attachment could not be looked up.
     pub(crate) attached: Option<bool>,
-    /// Why it is not attached, or not known to be; absent without a daemon that has tried.
+    /// Why the program is not attached, or its attachment unknown; absent unless a daemon has tried.
     pub(crate) why: Option<String>,
 }
 
@@ -116,27 +116,28 @@ pub(crate) struct InterfaceStatus {
 pub(crate) struct ServiceStatus {
     pub(crate) name: String,
     pub(crate) vips: Vec<String>,
-    /// As the file writes them.
+    /// As written in the file.
     pub(crate) ports: Vec<String>,
     pub(crate) mode: String,
     pub(crate) state: ServiceState,
     /// The pool that new flows go to.
     pub(crate) serving: Option<String>,
-    /// What becomes of new flows, and why, for people.
+    /// What happens to new flows and why, in words.
     pub(crate) reason: String,
-    /// Its pools in order of priority.
+    /// The service's pools in order of priority.
     pub(crate) pools: Vec<String>,
     pub(crate) failover: Option<FailoverStatus>,
     pub(crate) when_exhausted: String,
     pub(crate) traffic: TrafficStatus,
-    /// What is under way after a change; absent when the service is stable.
+    /// The transition after a change; absent when the service is stable.
     pub(crate) transition: Option<TransitionStatus>,
-    /// Set while new flows of it are not recorded where they are sent; never without a daemon.
+    /// Set while new flows of the service are not recorded; never without a daemon.
     #[serde(default)]
     pub(crate) unrecorded: Option<UnrecordedStatus>,
-    /// What was done with flow records since the service was first configured, by the names of `FlowCount`.
+    /// Counts of the flow table since the service was first configured, by the names of `FlowCount`.
     pub(crate) flows: BTreeMap<String, u64>,
-    /// Where backends have two addresses: `SERVICE@ipv4` and `SERVICE@ipv6`, of which the service has what is worse.
+    /// The parts of a service whose backends have two addresses, `SERVICE@ipv4` and `SERVICE@ipv6`. The service shows
+    /// the worse of the two states.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) parts: Vec<Self>,
 }
@@ -144,19 +145,19 @@ pub(crate) struct ServiceStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ServiceState {
-    /// Its first pool serves.
+    /// The service's first pool serves.
     Ok,
     /// An operator has failed it over.
     Failover,
     /// The pools of higher priority can't serve.
     Fallback,
-    /// Its first pool serves, and nobody knows whether any of it is up: its probes have found nothing.
+    /// The first pool serves, but its probes have not found out yet whether any backend is up.
     Unknown,
-    /// Too little of the pool is up, and there is no other: all of it serves, up or not.
+    /// Too few backends of the pool are up, and there is no other pool: all its backends serve, up or not.
     Panic,
-    /// No pool has as many backends as it needs: what is left serves, else `when_exhausted` decides.
+    /// No pool has enough backends: the remaining ones serve, or else `when_exhausted` decides.
     Exhausted,
-    /// Nothing can be sent to any backend of the pool that serves, and there is no other; never without a daemon.
+    /// No backend of the serving pool can be reached, and there is no other pool; never without a daemon.
     Unreachable,
 }
 
@@ -172,12 +173,12 @@ pub(crate) struct PoolStatus {
     pub(crate) min_healthy: u16,
     /// Backends that take new flows.
     pub(crate) available: usize,
-    /// Whether all of it serves, up or not, since too little of it is up.
+    /// Whether all backends serve, up or not, since too few are up.
     pub(crate) panic: bool,
-    /// The part of its new flows that is withheld from it, 0 to 1: it was left, and has not been up again for long enough, or
-    /// flows are returning to it.
+    /// Share of the pool's new flows that go elsewhere, 0 to 1: the pool was left and has not been up for long enough
+    /// since, or flows are returning to it.
     pub(crate) withheld: f64,
-    /// How its backends are probed; absent where they are not.
+    /// Probe of its backends; absent if they are not probed.
     pub(crate) probe: Option<String>,
     pub(crate) backends: Vec<BackendStatus>,
 }
@@ -188,31 +189,31 @@ pub(crate) struct BackendStatus {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) weight: u32,
-    /// The file's, where an operator has given it another one, and why.
+    /// Weight in the file, and reason of the change, if an operator has set another weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file_weight: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) weight_reason: Option<String>,
-    /// Its health by an operator's word, in place of what probes find.
+    /// Health set by an operator, in place of the result of probes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forced: Option<HealthStatus>,
     pub(crate) state: BackendState,
-    /// The result of probes, or what is forced; `unknown` without either, and for a disabled backend.
+    /// The result of probes, or the forced health; `unknown` without either, and for a disabled backend.
     pub(crate) health: HealthStatus,
-    /// When the state last changed: milliseconds since 1970, UTC; absent where it is not known.
+    /// Time of the last change of state: milliseconds since 1970, UTC; absent if unknown.
     pub(crate) since: Option<u64>,
     /// Seconds in this state, by a clock that is never set.
     pub(crate) for_seconds: Option<u64>,
     pub(crate) reason: String,
-    /// MAC address that its frames go to; absent where the packet path looks it up for each packet.
+    /// Destination MAC address of the backend's frames; absent if the packet path looks it up for each packet.
     pub(crate) next_hop: Option<String>,
-    /// MTU of the path to it, bytes of IP packet, where a router has said that it is less than the egress's.
+    /// MTU of the path to the backend, bytes of IP packet, if a router has reported one below the egress interface's.
     pub(crate) path_mtu: Option<u16>,
-    /// MTU that the path needs for IPv6 in the tunnel, bytes of IP packet; absent where the path and the egress have it, and
-    /// where no IPv6 service reaches the backend by a tunnel.
+    /// MTU that the path needs for IPv6 in the tunnel, bytes of IP packet; absent if the path and the egress interface
+    /// have it, or if no IPv6 service reaches the backend by a tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) needed_mtu: Option<u16>,
-    /// The certificate that its probes were shown last; absent where none was.
+    /// The last certificate that the backend's probes received; absent if there was none.
     #[serde(default)]
     pub(crate) certificate: Option<CertificateStatus>,
     pub(crate) traffic: TrafficStatus,
@@ -228,7 +229,7 @@ pub(crate) enum BackendState {
     Disabled,
 }
 
-/// The health that an operator has forced.
+/// The health that an operator has set.
 fn forced_status(state: State) -> Option<HealthStatus> {
     plan::forced(state).map(|health| match health {
         Health::Up => HealthStatus::Up,
@@ -237,7 +238,7 @@ fn forced_status(state: State) -> Option<HealthStatus> {
     })
 }
 
-/// What a backend is shown as.
+/// State and health of a backend for `status`.
 fn state_status(state: State) -> (BackendState, HealthStatus) {
     let (named, health) = match plan::health(state) {
         Health::Up => (BackendState::Up, HealthStatus::Up),
@@ -251,12 +252,12 @@ fn state_status(state: State) -> (BackendState, HealthStatus) {
     }
 }
 
-/// Until when a certificate is valid.
+/// Validity of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CertificateStatus {
     /// Milliseconds since 1970, UTC.
     pub(crate) until: u64,
-    /// Whole days left; negative once it has expired.
+    /// Whole days left; negative after expiry.
     pub(crate) days: i64,
     pub(crate) state: CertificateState,
 }
@@ -265,7 +266,7 @@ pub(crate) struct CertificateStatus {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CertificateState {
     Valid,
-    /// For fewer days than the probe's `warn_days`.
+    /// Valid for fewer days than the probe's `warn_days`.
     ExpiresSoon,
     Expired,
 }
@@ -301,7 +302,7 @@ pub(crate) struct TrafficStatus {
     pub(crate) rates: Option<Rates>,
 }
 
-/// Per second.
+/// Traffic per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rates {
     pub(crate) packets: f64,
@@ -312,13 +313,13 @@ pub(crate) struct Rates {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ExitStatus {
     pub(crate) name: String,
-    /// What the kernel does with such a packet: pass, drop, tx or redirect.
+    /// The program's verdict for such packets: pass, drop, tx or redirect.
     pub(crate) verdict: String,
     pub(crate) packets: u64,
     pub(crate) meaning: String,
 }
 
-/// Counters at one moment, to compute rates from.
+/// Counters at one time, to compute rates from.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     at: Clock,
@@ -326,7 +327,7 @@ pub(crate) struct Sample {
     backends: BTreeMap<BackendNumber, Traffic>,
 }
 
-/// The same moment on two clocks.
+/// One moment on two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Clock {
     /// Milliseconds since 1970, UTC; may be set.
@@ -340,7 +341,7 @@ impl Clock {
         Self { unix_ms: unix_ms(), boot_ms: boot_ms() }
     }
 
-    /// Milliseconds since a moment of the second clock; `None` for one that was not written down.
+    /// Milliseconds since `boot_ms`, a time of the second clock; `None` if that time was not recorded.
     fn age(self, boot_ms: u64) -> Option<u64> {
         (boot_ms > 0).then(|| self.boot_ms.saturating_sub(boot_ms))
     }
