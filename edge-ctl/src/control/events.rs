@@ -1,4 +1,4 @@
-//! What happened: the last thousand events, and a channel for subscribers.
+//! The daemon's events: the last thousand, and a channel for subscribers.
 
 use std::{
     collections::VecDeque,
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
-/// Events kept in memory, and the number that a slow subscriber may fall behind.
+/// Events kept in memory, and how far a slow subscriber may fall behind.
 pub(crate) const KEPT: usize = 1000;
 
-/// Services that an event names.
+/// Most services listed in an event.
 const NAMED: usize = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,11 +24,11 @@ pub(crate) enum EventKind {
     Adopted,
     ConfigApplied,
     ConfigRefused,
-    /// An operator keeps a generation that was on trial.
+    /// An operator confirmed the generation on trial.
     ConfigConfirmed,
-    /// A generation on trial was taken back.
+    /// The generation on trial was reverted.
     ConfigUndone,
-    /// No service has lost availability for the time of the soak.
+    /// No service lost availability during the soak.
     ConfigGood,
     Attached,
     Detached,
@@ -38,33 +38,33 @@ pub(crate) enum EventKind {
     BackendDrained,
     BackendEnabled,
     BackendDisabled,
-    /// An operator has said that a backend is up or down.
+    /// An operator set a backend's health to up or down.
     HealthForced,
-    /// Its probes decide again.
+    /// A backend's probes decide its health again.
     HealthAuto,
-    /// An operator has given backends other weights than the file's, or the file's again.
+    /// An operator changed the weights of backends, or reset them to the file's.
     WeightChanged,
     Failover,
     Failback,
-    /// Services have left a pool by an operator's word.
+    /// Services left a pool at an operator's request.
     PoolEvacuated,
-    /// They have returned, or may.
+    /// An evacuation ended; services have returned to the pool, or may return.
     EvacuationOver,
     PoolLeft,
     PoolReturned,
     /// Enough of a pool has been up for long enough: new flows begin to return to it.
     PoolReturning,
-    /// Slots of a service have an owner that is not their pick.
+    /// A service is in transition: some slots have an owner that is not their pick.
     TransitionStarted,
-    /// Each slot's owner is its pick, and no flow is recorded.
+    /// A service is stable: each slot's owner is its pick, and no flow is recorded.
     TransitionFinished,
-    /// New flows of a service can't be recorded where they are sent.
+    /// New flows of a service cannot be recorded.
     FlowsUnrecorded,
-    /// They can again, or need not be.
+    /// New flows of a service can be recorded again, or need not be.
     FlowsRecorded,
     /// Three quarters of the ports by which a backend is reached are in use.
     PortsScarce,
-    /// Fewer are again.
+    /// Fewer than three quarters of those ports are in use again.
     PortsPlenty,
     NextHopLost,
     NextHopFound,
@@ -72,33 +72,33 @@ pub(crate) enum EventKind {
     PathNarrow,
     /// The path has not been too narrow for twice the time for which a learnt path MTU is used.
     PathWide,
-    /// A backend's certificate has few days left, or none.
+    /// A backend's certificate expires within the warning time, or has expired.
     CertificateExpires,
-    /// It has enough of them again.
+    /// A backend's certificate is valid for longer than the warning time again.
     CertificateValid,
-    /// Nothing can be sent to a backend, and there is no other one for it.
+    /// No packet can be sent to a backend, and there is no other backend in its place.
     Unreachable,
-    /// This host may be to blame for what its probes do not hear: health is as it was before.
+    /// This host may be the cause of failed probes: the health of backends stays as it was.
     Frozen,
-    /// Enough is heard again: probes count.
+    /// Enough backends answer again: probes count.
     Thawed,
-    /// So much of a pool is down, and there is no other, that all of it serves.
+    /// So few backends of a pool are up that all of them serve, since there is no other pool.
     Panic,
     /// Enough of the pool is up again.
     PanicOver,
     LocalFault,
-    /// Something of the configuration does not go with this host.
+    /// A part of the configuration does not fit this host.
     HostUnfit,
-    /// It does again.
+    /// That part of the configuration fits again.
     HostFits,
-    /// The maps were not as they should be, and are again.
+    /// The maps differed from the daemon's state and were repaired.
     Repaired,
-    /// Only for a slow subscriber: how many events it has lost.
+    /// Number of events that a slow subscriber has lost; sent to that subscriber only.
     Lagged,
 }
 
 impl EventKind {
-    /// The name that JSON has, too.
+    /// The event's name in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DaemonStarted => "daemon_started",
@@ -212,18 +212,18 @@ pub(crate) struct Event {
     /// Milliseconds since 1970, UTC, by the wall clock.
     pub(crate) at: u64,
     pub(crate) kind: EventKind,
-    /// What it happened to: a backend, a service, a file, an interface.
+    /// Subject of the event: a backend, a service, a file, an interface.
     pub(crate) subject: String,
     pub(crate) message: String,
-    /// The services that it is about, if it is about several: the first [`NAMED`] of them.
+    /// The services concerned, if there are several: the first [`NAMED`] of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) services: Vec<String>,
-    /// Flows that had started by then since the maps were made, of all services, to the second; absent where nobody has counted.
+    /// New flows of all services since the maps were made, to the second; absent if they were not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) flows: Option<u64>,
 }
 
-/// The daemon's events. Clones share them.
+/// The daemon's events. Clones share one store.
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
     inner: Arc<Mutex<Ring>>,
@@ -232,9 +232,9 @@ pub(crate) struct Events {
 #[derive(Debug)]
 struct Ring {
     kept: VecDeque<Event>,
-    /// How many were reported.
+    /// Number of events reported so far.
     count: u64,
-    /// Flows that have started, as of when they were counted last.
+    /// Number of new flows, as of the last count.
     flows: Option<u64>,
     subscribers: broadcast::Sender<Event>,
 }
@@ -246,7 +246,7 @@ impl Events {
         Self { inner: Arc::new(Mutex::new(Ring { kept, count: 0, flows: None, subscribers })) }
     }
 
-    /// Goes on after those of an earlier daemon.
+    /// Continues after the events of an earlier daemon.
     pub(crate) fn after(earlier: Vec<Event>) -> Self {
         let events = Self::new();
         let more = earlier.len().saturating_sub(KEPT);
@@ -254,7 +254,7 @@ impl Events {
         events
     }
 
-    /// So many flows have started until now.
+    /// Sets the number of new flows so far.
     pub(crate) fn count_flows(&self, flows: u64) {
         self.lock().flows = Some(flows);
     }
@@ -264,10 +264,10 @@ impl Events {
         self.report_for(kind, subject, message, &[]);
     }
 
-    /// The same for what has one cause and concerns several services.
+    /// Reports one event that concerns several services, as [`report`](Self::report) does.
     pub(crate) fn report_for(&self, kind: EventKind, subject: &str, message: impl Into<String>, services: &[&str]) {
         let message = message.into();
-        // The journal shows the message alone, and has the others as fields to search by.
+        // The journal shows the message; kind and subject are also fields to search by.
         if kind.needs_attention() {
             warn!(kind = kind.name(), subject, "{subject}: {message}");
         } else {
@@ -281,37 +281,37 @@ impl Events {
             ring.kept.pop_front();
         }
         ring.kept.push_back(event.clone());
-        // No subscriber is no failure.
+        // Sending fails without subscribers, which is no error.
         let _ = ring.subscribers.send(event);
     }
 
-    /// Those that are kept, oldest first.
+    /// The kept events, oldest first.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> Vec<Event> {
         self.last(KEPT)
     }
 
-    /// The last so many, oldest first.
+    /// The last `count` events, oldest first.
     pub(crate) fn last(&self, count: usize) -> Vec<Event> {
         let ring = self.lock();
         ring.kept.iter().skip(ring.kept.len().saturating_sub(count)).cloned().collect()
     }
 
-    /// Those that were reported after the first `seen`, as far as they are kept, and how many were reported by now.
+    /// The kept events after the first `seen`, and the number of events reported so far.
     pub(crate) fn since(&self, seen: u64) -> (Vec<Event>, u64) {
         let ring = self.lock();
         let new = usize::try_from(ring.count.saturating_sub(seen)).unwrap_or(usize::MAX);
         (ring.kept.iter().skip(ring.kept.len().saturating_sub(new)).cloned().collect(), ring.count)
     }
 
-    /// Those that are kept, and a channel that goes on exactly after them.
+    /// The kept events, and a channel that continues directly after them.
     pub(crate) fn subscribe(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let ring = self.lock();
         (ring.kept.iter().cloned().collect(), ring.subscribers.subscribe())
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
-        // Nothing in here is left half done by a panic.
+        // A panic leaves nothing half done in this store.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -328,7 +328,7 @@ pub(crate) fn lagged(count: u64) -> Event {
     }
 }
 
-/// The wall clock, milliseconds since 1970. For people to read; nothing is decided by it.
+/// The wall clock, milliseconds since 1970. For display only; no decision depends on it.
 pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

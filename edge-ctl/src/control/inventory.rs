@@ -1,4 +1,4 @@
-//! The configuration with the numbers under which the packet path knows it; operators' names are looked up here.
+//! The configuration with the numbers of its services, pools and backends in the packet path, and the lookup of names.
 
 use std::{collections::BTreeSet, fmt::Write, net::IpAddr, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     plan::{RetiredRecord, Snapshot},
 };
 
-/// How often services in transition are looked at, unless an idle timeout is shorter than four times this.
+/// Interval of reconcile passes over services in transition, unless an idle timeout is shorter than four times this.
 const PASS: Duration = Duration::from_secs(1);
 
-/// A configuration with the numbers that it was published under.
+/// A configuration with the numbers under which it was published.
 #[derive(Clone, Debug)]
 pub(crate) struct Inventory {
-    /// Counts published configurations.
+    /// Number of the configuration; each publication increments it.
     pub(crate) generation: u64,
     pub(crate) config: Config,
     /// Numbers of `config.services`, in their order.
@@ -70,14 +70,14 @@ pub(crate) struct Known {
 /// The backend that somebody means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// `POOL/BACKEND`, or one part of the pool of it.
+    /// `POOL/BACKEND`, where `POOL` may be one part of a pool.
     pub(crate) name: String,
     /// At least one: each of its addresses has a number.
     pub(crate) numbers: Vec<BackendNumber>,
     pub(crate) retired: bool,
 }
 
-/// What was published is not what this program can read.
+/// The published configuration cannot be read by this program.
 #[derive(Debug, Error)]
 pub(crate) enum InventoryError {
     #[error("the published configuration is not understood: it is of another version of edge-ctl")]
@@ -86,7 +86,7 @@ pub(crate) enum InventoryError {
     Missing { name: String },
 }
 
-/// A name that leads nowhere, or to several places.
+/// A name without a match, or with several.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum NameError {
     #[error("no backend {name:?}{}", did_you_mean(.name, .known))]
@@ -102,7 +102,7 @@ pub(crate) enum NameError {
 }
 
 impl NameError {
-    /// What to write instead.
+    /// A suggestion for the operator.
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::NoSuchBackend { known, .. } => listed("backends", known),
@@ -119,7 +119,7 @@ impl NameError {
 }
 
 impl Inventory {
-    /// `config` under the numbers that `snapshot` has for it.
+    /// `config` with the numbers in `snapshot`.
     pub(crate) fn new(config: Config, snapshot: &Snapshot) -> Result<Self, InventoryError> {
         let missing = |name: &str| InventoryError::Missing { name: name.to_owned() };
         let services = config
@@ -176,7 +176,7 @@ impl Inventory {
         self.config.services.iter().zip(self.services.iter().copied())
     }
 
-    /// How long the flows of each service are kept in place.
+    /// Timeouts for the flows of each service.
     pub(crate) fn waits(&self) -> Vec<(u32, Waits)> {
         let waits = |service: &Service| Waits {
             flow_idle_timeout: service.ports.iter().map(Ports::handover_after).max().unwrap_or_default(),
@@ -185,13 +185,13 @@ impl Inventory {
         self.services().map(|(service, number)| (number, waits(service))).collect()
     }
 
-    /// How often services in transition are looked at: at least four times in each idle timeout.
+    /// Interval of reconcile passes: at least four in each idle timeout.
     pub(crate) fn pass_interval(&self) -> Duration {
         let timeouts = self.waits().into_iter().map(|(_, waits)| waits.flow_idle_timeout);
         timeouts.filter(|timeout| !timeout.is_zero()).min().map_or(PASS, |timeout| (timeout / 4).min(PASS))
     }
 
-    /// All backends that have a number.
+    /// All backends that have a number, configured and retired.
     pub(crate) fn known(&self) -> impl Iterator<Item = Known> {
         let members = self.members().map(|member| Known { number: member.number, name: member.name(), retired: false });
         members.chain(self.retired.iter().map(|retired| Known {
@@ -201,20 +201,20 @@ impl Inventory {
         }))
     }
 
-    /// The pool that a retired backend was in, if the configuration still has it.
+    /// The pool that a retired backend belonged to, if it is still configured.
     pub(crate) fn retired_pool(&self, retired: &RetiredRecord) -> Option<&Pool> {
         self.config.pools.iter().find(|pool| config::is_meant(&retired.pool, &pool.name))
     }
 
-    /// What probes are made for: number, address, pool. A retired backend is probed as its pool is.
+    /// Targets of probes: number, address, pool. A retired backend is probed like its pool.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (BackendNumber, IpAddr, Option<&Pool>)> {
         let members = self.members().map(|member| (member.number, member.backend.address, Some(member.pool)));
         members.chain(self.retired.iter().map(|retired| (retired.number, retired.address, self.retired_pool(retired))))
     }
 
-    /// The backend `POOL/BACKEND`, or `BACKEND` where it is the only one; all of its addresses, unless the pool's part is named.
-    /// A retired one may be named by its address, too (`POOL/BACKEND@ADDRESS`), and has to be where the configuration has
-    /// another of its name.
+    /// The backend `POOL/BACKEND`, or `BACKEND` if that is unambiguous; all of its addresses, unless `POOL` is a part
+    /// of a pool. A retired backend can also be given with its address (`POOL/BACKEND@ADDRESS`), and must be if the
+    /// configuration has another backend of its name.
     pub(crate) fn backend(&self, word: &str) -> Result<Named, NameError> {
         let is_named = |word: &str, full: &str| {
             let Some((pool, backend)) = full.split_once('/') else { return false };
@@ -231,7 +231,7 @@ impl Inventory {
                 is_named(word, &known.name) || at_address.is_some_and(|word| is_named(word, &known.name))
             });
             found = named.map(|(known, _)| known).collect();
-            // Two of one name were two machines, as far as anybody knows.
+            // Several backends of one name are assumed to be different machines.
             let names: BTreeSet<_> = found.iter().map(|known| &known.name).collect();
             if names.len() < found.len() {
                 let known = found.into_iter().map(|known| known.name).collect();
@@ -257,13 +257,13 @@ impl Inventory {
 
     /// `POOL/BACKEND` of a number.
     pub(crate) fn name(&self, number: BackendNumber) -> Option<String> {
-        // Without the names of all others: it is looked up at each change.
+        // Avoids building the names of all others: this runs at each change.
         let configured = self.members().find(|member| member.number == number).map(|member| member.name());
         let retired = || self.retired.iter().find(|retired| retired.number == number);
         configured.or_else(|| retired().map(|retired| format!("{}/{}", retired.pool, retired.name)))
     }
 
-    /// The service that somebody means, with its number: one, or its two parts.
+    /// The service that `word` names, with its number: one service, or its two parts.
     pub(crate) fn service(&self, word: &str) -> Result<Vec<(&Service, u32)>, NameError> {
         let found: Vec<_> = self.services().filter(|(service, _)| config::is_meant(word, &service.name)).collect();
         if found.is_empty() {
@@ -273,7 +273,7 @@ impl Inventory {
         Ok(found)
     }
 
-    /// That there is such a pool.
+    /// Checks that the pool exists.
     pub(crate) fn pool(&self, word: &str) -> Result<(), NameError> {
         if self.config.pools.iter().any(|pool| config::is_meant(word, &pool.name)) {
             return Ok(());
@@ -282,7 +282,7 @@ impl Inventory {
         Err(NameError::NoSuchPool { name: word.to_owned(), known })
     }
 
-    /// Position in `service.pools` of the pool that somebody means.
+    /// Position in `service.pools` of the pool that `pool` names.
     pub(crate) fn position(&self, service: &Service, pool: &str) -> Result<usize, NameError> {
         let is_meant = |known: &Pool| config::is_meant(pool, &known.name);
         if let Some(position) = service.pools.iter().position(|member| is_meant(&self.config.pools[*member])) {
@@ -296,7 +296,7 @@ impl Inventory {
         Err(NameError::NoSuchPool { name: pool.to_owned(), known })
     }
 
-    /// Numbers of the service's pools that could take its new flows and wait for that.
+    /// Numbers of the service's pools that could take its new flows but are still held back.
     pub(crate) fn waiting<P: DataPlane>(&self, service: &Service, plane: &P) -> impl Iterator<Item = u16> {
         let waits = |pool: &usize| {
             let number = *self.pools.get(*pool)?;
@@ -308,16 +308,16 @@ impl Inventory {
         service.pools.iter().filter_map(waits)
     }
 
-    /// What the file calls the service's pools, in order of priority.
+    /// Names of the service's pools in the file, in order of priority.
     pub(crate) fn pool_names(&self, service: &Service) -> Vec<String> {
         let name = |pool: &usize| config::configured(&self.config.pools[*pool].name).0.to_owned();
         service.pools.iter().map(name).collect()
     }
 }
 
-/// `; did you mean "x"?`, where one of the known names is close.
+/// `; did you mean "x"?`, if one of the known names is similar.
 fn did_you_mean(name: &str, known: &[String]) -> String {
-    // A bare BACKEND is compared with the bare names.
+    // A bare `BACKEND` is compared with bare names.
     let comparable = |candidate: &str| {
         let bare = candidate.rsplit('/').next().unwrap_or(candidate);
         if name.contains('/') { candidate.to_owned() } else { bare.to_owned() }
@@ -331,7 +331,7 @@ fn did_you_mean(name: &str, known: &[String]) -> String {
         .unwrap_or_default()
 }
 
-/// `the backends are a, b, c`, cut off where it gets long.
+/// `the backends are a, b, c`, truncated if long.
 fn listed(what: &str, known: &[String]) -> String {
     const SHOWN: usize = 12;
     if known.is_empty() {

@@ -1,4 +1,4 @@
-//! The daemon's life: start, the loop, the end.
+//! The daemon's life cycle: start, main loop, stop.
 
 mod attaching;
 mod channels;
@@ -60,30 +60,30 @@ use crate::{
     probe::ProbeEngine,
 };
 
-/// How often what is in doubt is judged anew.
+/// Interval of judging backends whose health is in doubt.
 const JUDGEMENT: Duration = Duration::from_millis(100);
-/// Reports of probes that are judged together, at most.
+/// Most probe reports that are judged together.
 const TOGETHER: usize = 256;
-/// How often counters are sampled; rates are computed over one to two of these.
+/// Interval of sampling counters; rates are computed over one to two intervals.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the MTU of a path that an ICMP error has reported is used (RFC 1191, section 6.3, RFC 8201, section 4).
+/// How long a path MTU from an ICMP error is used (RFC 1191, section 6.3, RFC 8201, section 4).
 const PATH_MTU: Duration = Duration::from_mins(10);
-/// How long requests that are being answered may take when the daemon stops.
+/// How long requests in progress may take when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(300);
-/// Services through which a backend is probed at most, at once.
+/// Most services through which a backend is probed at once.
 const MOST_THROUGH: usize = 4;
 
-/// Where a daemon keeps what it has.
+/// Paths of the daemon.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Directories<'a> {
     pub(crate) pin_dir: &'a Path,
     pub(crate) run_dir: &'a Path,
-    /// What survives a reboot.
+    /// Directory of the state that survives a reboot.
     pub(crate) state_dir: &'a Path,
     pub(crate) socket: &'a Path,
 }
 
-/// Runs until a signal stops it, which leaves everything attached, or a request to detach.
+/// Runs until a signal or a request to detach stops it. A signal leaves everything attached.
 pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, RunError> {
     let Directories { pin_dir, run_dir, state_dir, socket } = dirs;
     panics::end_the_process();
@@ -100,7 +100,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
 
     let (senders, mut receivers) = channels();
-    // Before anything is attached: a program that knows no station takes nothing.
+    // Before the program is attached, since a program without stations takes no packets.
     let devices = net::devices().await;
     let mut daemon = Daemon::start(pins, lock, others, config, state_dir, devices, senders)?;
 
@@ -163,7 +163,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     daemon.controller.events.report(EventKind::DaemonStopped, "edge-ctl", why);
     daemon.chronicle.keep_at_last(&daemon.controller.events, FAREWELL);
     let _ = farewell.send(());
-    // Subscribers of events would stay for ever.
+    // Subscribers of events would never disconnect.
     let abort = server.abort_handle();
     if timeout(FAREWELL, server).await.is_err() {
         abort.abort();
@@ -171,52 +171,52 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     Ok(ended_by)
 }
 
-/// All state that the loop owns.
+/// State owned by the main loop.
 pub(super) struct Daemon {
     pub(super) controller: Controller<PinnedMaps>,
     pub(super) pins: PinDir,
     lock: Lock,
-    /// Pins of other versions, which nobody else works on meanwhile.
+    /// Pins of other versions, locked so that no other process changes them.
     others: Vec<(PinDir, Lock)>,
     pub(super) reader: Reader,
-    /// Why the file, as it was last read, is not in force.
+    /// Why the file, as last read, is not in force.
     pub(super) refused: Option<String>,
-    /// The generations before, and the trial under way. The maps have the same.
+    /// The earlier generations and the trial in progress, as stored in the maps.
     pub(super) history: History,
     pub(super) rehearsing: Rehearsing,
-    /// Maps whose flows are carried over once more when no packet reads them any longer.
+    /// Earlier maps whose flows are carried over once more when no packet reads these maps any longer.
     before: Option<Before>,
     pub(super) soak: Soak,
     keeper: Keeper,
     chronicle: Chronicle,
-    /// Why what survives a reboot is not on the disk, as it was last reported.
+    /// Why the state that survives a reboot is not on the disk, as last reported.
     unkept: Option<String>,
     started: u64,
     senders: Senders,
-    /// In place of those that the loop has, once backends have other numbers: what is on its way speaks of the old ones.
+    /// Replace the receivers of the loop once backends have new numbers: pending reports still have the old ones.
     receivers: Option<Receivers>,
-    /// What of the configuration does not go with this host.
+    /// Conflicts between the configuration and this host.
     pub(super) fit: Fit,
     probes: ProbeEngine,
-    /// Those that probes may take.
+    /// File descriptors available to probes.
     descriptors: Arc<Semaphore>,
     probing: Probing,
-    /// How many the API may have at a time.
+    /// Most connections to the API at a time.
     connections: usize,
     pub(super) outside: Option<Outside>,
-    /// Connections to the status page at a time.
+    /// Most connections to the status page at a time.
     pages: usize,
     pub(super) http: Option<Http>,
     pub(super) program: Program,
     passes: Passes,
     notify: Notify,
-    /// Backends whose next hop was known and is not any more.
+    /// Backends whose next hop is no longer known.
     lost: BTreeSet<BackendNumber>,
     pub(super) older: Option<Sample>,
     pub(super) newer: Option<Sample>,
 }
 
-/// What runs beside the loop, for one configuration. Dropping it ends it.
+/// Tasks beside the loop, for one configuration. Dropping this ends them.
 #[derive(Debug)]
 pub(super) struct Outside {
     watch: Watch,
@@ -237,12 +237,12 @@ impl Daemon {
         let events = Events::after(chronicle::read_at_start(state_dir));
         let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused } =
             apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
-                // The first error counts, and an empty directory harms nobody.
+                // The first error counts, and an empty directory does no harm.
                 let _unused = pins.remove_unused();
             })?;
         match devices {
             Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
-            // Those that are pinned stand, and the watch asks again.
+            // The pinned stations stay in force, and the watch repeats the query.
             Err(error) => events.report(EventKind::LocalFault, "network devices", chain(&error)),
         }
         let probing = Probing::start(&pins, &events);
@@ -254,7 +254,7 @@ impl Daemon {
             pins,
             lock,
             others,
-            // For `status`; the working directory does not change.
+            // An absolute path for `status`; the working directory does not change.
             reader: Reader::new(std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned())),
             refused,
             history,
@@ -282,7 +282,7 @@ impl Daemon {
             older: None,
             newer: None,
         };
-        // A daemon that was dead has seen nothing: the soak begins anew.
+        // No time without a daemon counts: the soak begins anew.
         daemon.soak.start(&daemon.controller, &daemon.program, &daemon.history, boot_ms());
         if daemon.program.is_everywhere() {
             daemon.leave_outgrown_maps();
@@ -292,13 +292,13 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Starts probes, the netlink watch and announcements for the configuration in force; ends those before, but probes that
-    /// are the same.
+    /// Starts probes, the netlink watch and announcements for the configuration in force, and stops the earlier ones,
+    /// except for probes that are the same.
     pub(super) fn look_outside(&mut self) {
         self.outside = None;
         let Self { controller: Controller { inventory, plane, .. }, probes, .. } = self;
         let announced = takedown::announced(&inventory.config);
-        // Those that are the same go on: a reload must not hide what they are about to find.
+        // Identical probes continue: a reload must not hide the failure that they are about to find.
         probes.probe(probing::targets(inventory));
         self.outside = Some(Outside {
             watch: net::watch(sought(inventory), self.senders.net_events.clone()),
@@ -310,13 +310,13 @@ impl Daemon {
         }
     }
 
-    /// What operators have said is on the disk before the process ends: its host may end, too.
+    /// Writes operators' decisions to the disk before the process ends: the host may go down, too.
     fn keep_at_last(&mut self) {
         self.keep();
         self.keeper.flush(FAREWELL);
     }
 
-    /// What was in doubt may be clear by now.
+    /// Judges again backends whose health was in doubt.
     fn reconsider(&mut self) {
         self.controller.now = monotonic_time();
         if let Err(error) = self.controller.reconsider() {
@@ -329,14 +329,14 @@ impl Daemon {
             request.command.refuse(Refusal::too_late());
             return Next::GoOn;
         }
-        // The client may have gone: then the answer is dropped.
+        // The client may have gone: the answer is dropped then.
         match request.command {
             Command::Status(back) => {
                 let _ = back.send(Ok(Box::new(self.status())));
             }
             Command::Operate(operation, back) => {
                 let _ = back.send(self.controller.operate(&operation).map_err(Refusal::from));
-                // Not in a second: the host may be about to go down.
+                // At once and not in a second, since the host may be about to go down.
                 self.keep();
             }
             Command::Reload(words, back) => self.reader.begin((How::Reload, words), Some(back)),
@@ -348,7 +348,7 @@ impl Daemon {
             Command::Weigh(wanted, back) => self.weigh(&wanted, back).await,
             Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
             Command::Detach(back) => {
-                // First the tasks that would put back what is taken away.
+                // First stops the tasks that would restore what is taken down.
                 self.outside = None;
                 if self.program.is_loading() {
                     let loaded = self.program.loading().await;
