@@ -67,7 +67,7 @@ pub(crate) struct Known {
     pub(crate) retired: bool,
 }
 
-/// The backend that somebody means.
+/// The backend that an operator names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     /// `POOL/BACKEND`, where `POOL` may be one part of a pool.

@@ -1,4 +1,4 @@
-//! From a configuration file to published maps.
+//! Start of the daemon: from the configuration file to published maps.
 
 use std::{panic::resume_unwind, path::Path};
 
@@ -27,17 +27,17 @@ use crate::{
     xdp::{self, EdgeProgram, XdpError},
 };
 
-/// What a start found in the pinned maps, and the configuration that it has brought into force.
+/// State of the pinned maps after a start, and the configuration that came into force.
 pub(crate) struct Start {
     pub(crate) maps: PinnedMaps,
     pub(crate) inventory: Inventory,
     pub(crate) history: History,
     /// Nothing was pinned before.
     pub(crate) fresh: bool,
-    /// The program, where it was loaded meanwhile.
+    /// The program, if it was loaded during the start.
     pub(crate) loaded: Option<Result<EdgeProgram, XdpError>>,
     pub(crate) rehearser: Rehearser,
-    /// Maps that the program which is attached goes on with until its successor is.
+    /// Earlier maps that the attached program uses until its successor is attached.
     pub(crate) before: Option<Before>,
     /// Why the file is not in force.
     pub(crate) refused: Option<String>,
@@ -45,14 +45,14 @@ pub(crate) struct Start {
 
 /// Brings the file into force, in the pinned maps or else in new ones.
 ///
-/// A bad file does not end what is pinned: the configuration that was published last stays in force.
-/// `state_dir` has what was said before the reboot; it is read where nothing is pinned.
+/// With a bad file the last published configuration stays in force. `state_dir` holds the operators' decisions from
+/// before a reboot; it is read if nothing is pinned.
 pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Events) -> Result<Start, ChangeError> {
     let file = reading::read_at_start(path);
     match usable(pins) {
         Ok(Some((maps, snapshot))) => warm(maps, &snapshot, file, path, events),
         Ok(None) => cold(pins, file, path, state_dir, events),
-        // What is attached goes on with them until its successor stands.
+        // The attached program continues with these maps until its successor is attached.
         Err(error) if error.is_damage() => {
             let message = format!("the pinned maps cannot be gone on with, and new ones are made: {}", chain(&error));
             events.report(EventKind::LocalFault, "maps", message);
@@ -62,8 +62,8 @@ pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Event
     }
 }
 
-/// The maps that can be gone on with, and what is published in them: those that are pinned, or those that were outgrown by others
-/// that nobody has filled to the end.
+/// The usable pinned maps, and the configuration published in them: the pinned ones, or, if their replacements were
+/// never filled completely, the outgrown ones.
 pub(super) fn usable(pins: &PinDir) -> Result<Option<(PinnedMaps, Snapshot)>, ChangeError> {
     pins.take_back()?;
     if pins.are_filling()? {
@@ -75,7 +75,7 @@ pub(super) fn usable(pins: &PinDir) -> Result<Option<(PinnedMaps, Snapshot)>, Ch
     Ok(Some((maps, snapshot)))
 }
 
-/// Into new maps: the file, or what was kept from before the reboot; and all that operators had said.
+/// Start with new maps: uses the file, or the configuration kept from before the reboot, and operators' decisions.
 fn cold(
     pins: &PinDir,
     file: Result<Candidate, ConfigError>,
@@ -96,17 +96,17 @@ fn cold(
         if let Some(kept) = &kept {
             candidate.config = candidate.config.weighted(&kept.weights);
         }
-        // In the place of those of a start that was killed, or that cannot be gone on with.
+        // Replaces the maps of a start that was killed, or maps that are unusable.
         let mut maps = new_maps(pins, &candidate.config)?;
         // Two processors verify two programs in the time of one.
         let loading = descriptors::are_plenty().then(|| program::begin(pins));
         let planned = Planned::new(&maps, None, candidate)?.after(&history)?;
         let vetted = planned.vet(&mut maps, &mut rehearser, events);
-        // Not left to itself: it pins what it has loaded.
+        // The thread is joined since it pins the program that it loads.
         let loaded = loading.map(|loading| loading.join().unwrap_or_else(|panic| resume_unwind(panic)));
         match vetted {
             Ok(vetted) => break (maps, loaded, vetted, history, text_of, refused),
-            // The file: what was kept may do.
+            // The file failed its rehearsal: the kept configuration may pass.
             Err(error @ ChangeError::Rehearsal(_)) if text_of.is_none() => file = Err(error),
             Err(error) => return Err(error),
         }
@@ -123,7 +123,7 @@ fn cold(
     Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, before: None, refused })
 }
 
-/// Does what operators had said, in what was published last. From here on the maps can be gone on with.
+/// Applies operators' decisions to the published configuration. The maps are usable from here on.
 fn finish(maps: &mut PinnedMaps, inventory: &Inventory, kept: Option<&Kept>, events: &Events) -> Result<(), BpfError> {
     if let Some(kept) = kept {
         say_again(kept, inventory, maps, events)?;
@@ -131,7 +131,7 @@ fn finish(maps: &mut PinnedMaps, inventory: &Inventory, kept: Option<&Kept>, eve
     maps.pins().end_filling()
 }
 
-/// Does what operators had said before the reboot, as far as it means anything now.
+/// Applies operators' decisions from before the reboot, as far as they still refer to something configured.
 fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: &Events) -> Result<(), BpfError> {
     for BackendWord { name, decision, reason } in &kept.backends {
         let Ok(named) = inventory.backend(name) else {
@@ -157,7 +157,7 @@ fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: 
         };
         for number in named.numbers {
             let forced = |before| Word { forced: Some(word.health()), ..plan::word(before) };
-            // A drain's reason stays its reason.
+            // A drain keeps its own reason.
             let reason = Some(maps.why(number).reason).filter(|said| !said.is_empty()).unwrap_or(reason.clone());
             maps.change_state(number, |before| plan::with_word(before, forced(before), Health::Unknown), &reason)?;
         }
@@ -181,7 +181,7 @@ fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: 
     Ok(())
 }
 
-/// Into the maps that are pinned.
+/// Start with the pinned maps.
 fn warm(
     mut maps: PinnedMaps,
     snapshot: &Snapshot,
@@ -238,8 +238,8 @@ fn warm(
     Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused })
 }
 
-/// Maps in which a program still records flows, since whoever has made these in their place was killed before it had loaded its
-/// own onto them.
+/// Earlier maps that a program still records flows in: the process that replaced them was killed before it had attached
+/// its own program.
 fn left_behind(maps: &PinnedMaps, events: &Events) -> Option<Before> {
     let outgrown = PinnedMaps::open(&maps.pins().outgrown());
     let before = outgrown.and_then(|outgrown| outgrown.map(|outgrown| Before::new(outgrown, maps)).transpose());
@@ -249,7 +249,7 @@ fn left_behind(maps: &PinnedMaps, events: &Events) -> Option<Before> {
     })
 }
 
-/// Carries over what maps before had. What can't be is said, and the new ones are gone on with.
+/// Carries over the flows of the earlier maps. Failures are reported, and the new maps are used all the same.
 pub(super) fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> Option<Before> {
     let carried = Before::new(from, to).and_then(|before| Ok((before.carry(to)?, before)));
     let carried = to.pins().end_filling().and(carried);
@@ -269,12 +269,12 @@ pub(super) fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> O
 fn not_carried(to: &PinnedMaps, error: &BpfError, events: &Events) {
     events.report(EventKind::LocalFault, "new maps", format!("not all was carried over: {}", chain(error)));
     if to.pins().are_filling().is_ok_and(|filling| !filling) {
-        // Else they are what the next start goes on with.
+        // Otherwise the next start continues with the outgrown maps.
         let _stays_for_the_next = to.pins().forget_outgrown();
     }
 }
 
-/// Publishes what is in force once more, into the bank that nobody has damaged.
+/// Publishes the configuration in force once more, into the undamaged bank.
 pub(crate) fn publish_anew(
     maps: &mut PinnedMaps,
     in_force: &Inventory,
@@ -283,19 +283,19 @@ pub(crate) fn publish_anew(
     let image = maps.with_previous(|previous| plan::plan(&in_force.config, maps.capacity(), previous))??;
     let inventory = Inventory::new(in_force.config.clone(), &image.snapshot)?;
     let before = history.clone();
-    // First, as in any change: the generation must not come into force without its trial.
+    // Written first, as in any change: the generation must not come into force without its trial.
     history.renumber(in_force.generation, inventory.generation);
     if let Err(error) = change::write_down(maps, history).and_then(|()| maps.publish(&image)) {
         *history = before;
-        // If this fails, too, the note is of a generation that does not exist.
+        // If this fails, too, the note refers to a generation that does not exist.
         let _stays = change::write_down(maps, history);
         return Err(error.into());
     }
     Ok(inventory)
 }
 
-/// Stores at which MAC addresses of its interfaces the host takes frames: of those that are configured, and of those that
-/// the program has not left yet.
+/// Stores the MAC addresses at which the host takes frames: of configured interfaces, and of interfaces that the
+/// program is still attached to.
 pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
     let attached = xdp::attached(maps.pins()).unwrap_or_else(|error| {
         events.report(EventKind::LocalFault, "network devices", chain(&error));

@@ -1,4 +1,5 @@
-//! The daemon's decisions: probe reports and operators' requests in, states out. No I/O but that of the [`DataPlane`].
+//! The daemon's decisions: takes probe reports and operators' requests, and sets states. No I/O except that of the
+//! [`DataPlane`].
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -34,7 +35,7 @@ use crate::{
     plan::{self, Admin},
 };
 
-/// The configuration in force, the health of its backends, and the maps. The only writer of states.
+/// The configuration in force, the health of its backends, and the maps. Only the controller writes states.
 #[derive(Debug)]
 pub(crate) struct Controller<P> {
     pub(crate) inventory: Inventory,
@@ -46,11 +47,11 @@ pub(crate) struct Controller<P> {
     unrecorded: Unrecorded,
     scarce: scarce::Told,
     narrow: narrow::Told,
-    /// `CLOCK_MONOTONIC`, as of the last message.
+    /// `CLOCK_MONOTONIC` at the last message.
     pub(crate) now: Duration,
-    /// Where new flows of each service went when last looked at.
+    /// Destination of new flows of each service, as last checked.
     serving: Vec<Serving>,
-    /// How often the maps were not as they should be, and were repaired.
+    /// How often the maps differed from the controller's state and were repaired.
     pub(crate) repaired: u64,
 }
 
@@ -76,9 +77,9 @@ impl<P: DataPlane> Controller<P> {
         Ok(controller)
     }
 
-    /// Goes on with a configuration that has just been published.
+    /// Continues with a configuration that has just been published.
     pub(crate) fn replace(&mut self, inventory: Inventory) -> Result<(), BpfError> {
-        // Each with the pool that serves it: its position may be another one's from now on.
+        // Paired with the name of the serving pool, since positions may change.
         let Self { inventory: old, serving, .. } = self;
         let served = |service: &Service, serving: Serving| {
             serving.position().and_then(|position| old.pool_names(service).into_iter().nth(position))
@@ -91,7 +92,7 @@ impl<P: DataPlane> Controller<P> {
         self.reach.keep(|backend| known.contains(&backend));
         self.rebuild_probed()?;
         let now = selection::all(&self.inventory, &self.plane);
-        // Only services that lost or found any pool at all are reported.
+        // Reports only services that have lost all pools, or have got one again.
         self.serving = now
             .iter()
             .zip(&self.inventory.config.services)
@@ -99,7 +100,7 @@ impl<P: DataPlane> Controller<P> {
                 Some((worse @ (Serving::Panic(_) | Serving::Open(_) | Serving::Exhausted), pool)) => {
                     let names = self.inventory.pool_names(service);
                     let position = names.iter().position(|name| Some(name) == pool.as_ref());
-                    // One that is no longer there is worse than all that are.
+                    // A pool that no longer exists counts as worse than all that do.
                     worse.at(position.unwrap_or(names.len()))
                 }
                 Some((Serving::Pool(_) | Serving::Short(_) | Serving::PassedOver(_), _)) | None => *now,
@@ -109,7 +110,7 @@ impl<P: DataPlane> Controller<P> {
         Ok(())
     }
 
-    /// An operator's request.
+    /// Carries out an operator's request.
     pub(crate) fn operate(&mut self, operation: &Operation) -> Result<Outcome, OperationError> {
         let (judgement, reach) = (&self.judgement, &self.reach);
         let condition = |backend| judgement.condition(reach, backend);
@@ -123,12 +124,12 @@ impl<P: DataPlane> Controller<P> {
             }
         }
         self.report_moves();
-        // What one pool has lost may be too much for it.
+        // The operation may have left too few backends in a pool.
         self.judge(Vec::new())?;
         Ok(outcome)
     }
 
-    /// Whether something can be sent to these backends: why not, or `None`.
+    /// Takes note of whether backends can be reached: `None`, or the reason why not.
     pub(crate) fn reach(&mut self, changes: Vec<(BackendNumber, Option<String>)>) -> Result<(), BpfError> {
         let mut cut_off = Vec::new();
         for (backend, why) in changes {
@@ -153,7 +154,7 @@ impl<P: DataPlane> Controller<P> {
         Ok(())
     }
 
-    /// Takes backends out that nothing can be sent to, where there are others.
+    /// Takes unreachable backends out if there are others.
     fn take_out(&mut self) -> Result<(), BpfError> {
         let (plane, judgement) = (&self.plane, &self.judgement);
         let serves = |backend| {
@@ -174,7 +175,7 @@ impl<P: DataPlane> Controller<P> {
         Ok(())
     }
 
-    /// Tells when new flows of services in transition can't be recorded, and when all are again.
+    /// Reports when new flows of services in transition cannot be recorded, and when all can be again.
     pub(crate) fn look_at_records(&mut self) {
         let Self { inventory, plane, events, unrecorded, now, .. } = self;
         for (service, number) in inventory.services() {
@@ -191,7 +192,8 @@ impl<P: DataPlane> Controller<P> {
         }
     }
 
-    /// Frees what translated flows have left, and tells when ports or entries run out, and when there are plenty again.
+    /// Frees the ports and entries of ended translated flows, and reports when either run short, and when there are
+    /// enough again.
     pub(crate) fn look_at_ports(&mut self) -> Result<(), BpfError> {
         let Self { inventory, plane, events, scarce, now, .. } = self;
         plane.sweep_nat(*now)?;
@@ -203,7 +205,7 @@ impl<P: DataPlane> Controller<P> {
         Ok(())
     }
 
-    /// Reports paths that are too narrow for IPv6 in a tunnel, and those that no longer are.
+    /// Reports paths that are too narrow for IPv6 in a tunnel, and paths that no longer are.
     pub(crate) fn look_at_paths(&mut self) {
         let Self { inventory, plane, events, narrow, now, .. } = self;
         let found = control::narrow::narrow(inventory, plane);
@@ -212,7 +214,7 @@ impl<P: DataPlane> Controller<P> {
         }
     }
 
-    /// Shows the services some of whose new flows are not recorded where they are sent.
+    /// Adds the services with unrecorded new flows to the status.
     pub(super) fn show_unrecorded(&self, status: &mut Status) {
         let at = status.at;
         for (service, number) in self.inventory.services() {
@@ -222,8 +224,8 @@ impl<P: DataPlane> Controller<P> {
         }
     }
 
-    /// Compares what the maps say with what is known here, and repairs and reports what differs. What operators want is
-    /// the maps' own knowledge; health is that of the probes.
+    /// Compares the maps with the controller's state, and repairs and reports differences. Operators' decisions are
+    /// taken from the maps; health from the probes.
     pub(crate) fn reconcile(&mut self) -> Result<(), BpfError> {
         self.judgement.heed(&self.inventory, &self.plane);
         self.take_out()?;
@@ -238,7 +240,8 @@ impl<P: DataPlane> Controller<P> {
             let reason = self.operators_reason(backend);
             self.plane.change_state(backend, right, reason.as_deref().unwrap_or("its probes have found otherwise"))?;
             if plan::health(state) == Health::Unknown || plan::forced(state).is_some() {
-                // As the command line leaves a backend that it has enabled or spoken of, which knows of no probes and no ways.
+                // This is the state that the command line leaves after enabling a backend or forcing its health, since
+                // it knows neither probes nor routes.
                 continue;
             }
             let health = condition.health;
@@ -251,7 +254,7 @@ impl<P: DataPlane> Controller<P> {
             self.repaired += 1;
             self.events.report(EventKind::Repaired, &pool, "its counts were not those of its backends' states");
         }
-        // Also what an operator has changed while this daemon did not answer.
+        // Also covers changes that an operator made while this daemon did not answer.
         self.report_moves();
         Ok(())
     }
@@ -262,7 +265,7 @@ impl<P: DataPlane> Controller<P> {
         self.plane.begin_pass(&waits)
     }
 
-    /// Does a few milliseconds' work of the pass, and reports what came of it. `now` is `CLOCK_MONOTONIC`.
+    /// Does a few milliseconds' work of the pass, and reports the results. `now` is `CLOCK_MONOTONIC`.
     pub(crate) fn go_on(&mut self, now: Duration) -> Result<Progress, BpfError> {
         let progress = self.plane.go_on(now)?;
         if let Progress::Done { started, finished } = &progress {
@@ -285,8 +288,8 @@ impl<P: DataPlane> Controller<P> {
             match pool.map(|pool| (pool, &pool.probe)) {
                 Some((pool, Some(probe))) => {
                     let known = before.remove(&number);
-                    // The bits of a disabled backend lack its health, and so do those of one that nothing can be sent to or that
-                    // an operator has spoken of: its machine has it. Without one nothing is known of it.
+                    // The bits of a disabled, unreachable or forced backend do not show its health, which its state
+                    // machine holds. Without one nothing is known of it.
                     if admin == Admin::Disabled || plan::forced(state).is_some() || self.reach.is_out(number) {
                         let health = known.as_ref().map_or(Health::Unknown, Probed::health);
                         state = plan::state(Admin::Enabled, health);
@@ -303,7 +306,7 @@ impl<P: DataPlane> Controller<P> {
                 {
                     unprobed.push((number, plan::changed(state, admin, Health::Unknown)));
                 }
-                // The last evidence of a backend whose pool was removed stands.
+                // For a backend whose pool was removed, the last result stands.
                 Some((_, None)) | None => {}
             }
         }
@@ -316,7 +319,7 @@ impl<P: DataPlane> Controller<P> {
         Ok(())
     }
 
-    /// Reports services whose new flows go elsewhere than when last looked at.
+    /// Reports services whose new flows have another destination than when last checked.
     fn report_moves(&mut self) {
         let now = selection::all(&self.inventory, &self.plane);
         moves::report(&self.inventory, &self.plane, &self.events, &self.serving, &now);

@@ -1,5 +1,5 @@
-//! A file that is too large for the pinned maps: larger ones are made beside them. The program that is attached goes on with the
-//! smaller ones, without their pins, until its successor takes its place.
+//! Growth: if a file is too large for the pinned maps, larger maps are made beside them. The attached program uses the
+//! smaller maps, without their pins, until its successor replaces it.
 
 use crate::{
     bpf::{PinDir, PinnedMaps},
@@ -14,8 +14,8 @@ use crate::{
     xdp,
 };
 
-/// Makes maps for `wanted` in the place of `small`, and publishes it there. They are filled when the caller says so: until then
-/// whoever starts goes on with the small ones, which stay pinned beside them.
+/// Makes maps for `wanted` in place of `small`, and publishes it there. The caller marks the maps as filled: until then
+/// a start continues with the small ones, which stay pinned beside them.
 ///
 /// # Errors
 /// When there is no room for them, or the rehearsal fails; everything is as before then.
@@ -29,7 +29,7 @@ pub(super) fn grow(
     grown(small, wanted, history, events, |planned, large| planned.vet(large, rehearser, events))
 }
 
-/// The same, vetted by `vet`.
+/// Grows the maps like [`grow`], with a rehearsal by `vet`.
 fn grown(
     small: &PinnedMaps,
     mut wanted: Candidate,
@@ -58,10 +58,10 @@ fn grown(
     made
 }
 
-/// Makes maps in the place of those that are pinned. A program that is attached keeps its own.
+/// Makes maps in place of the pinned ones. An attached program keeps its own.
 ///
-/// Until [`PinDir::end_filling`] the next start begins anew: what is staged there looks as if it was published, since there was
-/// nothing before it, and what operators have said is not there yet.
+/// Until [`PinDir::end_filling`] the next start begins anew: the staged configuration looks as if it was published,
+/// since there is no earlier one, and operators' decisions are missing.
 pub(super) fn new_maps(pins: &PinDir, config: &Config) -> Result<PinnedMaps, ChangeError> {
     xdp::make_room(pins)?;
     pins.begin_filling()?;

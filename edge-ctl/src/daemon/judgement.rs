@@ -1,4 +1,4 @@
-//! What the probes of all backends say together, and what follows from it for each. No I/O.
+//! Judges the results of the probes of all backends together, and derives the condition of each backend. No I/O.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -16,49 +16,49 @@ use crate::{
     plan,
 };
 
-/// Health of all that is probed.
+/// Health of all probed backends.
 #[derive(Debug, Default)]
 pub(super) struct Judgement {
-    /// One for each backend whose pool has a probe.
+    /// One entry for each backend whose pool has a probe.
     pub(super) probed: BTreeMap<BackendNumber, Probed>,
-    /// What operators say of backends, in place of what probes find.
+    /// Health set by operators, in place of the result of probes.
     forced: BTreeMap<BackendNumber, Health>,
-    /// By the position of the pool.
+    /// By position of the pool.
     blame: Vec<Blame>,
     panic: Panic,
     pub(super) ways: Ways,
     frozen: Option<Frozen>,
-    /// The end of the last freeze.
+    /// End of the last freeze.
     thawed: Option<Duration>,
-    /// When each of the reference targets that could be asked answered; `None` for a silent one.
+    /// Last answer of each reference target that could be probed; `None` for a silent one.
     references: BTreeMap<usize, Option<Duration>>,
-    /// Whether there is anything to judge.
+    /// Whether a judgement is due.
     restless: bool,
 }
 
-/// This host is to blame for what its probes do not hear.
+/// Set while this host is the presumed cause of its failed probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frozen {
     pub(super) since: Duration,
     pub(super) why: Deafness,
 }
 
-/// What a judgement changes.
+/// Result of a judgement.
 #[derive(Debug, Default)]
 pub(super) struct Ruling {
     /// Changes of health.
     pub(super) changes: Vec<(BackendNumber, HealthChange)>,
-    /// Backends whose condition may be another one for other reasons, and why.
+    /// Backends whose condition may have changed for another reason, with that reason.
     pub(super) others: BTreeMap<BackendNumber, String>,
     pub(super) frozen: Option<Frozen>,
-    /// How long it was frozen.
+    /// Duration of the freeze that has just ended.
     pub(super) thawed: Option<Duration>,
-    /// Pools that panic from now on, or no longer.
+    /// Pools that begin or stop to panic.
     pub(super) panic: Vec<(usize, bool)>,
 }
 
 impl Judgement {
-    /// Begins anew with the pools of `inventory`; whether it is frozen stays.
+    /// Begins anew with the pools of `inventory`; a freeze continues.
     pub(super) fn restart(&mut self, inventory: &Inventory) {
         self.blame = vec![Blame::Nobody; inventory.config.pools.len()];
         self.panic = Panic::default();
@@ -70,7 +70,7 @@ impl Judgement {
         self.frozen.is_some()
     }
 
-    /// Whether all of the pool at this position serves, up or not.
+    /// Whether all backends of the pool at this position serve, up or not.
     pub(super) fn panics(&self, pool: usize) -> bool {
         self.panic.has(pool)
     }
@@ -79,7 +79,8 @@ impl Judgement {
         self.frozen.as_ref()
     }
 
-    /// A reference target has answered, or not. One that could not be asked is no reference.
+    /// Records whether a reference target has answered. A target that could not be probed does not count as a
+    /// reference.
     pub(super) fn note_reference(&mut self, position: usize, verdict: &Verdict, now: Duration) {
         match verdict {
             Verdict::Pass | Verdict::Fail(_) => self.references.insert(position, Some(now)),
@@ -88,30 +89,30 @@ impl Judgement {
         };
     }
 
-    /// What operators say of backends, as the maps have it.
+    /// Takes the health set by operators from the maps.
     pub(super) fn heed(&mut self, inventory: &Inventory, plane: &impl DataPlane) {
         let said = inventory.addresses().filter_map(|(number, ..)| Some((number, plan::forced(plane.state(number))?)));
         self.forced = said.collect();
     }
 
-    /// What an operator says of a backend, else its probes.
+    /// The health set by an operator, or else the result of the backend's probes.
     pub(super) fn health(&self, backend: BackendNumber) -> Health {
         let found = || self.probed.get(&backend).map_or(Health::Unknown, Probed::health);
         self.forced.get(&backend).copied().unwrap_or_else(found)
     }
 
-    /// How many days before its end a backend's certificate is warned of; `None` where no probe looks at one.
+    /// How many days before expiry of a backend's certificate a warning is due; `None` if no probe checks certificates.
     pub(super) fn warn_days(&self, inventory: &Inventory, backend: BackendNumber) -> Option<u16> {
         let pool = inventory.config.pools.get(self.probed.get(&backend)?.pool?)?;
         Some(pool.probe.as_ref()?.kind.tls()?.warn_days)
     }
 
-    /// Whether a backend would serve if only it were asked.
+    /// Whether a backend would serve, by its reachability and health alone.
     pub(super) fn is_up(&self, reach: &Reach, backend: BackendNumber) -> bool {
         is_up((&self.probed, &self.forced), reach, backend)
     }
 
-    /// What the packet path is to be given, but for what operators say.
+    /// The backend's condition for the packet path, apart from operators' decisions.
     pub(super) fn condition(&self, reach: &Reach, backend: BackendNumber) -> Condition {
         if reach.is_out(backend) {
             return Condition::CUT_OFF;
@@ -129,17 +130,17 @@ impl Judgement {
         Condition { health, standing, withheld, cut_off: false }
     }
 
-    /// Whether a change needs time alone to come: something is in doubt.
+    /// Whether the passage of time alone can bring a change, since some health is in doubt.
     pub(super) fn is_restless(&self) -> bool {
         self.restless || self.ways.is_active() || self.panic.is_active()
     }
 
-    /// There is something to judge.
+    /// Marks a judgement as due.
     pub(super) fn disturb(&mut self) {
         self.restless = true;
     }
 
-    /// Judges what the probes have found, `changes` last.
+    /// Judges the results of the probes. `changes` are the latest ones.
     pub(super) fn judge(
         &mut self,
         inventory: &Inventory,
@@ -160,7 +161,7 @@ impl Judgement {
         let mut ruling = Ruling { changes, ..Ruling::default() };
         let counts = self.count(inventory, reach, now);
         self.listen(inventory, &counts, now, &mut ruling);
-        // After a pardon nobody is silenced.
+        // Counted again, since no backend counts as silenced after a pardon.
         let counts = if ruling.frozen.is_some() { self.count(inventory, reach, now) } else { counts };
         self.restless = self.is_frozen() || counts.iter().any(|count| !count.is_calm());
         self.put_out(inventory, &counts, now, &mut ruling);
@@ -174,7 +175,7 @@ impl Judgement {
         ruling
     }
 
-    /// A backend that was down gets its share of new flows by and by, as long as its pool has others.
+    /// Gives a backend that was down its share of new flows gradually, as long as its pool has other backends.
     fn start_slowly(&mut self, inventory: &Inventory, backend: BackendNumber, now: Duration) {
         let pool = self.probed.get(&backend).and_then(|probed| inventory.config.pools.get(probed.pool?));
         if let Some(pool) = pool {
@@ -204,7 +205,7 @@ impl Judgement {
         References { are_silent: answered.is_none() && !self.references.is_empty(), answered }
     }
 
-    /// Whether this host is deaf: then what its deafness took is given back.
+    /// Checks whether this host is deaf; if so, restores the health of backends that the deafness has affected.
     fn listen(&mut self, inventory: &Inventory, counts: &[Count], now: Duration, ruling: &mut Ruling) {
         if let Some(frozen) = &self.frozen {
             let deaf_for = now.saturating_sub(frozen.since);
@@ -224,7 +225,7 @@ impl Judgement {
             .iter_mut()
             .filter_map(|(backend, probed)| Some((*backend, probed.pardon(now, &reason)?)))
             .collect();
-        // Those that this wave was just about to take have lost nothing, so there is nothing to report.
+        // Backends that this silence was about to take out have not changed yet, so there is nothing to report.
         let news: BTreeSet<_> = ruling.changes.iter().map(|(backend, _)| *backend).collect();
         ruling.changes.retain(|(backend, _)| !pardoned.contains_key(backend));
         for (backend, change) in pardoned {
@@ -236,7 +237,7 @@ impl Judgement {
         }
     }
 
-    /// Those that are down for their own silence lose their established flows, too.
+    /// Moves the established flows of backends that are down for their own silence, too.
     fn put_out(&mut self, inventory: &Inventory, counts: &[Count], now: Duration, ruling: &mut Ruling) {
         if self.is_frozen() {
             self.blame.fill(Blame::Nobody);
@@ -253,7 +254,7 @@ impl Judgement {
             .collect();
         for (backend, probed) in &mut self.probed {
             let Some((blame, count)) = probed.pool.and_then(|pool| blames.get(pool).zip(counts.get(pool))) else {
-                // One that is retired goes as its flows go anyway.
+                // A retired backend is taken out without this judgement, since its flows leave it in any case.
                 if probed.machine().is_silenced() && !probed.is_out() {
                     probed.put_out(now);
                     ruling.others.insert(*backend, String::new());
@@ -269,7 +270,7 @@ impl Judgement {
                 Blame::Provider => "its whole pool is silent and another pool is not: its flows go, too",
                 Blame::Nobody | Blame::Many | Blame::All => continue,
             };
-            // One that answers again, and is held back, has its flows still.
+            // A backend that answers again but is held back keeps its flows.
             if probed.machine().is_silenced() && probed.machine().silent_since().is_some() && !probed.is_out() {
                 probed.put_out(now);
                 match ruling.changes.iter_mut().find(|(changed, _)| changed == backend) {
@@ -281,7 +282,7 @@ impl Judgement {
         self.blame = blames;
     }
 
-    /// Those that are held back although no other backend of a service is up: they are up.
+    /// Releases backends that are held back although no other backend of a service is up.
     pub(super) fn release(
         &mut self,
         inventory: &Inventory,
@@ -307,7 +308,7 @@ impl Judgement {
     }
 }
 
-/// What probes find, and what operators say.
+/// Results of probes, and health set by operators.
 type Known<'a> = (&'a BTreeMap<BackendNumber, Probed>, &'a BTreeMap<BackendNumber, Health>);
 
 fn is_up((probed, forced): Known<'_>, reach: &Reach, backend: BackendNumber) -> bool {

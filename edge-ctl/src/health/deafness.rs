@@ -1,4 +1,4 @@
-//! Judges whether silence is this host's own: it is deaf, or cut off, or can't probe. Then health is frozen.
+//! Judges whether this host is itself the cause of silence: it is deaf, cut off or cannot probe. Health is frozen then.
 //!
 //! | silent | also known | judged |
 //! |---|---|---|
@@ -8,17 +8,18 @@
 //! | all backends | all reference targets are silent as well | deaf |
 //! | | nothing can be sent to any backend, or most probes could not be made | deaf |
 //!
-//! A deaf host hears again when half of the pools answer, when one does for [`PATIENCE`], or when one of the reasons above
-//! speaks against its deafness. A pool that is still silent then is no part of another wave before it has answered.
+//! A deaf host hears again when half of the pools answer, when one pool has answered for [`PATIENCE`], or when one of
+//! the reasons above excludes deafness. A pool that is still silent then does not count towards another wave until it
+//! has answered.
 
 use std::time::Duration;
 
 use super::Count;
 
-/// How long a deaf host that hears at least one pool, but not half of the pools, stays deaf.
+/// How long a deaf host stays deaf if it hears at least one pool, but not half of them.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why this host is taken for the cause of silence.
+/// Reason to regard this host as the cause of silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deafness {
     /// This many pools fell silent within one fall time.
@@ -43,12 +44,12 @@ impl Deafness {
     }
 }
 
-/// The reference targets that could be asked.
+/// Results of the reference targets that could be probed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct References {
-    /// Whether there are any, and none of them answers.
+    /// Whether there are reference targets, and none of them answers.
     pub are_silent: bool,
-    /// When one of those that answer did so last.
+    /// Time of the last answer of any of them.
     pub answered: Option<Duration>,
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn deafness(counts: &[Count], references: References, thawed: Option<
     wave.is_of_this_host().then_some(Deafness::Pools(wave.pools))
 }
 
-/// Pools that fell silent together, and what speaks against this host as the cause.
+/// Pools that fell silent together, and the evidence against this host as the cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Wave {
     /// Pools that fell silent within one fall time.
@@ -92,7 +93,8 @@ struct Wave {
 }
 
 impl Wave {
-    /// The last wave of silence. Pools that have been silent since before `thawed` have had their freeze.
+    /// The last wave of silence. Pools that were silent before `thawed` are excluded, since they were part of a freeze
+    /// already.
     fn of(counts: &[Count], references: References, thawed: Option<Duration>) -> Self {
         let is_new = |count: &Count, hushed: Duration| !count.is_settled() && Some(hushed) > thawed;
         let unexplained = |count: &Count| {
@@ -119,8 +121,8 @@ impl Wave {
     }
 }
 
-/// Whether a host that was deaf for `deaf_for` hears again; `thawed` is the end of its deafness before that. If it was deaf because probes could not be sent, that must be
-/// over as well.
+/// Whether a host that was deaf for `deaf_for` hears again; `thawed` is the end of its previous deafness. If it was
+/// deaf because probes could not be sent, that must be over as well.
 pub(crate) fn hears(
     counts: &[Count],
     references: References,
