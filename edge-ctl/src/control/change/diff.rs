@@ -1,4 +1,4 @@
-//! What a configuration has that another has not, by names. Pure.
+//! Differences between two configurations, by names. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -8,18 +8,18 @@ use serde::Serialize;
 
 use crate::config::{Affinity, Announce, Backend, Config, Judging, Nat, Pool, Ports, Probe, QuicCid, Service, Tunnel};
 
-/// What changes from one configuration to another.
+/// The changes from one configuration to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Diff {
     /// Keys outside services and pools, `KEY: OLD -> NEW`.
     pub(crate) keys: Vec<String>,
     pub(crate) services: Vec<Item>,
     pub(crate) pools: Vec<Item>,
-    /// Named `POOL/BACKEND`; those of pools that come or go as a whole, too.
+    /// Named `POOL/BACKEND`; includes the backends of pools that are added or removed as a whole.
     pub(crate) backends: Vec<Item>,
 }
 
-/// Something with a name that changes.
+/// A named item that changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Item {
     pub(crate) name: String,
@@ -37,7 +37,7 @@ pub(crate) enum What {
 }
 
 impl Diff {
-    /// From `old` to `new`; without `old` all is new.
+    /// The changes from `old` to `new`; without `old` everything is new.
     pub(crate) fn of(old: Option<&Config>, new: &Config) -> Self {
         let old = old.map(Config::joined);
         let (old, new) = (old.as_ref(), &new.joined());
@@ -131,7 +131,7 @@ impl Changes {
 }
 
 fn keys(old: &Config, new: &Config) -> Vec<String> {
-    // Whoever adds a key finds this, and adds it below.
+    // Exhaustive, so that a new key fails to compile until it is compared below.
     let Config {
         hash_key: _,
         vip_other: _,
@@ -145,7 +145,7 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         pools: _,
         services: _,
         text: _,
-        // They show as what the backends have.
+        // Weights show as changes of backends.
         weights: _,
     } = new;
     let mut changes = Changes(Vec::new());
@@ -205,7 +205,7 @@ pub(super) fn limits(config: &Config) -> [(&'static str, u32); 14] {
     ]
 }
 
-/// The first few of a list, and how many there are.
+/// The first items of a list, and the total number.
 fn listed<T: ToString>(all: &[T]) -> String {
     const SHOWN: usize = 6;
     let shown: Vec<_> = all.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -227,7 +227,7 @@ fn service((old, old_pools): &(Service, Vec<String>), (new, new_pools): &(Servic
     changes.note("pools", old_pools, new_pools, |pools| pools.join(", "));
     changes.note("when_exhausted", &old.when_exhausted, &new.when_exhausted, lower);
     changes.note("slots", &old.slots, &new.slots, u32::to_string);
-    // Of the ports that both have: the others stand above.
+    // Port ranges that both have; the others are listed above.
     for ports in &new.ports {
         let is_it =
             |other: &&Ports| (other.first, other.last, other.protocol) == (ports.first, ports.last, ports.protocol);

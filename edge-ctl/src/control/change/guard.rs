@@ -1,4 +1,4 @@
-//! The guard: what a change takes away is only taken away with an operator's word. Pure.
+//! The guard: a change may remove things from service only with an operator's consent. Pure.
 //!
 //! | a change that | needs |
 //! |---|---|
@@ -6,11 +6,12 @@
 //! | removes a pool, or takes one off a service | `--allow-removal N` |
 //! | removes an interface, or an announcement of a VIP that stays | `--allow-removal N` |
 //! | removes more than a quarter of a service's capacity | `--allow-removal N` |
-//! | removes a backend by name that is drained or disabled, and has its address under another name | `--allow-removal N` |
+//! | gives another name to a backend that an operator has drained, disabled or forced | `--allow-removal N` |
 //! | has only the beginning of the text in force, or much less of it, or lacks its last line `# end` | `--allow-removal N` |
 //! | changes `hash_key`, `slots`, or a service's `affinity` | `--allow-moves` |
 //!
-//! N is how many services, pools, backends, interfaces and announcements are removed, and at least 1: a word for two removals is none for two hundred.
+//! N is the number of removed services, pools, backends, interfaces and announcements, at least 1: consent to two
+//! removals does not cover two hundred.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -28,31 +29,32 @@ use crate::{
     control::{few, takedown},
 };
 
-/// What an operator has decided about a backend, `POOL/BACKEND`, and its address.
+/// A backend (`POOL/BACKEND`) about which an operator has decided, and its address.
 pub(crate) type Decided = (String, IpAddr);
 
-/// What a change takes away.
+/// Everything that a change removes or moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Findings {
-    /// Each needs the word for removals.
+    /// Each needs `--allow-removal`.
     pub(crate) removals: Vec<String>,
-    /// The number that the word must have.
+    /// The number that `--allow-removal` must have.
     pub(crate) removed: u32,
-    /// Each needs the word for moves.
+    /// Each needs `--allow-moves`.
     pub(crate) moves: Vec<String>,
 }
 
-/// A change that was refused, since it takes away more than the operator has said.
+/// A change that was refused, since it removes or moves more than the operator has allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("it takes away what nobody has said may go:\n{}\nto do it all the same, say {needs}", lines.join("\n"))]
 pub(crate) struct Refused {
     lines: Vec<String>,
-    /// What to type.
+    /// Options to type.
     pub(crate) needs: String,
 }
 
 impl Findings {
-    /// Looks at the way from `old` to `new`. `decided` are the backends that are drained or disabled.
+    /// Examines the change from `old` to `new`. `decided` are the backends that an operator has drained, disabled or
+    /// forced.
     pub(crate) fn of(old: &Config, new: &Config, decided: &[Decided]) -> Self {
         let (old, new) = (&old.joined(), &new.joined());
         let mut removals = cut_off(old, new);
@@ -95,7 +97,7 @@ impl Findings {
         Self { removals, removed, moves: moves(old, new) }
     }
 
-    /// Refuses what `words` do not allow.
+    /// Refuses findings that `words` do not allow.
     pub(crate) fn judge(&self, how: How, words: &Words) -> Result<(), Refused> {
         if how.is_back() {
             return Ok(());
@@ -117,11 +119,12 @@ impl Findings {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        // All that it needs, also where a part was said already: what is typed stands alone.
+        // Lists everything that the change needs, including options that were given already, so that the command can be
+        // typed as it stands.
         Err(Refused { lines, needs: self.needs().unwrap_or_default() })
     }
 
-    /// What to type for it; `None` where nothing needs a word.
+    /// Options to type for the change; `None` if it needs none.
     pub(crate) fn needs(&self) -> Option<String> {
         let removal = (self.removed > 0).then(|| format!("--allow-removal {}", self.removed));
         let moves = (!self.moves.is_empty()).then(|| "--allow-moves".to_owned());
@@ -130,7 +133,8 @@ impl Findings {
     }
 }
 
-/// Interfaces that `new` lacks, and announcements of VIPs that it keeps: clients' packets come by these.
+/// Interfaces that `new` lacks, and announcements that it lacks for VIPs that it keeps: packets of clients arrive by
+/// these.
 fn ways_in(old: &Config, new: &Config) -> Vec<String> {
     let names: BTreeSet<_> = new.interfaces.iter().map(|interface| &interface.name).collect();
     let gone = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
@@ -145,15 +149,15 @@ fn ways_in(old: &Config, new: &Config) -> Vec<String> {
     closed
 }
 
-/// VIPs and ports that a finding names.
+/// Most VIPs and ports in one finding.
 const NAMED: usize = 3;
 
-/// Findings that a refusal lists.
+/// Most findings in one refusal.
 const SHOWN: usize = 20;
 
-/// A service may lose as much of its capacity without a word.
+/// Share of its capacity that a service may lose without an operator's consent.
 const LOST: f64 = 0.25;
-/// A text that has less than this percentage of the lines before is much shorter.
+/// A text with less than this percentage of the earlier number of lines counts as much shorter.
 const MUCH_SHORTER: usize = 75;
 
 /// Signs that the end of the file is missing.
@@ -179,13 +183,13 @@ fn cut_off(old: &Config, new: &Config) -> Vec<String> {
     found
 }
 
-/// Whether `text` is the beginning of `whole`, and not all of it.
+/// Whether `text` is a proper prefix of `whole`.
 fn is_start(text: &str, whole: &str) -> bool {
     let (text, whole) = (text.trim_end(), whole.trim_end());
     text.len() < whole.len() && whole.starts_with(text)
 }
 
-/// What of a service's VIPs and ports is not served any more.
+/// The VIPs and ports of a service that are no longer served.
 fn lost_destinations(before: &Service, after: &Service) -> Option<String> {
     let kept: HashSet<_> = after.vips.iter().collect();
     let vips: Vec<_> = before.vips.iter().filter(|vip| !kept.contains(vip)).map(ToString::to_string).collect();
@@ -200,11 +204,12 @@ fn lost_destinations(before: &Service, after: &Service) -> Option<String> {
     (!lost.is_empty()).then(|| format!("service {} is at {all} no more: its clients there are not served", before.name))
 }
 
-/// What the pools of a configuration lose, each looked at once.
+/// Losses of the pools of a configuration, each computed once.
 struct Pools {
-    /// Of each of the old pools, at its position: the number of backends, and the share of its weight that goes.
+    /// For each of the old pools, at its position: the number of its backends, and the share of its weight that is
+    /// removed.
     each: Vec<(f64, f64)>,
-    /// Backends that go.
+    /// Number of removed backends.
     gone: usize,
 }
 
@@ -216,7 +221,7 @@ impl Pools {
             let now = named.get(pool.name.as_str()).into_iter().flat_map(|pool| &pool.backends);
             let (names, addresses): (BTreeSet<_>, BTreeSet<_>) =
                 now.map(|backend| (backend.name.as_str(), backend.address)).unzip();
-            // Another name or another address is no loss.
+            // A backend with a new name or a new address is not a loss.
             let is_gone =
                 |backend: &&Backend| !names.contains(backend.name.as_str()) && !addresses.contains(&backend.address);
             let weight = |backend: &Backend| f64::from(backend.weight);
@@ -229,8 +234,8 @@ impl Pools {
         Self { each, gone }
     }
 
-    /// The share of its capacity that a service loses which still has the pools `left`. Weights count within their pool, and a
-    /// pool counts by its backends.
+    /// The share of its capacity that a service with the remaining pools `left` loses. Backends count by their weight
+    /// within the pool, and pools by their number of backends.
     fn lost(&self, old: &Config, service: &Service, left: &[String]) -> f64 {
         let (mut all, mut gone) = (0.0, 0.0);
         for at in &service.pools {
@@ -242,7 +247,7 @@ impl Pools {
     }
 }
 
-/// Backends that an operator has taken out, and that would come back under another name.
+/// Backends that an operator has taken out, and that would return under another name.
 fn renamed(new: &Config, decided: &[Decided]) -> Vec<String> {
     let (mut names, mut addresses) = (BTreeSet::new(), BTreeMap::new());
     for (pool, backend) in new.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend))) {

@@ -1,6 +1,6 @@
-//! A configuration's way into force: a [`Candidate`], read and valid, becomes [`Planned`] (compared with what is in force, and
-//! guarded), becomes [`Vetted`] (rehearsed), is published, and is good after a soak. A start, a signal, a request, the command line without a daemon and a
-//! rollback all go this way.
+//! The steps by which a configuration comes into force: a [`Candidate`] (read and valid) becomes [`Planned`] (compared
+//! with the configuration in force, and accepted by the guard), then [`Vetted`] (rehearsed), is published, and is good
+//! after a soak. Starts, signals, requests, the command line without a daemon and rollbacks all take these steps.
 
 mod candidate;
 mod history;

@@ -1,4 +1,4 @@
-//! A candidate that was compared with what is in force and let through: it can be rehearsed, once.
+//! A candidate that was compared with the configuration in force and accepted. It can be rehearsed once.
 
 use serde::Serialize;
 
@@ -18,32 +18,32 @@ use crate::{
     plan::{self, Capacity, Image, Word},
 };
 
-/// Stays valid until anything is changed that it rests on.
+/// Remains valid until something that it depends on changes.
 pub(crate) struct Planned {
     candidate: Candidate,
     image: Image,
     diff: Diff,
-    /// Names of backends that take no new flows now.
+    /// Names of backends that take no new flows at present.
     unavailable: Vec<String>,
-    /// Nothing is in force.
+    /// Set if no configuration is in force.
     cold: bool,
 }
 
-/// What a change would do, for `plan`.
+/// The effects of a change, for `plan`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Plan {
-    /// The one in force; absent where nothing is.
+    /// The generation in force; absent if there is none.
     pub(crate) generation: Option<u64>,
     #[serde(flatten)]
     pub(crate) diff: Diff,
     #[serde(flatten)]
     pub(crate) findings: Findings,
-    /// What to type with `apply`; absent where it would be taken without a word.
+    /// Options that `apply` needs; absent if it needs none.
     pub(crate) needs: Option<String>,
     pub(crate) flows: Vec<Moves>,
-    /// Bytes of the maps: of those that are pinned, and of those that a cold start would make.
+    /// Bytes of the maps: of the pinned ones, and of those that a cold start would make.
     pub(crate) memory: Memory,
-    /// Keys of `[limits]` that do not take effect before the daemon starts anew.
+    /// Keys of `[limits]` that take effect only when the daemon restarts.
     pub(crate) limits_later: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Memory {
     pub(crate) anew: u64,
 }
 
-/// What is in force, for comparison.
+/// The configuration in force and its maps, for comparison.
 #[derive(Clone, Copy)]
 pub(super) struct InForce<'a> {
     pub(super) maps: &'a PinnedMaps,
@@ -61,7 +61,7 @@ pub(super) struct InForce<'a> {
 }
 
 impl InForce<'_> {
-    /// What the change to `config` takes away.
+    /// Everything that a change to `config` removes or moves.
     fn findings(&self, config: &Config) -> Findings {
         let taken_out = |member: &Member<'_>| plan::word(self.maps.state(member.number)) != Word::default();
         let members = self.inventory.members().filter(taken_out);
@@ -71,10 +71,10 @@ impl InForce<'_> {
 }
 
 impl Planned {
-    /// Compares `candidate` with what is in force, and lets it through or not.
+    /// Compares `candidate` with the configuration in force, and accepts it or not.
     ///
     /// # Errors
-    /// When it takes away more than was said, or does not fit into the maps.
+    /// When it removes more than was allowed, or does not fit into the maps.
     pub(crate) fn new(
         maps: &PinnedMaps,
         in_force: Option<&Inventory>,
@@ -91,26 +91,26 @@ impl Planned {
         Ok(Self { candidate, image, diff, unavailable, cold: in_force.is_none() })
     }
 
-    /// It goes into new maps beside those in which something is in force.
+    /// Marks the candidate as one for new maps, beside maps with a configuration in force.
     pub(crate) fn beside(self) -> Self {
         Self { cold: false, ..self }
     }
 
-    /// Gives it a number after all that a history has, where nothing is published.
+    /// Numbers the candidate after all generations of `history`, for maps in which nothing is published.
     ///
     /// # Errors
-    /// When it does not fit any more.
+    /// When the image cannot be written with that number.
     pub(crate) fn after(mut self, history: &History) -> Result<Self, ChangeError> {
         let last = history.entries.iter().map(|entry| entry.generation).max();
         self.image.renumber(last.unwrap_or(0) + 1)?;
         Ok(self)
     }
 
-    /// Stages it and has it rehearsed. Where that is not possible, only what is not new comes into force (a rollback), and what
-    /// comes in place of nothing (a cold start): a configuration fails closed, and service fails open.
+    /// Stages the candidate and has it rehearsed. If a rehearsal is impossible, only a rollback and a cold start are
+    /// accepted: a new configuration fails closed, and service fails open.
     ///
     /// # Errors
-    /// When anything was changed since it was planned, or the rehearsal failed. Nothing has changed then for any packet.
+    /// When anything has changed since the candidate was planned, or the rehearsal failed. No packet is affected then.
     pub(crate) fn vet(
         self,
         maps: &mut PinnedMaps,
@@ -121,7 +121,7 @@ impl Planned {
         let vips = candidate.config.vips().collect();
         match net::own(&vips) {
             Ok(own) => maps.set_host_vips(&own),
-            // What was known stands, and the watch asks again.
+            // The known addresses stay in force, and the watch repeats the query.
             Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
         }
         let staged = maps.stage(&image)?;
@@ -129,10 +129,10 @@ impl Planned {
             Ok(()) => None,
             Err(error) if candidate.words.allow_unrehearsed => Some(error),
             Err(error @ RehearsalError::Impossible(_)) if cold || candidate.how.is_back() => Some(error),
-            // It has served before the reboot, and there is nothing else.
+            // It served before the reboot, and there is no other configuration.
             Err(error) if cold && candidate.how == How::Restored => Some(error),
             Err(error) => {
-                // What the staging has written beside the bank.
+                // Undoes the writes of the staging outside the bank.
                 maps.repair()?;
                 return Err(error.into());
             }
@@ -140,7 +140,7 @@ impl Planned {
         Ok(Vetted { candidate, image, staged, diff, unavailable, doubt })
     }
 
-    /// As if it had passed.
+    /// Accepts the candidate without a rehearsal.
     #[cfg(test)]
     pub(crate) fn unrehearsed(self, maps: &mut PinnedMaps) -> Vetted {
         let Self { candidate, image, diff, unavailable, cold: _ } = self;
@@ -150,15 +150,15 @@ impl Planned {
 }
 
 impl Plan {
-    /// What `config` would change in these maps.
+    /// The effects of `config` in these maps.
     ///
     /// # Errors
-    /// When it does not fit.
+    /// When `config` does not fit.
     pub(crate) fn of(maps: &PinnedMaps, inventory: &Inventory, config: &Config) -> Result<Self, ChangeError> {
         Self::exactly(maps, inventory, &config.clone().weighted(&inventory.config.weights))
     }
 
-    /// The same of a configuration that has the weights of operators' words.
+    /// As [`of`](Self::of), for a configuration that already has the weights set by operators.
     pub(super) fn exactly(maps: &PinnedMaps, inventory: &Inventory, config: &Config) -> Result<Self, ChangeError> {
         let old = &inventory.config;
         let findings = InForce { maps, inventory }.findings(config);
@@ -185,10 +185,10 @@ impl Plan {
         })
     }
 
-    /// What `config` would bring to a host where nothing is pinned.
+    /// The effects of `config` on a host where nothing is pinned.
     ///
     /// # Errors
-    /// When it does not fit.
+    /// When `config` does not fit.
     pub(crate) fn cold(config: &Config) -> Result<Self, ChangeError> {
         let anew = Capacity::of(config);
         plan::plan(config, &anew, None)?;

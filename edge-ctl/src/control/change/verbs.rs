@@ -1,5 +1,5 @@
-//! The verbs that change what is in force, the same for the daemon and for the command line without one. Each is for the holder
-//! of the lock.
+//! Operations that change the configuration in force, the same for the daemon and for the command line without one.
+//! Callers hold the lock.
 
 use super::{Candidate, ChangeError, Diff, History, How, Planned, Rehearser, Verdict, Words, write_down};
 use crate::{
@@ -14,7 +14,7 @@ pub(crate) struct Changed {
     pub(crate) outcome: Outcome,
 }
 
-/// Brings `candidate` into force in place of `in_force`; `None` where that is the same already.
+/// Brings `candidate` into force in place of `in_force`; `None` if they are the same.
 pub(crate) fn change(
     maps: &mut PinnedMaps,
     in_force: &Inventory,
@@ -57,7 +57,7 @@ pub(crate) fn confirm(maps: &PinnedMaps, history: &mut History) -> Result<Outcom
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
 }
 
-/// Brings the text of `to` back, or of the generation that was good last.
+/// Brings the text of generation `to` back into force, or else of the last good generation.
 pub(crate) fn roll_back(
     maps: &mut PinnedMaps,
     in_force: &Inventory,
@@ -85,7 +85,7 @@ pub(crate) fn roll_back(
     go_back(maps, in_force, history, to, How::Rollback, &why, words, rehearser, events)
 }
 
-/// Takes the generation on trial back.
+/// Reverts the generation on trial.
 pub(crate) fn undo(
     maps: &mut PinnedMaps,
     in_force: &Inventory,

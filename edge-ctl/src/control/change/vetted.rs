@@ -1,4 +1,4 @@
-//! A candidate that was rehearsed: it lies in the maps, and can be published, once.
+//! A candidate that was rehearsed. It is staged in the maps, and can be published once.
 
 use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial, write_down};
 use crate::{
@@ -12,28 +12,29 @@ use crate::{
     plan::Image,
 };
 
-/// Stays valid until anything is changed that it rests on.
+/// Remains valid until something that it depends on changes.
 pub(crate) struct Vetted {
     pub(super) candidate: Candidate,
     pub(super) image: Image,
     pub(super) staged: Staged,
     pub(super) diff: Diff,
-    /// Names of backends that take no new flows now.
+    /// Names of backends that take no new flows at present.
     pub(super) unavailable: Vec<String>,
-    /// Why its rehearsal says nothing for it.
+    /// Why its rehearsal is no evidence for it.
     pub(super) doubt: Option<RehearsalError>,
 }
 
 impl Vetted {
-    /// What an operator is to know of its rehearsal.
+    /// A warning about the rehearsal for the operator.
     pub(crate) fn warning(&self) -> Option<String> {
         self.doubt.as_ref().map(|doubt| format!("it came into force all the same: {}", chain(doubt)))
     }
 
-    /// Writes down what comes, and publishes it: whoever is killed in between leaves a note of a generation that does not exist.
+    /// Writes the new generation into the history and publishes it. If the process is killed between the two, the
+    /// history has an entry for a generation that does not exist.
     ///
     /// # Errors
-    /// When anything was changed since it was planned; nothing has changed then.
+    /// When anything has changed since the candidate was planned; nothing is published then.
     pub(crate) fn publish(
         self,
         maps: &mut PinnedMaps,
@@ -48,7 +49,7 @@ impl Vetted {
         let inventory = Inventory::new(config, &image.snapshot)?;
         let before = history.clone();
         let confirm = words.confirm();
-        // What was on trial itself is nothing to go back to.
+        // A rollback does not lead to a generation that was itself on trial.
         let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
         let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
         history.push(Entry {
@@ -67,7 +68,7 @@ impl Vetted {
         let written = write_down(maps, history);
         if let Err(error) = written.and_then(|()| maps.make_active(&image, staged)) {
             *history = before;
-            // If this fails, too, the note is of a generation that does not exist.
+            // If this fails, too, the history has an entry for a generation that does not exist.
             let _stays = write_down(maps, history);
             return Err(error.into());
         }
@@ -85,7 +86,7 @@ impl Vetted {
         Ok((inventory, diff))
     }
 
-    /// Publishes the same text as that of generation `before` again: what is known of that one is known of this one.
+    /// Publishes the text of generation `before` again: the results of that generation also apply to the new one.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -101,7 +102,7 @@ impl Vetted {
         history.renumber(before, inventory.generation);
         if let Err(error) = write_down(maps, history).and_then(|()| maps.make_active(&image, staged)) {
             *history = known;
-            // If this fails, too, the note is of a generation that does not exist.
+            // If this fails, too, the history has an entry for a generation that does not exist.
             let _stays = write_down(maps, history);
             return Err(error.into());
         }

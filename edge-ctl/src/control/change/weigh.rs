@@ -1,5 +1,5 @@
-//! Weights by an operator's word: the same text, published again with other tables. Whatever the text was (good, on trial) it
-//! stays; new flows go by the new weights, and established ones stay, as after any change.
+//! Weights set by operators: the same text, published again with other tables. A text on trial stays on trial, and a
+//! good one good; new flows follow the new weights, and established flows stay, as after any change.
 
 use std::collections::BTreeMap;
 
@@ -18,20 +18,20 @@ use crate::{
     },
 };
 
-/// Names that a message has of each kind.
+/// Most names of each kind in a message.
 const NAMED: usize = 8;
 
-/// What an operator asks for.
+/// An operator's request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Weigh {
     pub(crate) backends: Vec<String>,
-    /// `None`: that of the file.
+    /// `None` for the file's weight.
     pub(crate) weight: Option<u32>,
     pub(crate) reason: Option<String>,
 }
 
-/// Why weights are as before.
+/// Why weights stay as they are.
 #[derive(Debug, Error)]
 pub(crate) enum WeighError {
     #[error(transparent)]
@@ -46,24 +46,24 @@ impl From<ChangeError> for WeighError {
     }
 }
 
-/// What came of it.
+/// The result of a request.
 pub(crate) struct Weighed {
-    /// `None`: the weights were so already.
+    /// `None` if the backends had these weights already.
     pub(crate) inventory: Option<Inventory>,
     pub(crate) outcome: Outcome,
 }
 
-/// A configuration with other weights, and which they are.
+/// A configuration with other weights, and the changes.
 struct Wanted {
     config: Config,
-    /// By name: the word before, the weight before, the weight now.
+    /// By name: the operator's weight before, the weight before, the weight now.
     changes: BTreeMap<String, (Option<WeightWord>, u32, u32)>,
 }
 
 /// Publishes the configuration in force with these weights.
 ///
 /// # Errors
-/// Then nothing has changed.
+/// Nothing has changed then.
 pub(crate) fn weigh(
     maps: &mut PinnedMaps,
     in_force: &Inventory,
@@ -92,10 +92,10 @@ pub(crate) fn weigh(
     Ok(Weighed { inventory: Some(inventory), outcome })
 }
 
-/// What it would do.
+/// The result of [`weigh`] if it were done.
 ///
 /// # Errors
-/// As [`weigh`], but for the rehearsal.
+/// As [`weigh`], except for errors of the rehearsal.
 pub(crate) fn would_weigh(maps: &PinnedMaps, in_force: &Inventory, wanted: &Weigh) -> Result<Outcome, WeighError> {
     let Wanted { config, changes } = look_up(in_force, wanted)?;
     if changes.is_empty() {
@@ -156,7 +156,7 @@ fn message(changes: &BTreeMap<String, (Option<WeightWord>, u32, u32)>, flows: &[
         let was = if word.is_some() { "" } else { ", the file's" };
         lines.push(format!("{name}: weight {now}, before {before}{was}"));
     }
-    // Services that are alike share what becomes of them.
+    // Grouped, since similar services get the same text.
     let mut shares: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for moves in flows.iter().filter(|moves| moves.new_flows > 0.0) {
         shares.entry(format!("{:.1} %", moves.new_flows * 100.0)).or_default().push(&moves.service);
