@@ -1,5 +1,5 @@
-//! Where a client's flow goes, and why: the packet path's own code, run on a copy of the pinned maps; also as it would be if
-//! backends were in other states.
+//! Explains which backend a client's flow goes to, and why: runs the packet path's own code on a copy of the pinned
+//! maps, optionally with assumed states of backends.
 
 mod assumption;
 
@@ -28,7 +28,7 @@ use crate::{
     plan::{self, Admin},
 };
 
-/// A flow that somebody asks about.
+/// The flow to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) protocol: Protocol,
@@ -36,22 +36,22 @@ pub(crate) struct Asked {
     pub(crate) vip: SocketAddr,
 }
 
-/// All that decides about it.
+/// Everything that decides about a flow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Explanation {
     pub(crate) flow: String,
-    /// What was assumed.
+    /// The assumptions made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) assumed: Vec<String>,
     pub(crate) service: Option<ServicePart>,
     /// The service's pools, in order of priority.
     pub(crate) pools: Vec<PoolPart>,
-    /// The backend of a flow that starts in this slot now.
+    /// The backend for flows that start in this slot now.
     pub(crate) pick: Option<String>,
     pub(crate) record: Option<RecordPart>,
-    /// What becomes of a packet that starts the flow.
+    /// Treatment of a packet that starts the flow.
     pub(crate) starts: Fate,
-    /// The same of one that goes on with it.
+    /// Treatment of a later packet of the flow.
     pub(crate) goes_on: Fate,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct ServicePart {
     /// The backend that serves the established flows of the slot, and its state.
     pub(crate) owner: Option<String>,
     pub(crate) owner_state: Option<String>,
-    /// Whether packets look further than at the owner.
+    /// Whether packets take the lookup beyond the owner.
     pub(crate) looks: bool,
 }
 
@@ -72,24 +72,24 @@ pub(crate) struct ServicePart {
 pub(crate) struct PoolPart {
     pub(crate) name: String,
     pub(crate) serves: bool,
-    /// Backends that take new flows, and how many have to.
+    /// Number of backends that take new flows, and the number needed.
     pub(crate) available: u32,
     pub(crate) needed: u32,
     pub(crate) backends: u32,
     pub(crate) why: String,
 }
 
-/// What is remembered of the flow.
+/// The flow's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecordPart {
     pub(crate) backend: Option<String>,
     pub(crate) stage: String,
     pub(crate) silent_seconds: u64,
-    /// Of a translated flow: where its backend sees it come from.
+    /// The source address and port that the backend sees, for a translated flow.
     pub(crate) source: Option<String>,
 }
 
-/// What becomes of a packet.
+/// Treatment of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fate {
     pub(crate) exit: String,
@@ -97,12 +97,12 @@ pub(crate) struct Fate {
     pub(crate) backend: Option<BackendPart>,
 }
 
-/// The backend that a packet goes to, and the way there.
+/// The backend that a packet goes to, and the route there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BackendPart {
     pub(crate) name: String,
     pub(crate) state: String,
-    /// Absent while the kernel is asked for it at each packet.
+    /// Absent if the kernel looks it up for each packet.
     pub(crate) next_hop: Option<String>,
     pub(crate) egress: Option<String>,
     pub(crate) vlan: Option<u16>,
@@ -110,7 +110,7 @@ pub(crate) struct BackendPart {
     pub(crate) path_mtu: Option<u16>,
 }
 
-/// Explains it by what is in the maps.
+/// Explains a flow by the contents of the maps.
 pub(crate) fn explain(
     maps: &PinnedMaps,
     inventory: &Inventory,
@@ -147,7 +147,7 @@ pub(crate) fn explain(
         }),
         (None, None) => None,
     };
-    // The packet that goes on is asked about first: the one that starts a flow may record it.
+    // The later packet runs first, since the packet that starts a flow may record it.
     let goes_on = match translated {
         Some(flow) => by_entry(inventory, &explained, flow.backend),
         None => fate(inventory, &explained, &next),
@@ -165,7 +165,7 @@ pub(crate) fn explain(
     })
 }
 
-/// Why nothing is explained.
+/// Why a flow cannot be explained.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExplainError {
     #[error("the pinned maps cannot be used")]
@@ -181,7 +181,7 @@ impl Asked {
         FlowEnds { client: client.ip(), client_port: client.port(), vip: vip.ip(), port: vip.port(), protocol }
     }
 
-    /// A packet that starts the flow, and one that goes on with it.
+    /// A packet that starts the flow, and a later one.
     fn frames(self) -> [Vec<u8>; 2] {
         let FlowEnds { client, client_port, vip, port, protocol } = self.ends();
         let frame = |payload: &[u8]| frames::frame(STATION, client, vip, protocol, payload);
@@ -190,7 +190,7 @@ impl Asked {
                 let segment = |flags| frame(&frames::tcp(client_port, port, flags));
                 [segment(flags::SYN), segment(flags::ACK)]
             }
-            // A long header of QUIC, which to all others is a datagram.
+            // A long header of QUIC; for other protocols on UDP an ordinary datagram.
             Protocol::Udp => {
                 let datagram = |first: u8| frame(&frames::udp(client_port, port, &[first, 0, 0, 0, 1, 0, 0, 0]));
                 [datagram(0xc0), datagram(0x40)]
@@ -205,7 +205,7 @@ fn concerned(inventory: &Inventory, asked: Asked) -> Vec<u32> {
     inventory.services().filter(has).map(|(_, number)| number).collect()
 }
 
-/// Of an interface; 1, the loopback interface's, if there is none of this name here.
+/// Index of an interface; 1, that of the loopback interface, if there is none of this name here.
 fn index(name: &str) -> u32 {
     let name = CString::new(name).unwrap_or_default();
     nix::net::if_::if_nametoindex(name.as_c_str()).unwrap_or(1)
@@ -226,7 +226,7 @@ fn service_part(inventory: &Inventory, explained: &Explained, located: Located) 
     })
 }
 
-/// The service's pools with why each serves or does not, by the packet path's rule; and the pick.
+/// The service's pools with the reason why each serves or not, by the packet path's rule; and the pick.
 fn pools(inventory: &Inventory, explained: &Explained, located: Located) -> (Vec<PoolPart>, Option<String>) {
     let memory = &explained.memory;
     let (Some(view), Some(service)) = (memory.view(), explained.service(located.target.service())) else {
@@ -280,7 +280,7 @@ fn fate(inventory: &Inventory, explained: &Explained, frame: &[u8]) -> Fate {
     Fate { exit: answer.exit.name().to_owned(), meaning: answer.exit.meaning().trim().to_owned(), backend }
 }
 
-/// Of a packet of a translated flow, whose entry decides.
+/// Treatment of a packet of a translated flow, by its entry.
 fn by_entry(inventory: &Inventory, explained: &Explained, backend: BackendNumber) -> Fate {
     Fate {
         exit: "nat".to_owned(),

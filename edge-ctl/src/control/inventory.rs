@@ -45,15 +45,15 @@ impl Member<'_> {
         format!("{}/{}", self.pool.name, self.backend.name)
     }
 
-    /// The same with the pool as the file has it.
+    /// The same, with the pool's name in the file.
     pub(crate) fn configured_name(&self) -> String {
         config::configured_backend(&self.name())
     }
 
-    /// What an operator has said of its weight.
+    /// The weight set by an operator.
     pub(crate) fn word<'a>(&self, inventory: &'a Inventory) -> Option<&'a WeightWord> {
         let weights = &inventory.config.weights;
-        // Most have none, and names cost.
+        // Most configurations have no such weights, and building names takes time.
         if weights.is_empty() { None } else { weights.get(&self.configured_name()) }
     }
 }

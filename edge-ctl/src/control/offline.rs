@@ -1,4 +1,4 @@
-//! Operations without a daemon, on the pinned maps themselves.
+//! Operations on the pinned maps themselves, without a daemon.
 
 use std::{
     collections::BTreeMap,
@@ -78,8 +78,8 @@ impl Offline {
         Ok(Self { inventory: Inventory::from_snapshot(&snapshot)?, maps })
     }
 
-    /// The status as the maps have it. `earlier` is the sample to compute rates from, and becomes the present one; without one
-    /// there are no rates, since nobody who asks in an outage has time for them.
+    /// The status by the maps. `earlier` is the sample to compute rates from, and becomes the present one. Without it
+    /// there are no rates: an operator in an outage should not have to wait for a second sample.
     pub(crate) fn status(&mut self, earlier: &mut Option<Sample>) -> Result<Status, OfflineError> {
         let Self { inventory, maps } = self;
         maps.survey()?;
@@ -91,7 +91,7 @@ impl Offline {
         Ok(status)
     }
 
-    /// Where a flow goes, and why.
+    /// Explains which backend a flow goes to.
     pub(crate) fn explain(&self, asked: Asked, assumptions: &[Assumption]) -> Result<Explanation, OfflineError> {
         let explained = explain::explain(&self.maps, &self.inventory, asked, assumptions, monotonic_time());
         explained.map_err(|error| match error {
@@ -108,11 +108,12 @@ impl Offline {
     }
 }
 
-/// Does an operation, under the writer's lock if that can be had: a daemon that holds it and does not answer finds the result
-/// when it goes on, and one that starts later adopts it. `notify` is called before anything is changed.
+/// Carries out an operation, under the writer's lock if it is free: a daemon that holds the lock and does not answer
+/// finds the result when it continues, and one that starts later adopts it. `notify` is called before anything is
+/// changed.
 pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
     let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
-    // Not taken before it is seen that there are pins: it would make the directory that it lies on.
+    // The lock is taken only if there are pins, since taking it creates the directory of its file.
     Offline::open(pin_dir)?;
     let _lock = match bpf::lock_pins(&pins) {
         Err(LockError::Held { .. }) => None,
@@ -125,14 +126,14 @@ pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce
     Ok(operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?)
 }
 
-/// What is done about a pool as a whole.
+/// A request about a pool as a whole.
 #[derive(Clone, Debug)]
 pub(crate) enum Evacuate {
     Leave(Leave),
     Return,
 }
 
-/// Does it, as [`operate`] does; it is kept in the maps, for a daemon that ends it when its time is over.
+/// Carries out the request, as [`operate`] does. It is kept in the maps, for a daemon to end it when its time is over.
 pub(crate) fn evacuate(
     pin_dir: &Path,
     pool: &str,
@@ -152,7 +153,7 @@ pub(crate) fn evacuate(
     Ok(outcome)
 }
 
-/// What it would do.
+/// The result of [`evacuate`] if it were done.
 pub(crate) fn would_evacuate(pin_dir: &Path, pool: &str, what: &Evacuate) -> Result<Outcome, OfflineError> {
     let Offline { inventory, maps } = Offline::open(pin_dir)?;
     let mut history = change::recall(&maps, &inventory, Clock::now());
@@ -194,13 +195,13 @@ pub(crate) fn weigh(pin_dir: &Path, wanted: &Weigh, notify: impl FnOnce()) -> Re
     Ok(change::weigh(&mut maps, &inventory, &mut history, wanted, &mut rehearser, &Events::new())?.outcome)
 }
 
-/// What that would do.
+/// The result of [`weigh`] if it were done.
 pub(crate) fn would_weigh(pin_dir: &Path, wanted: &Weigh) -> Result<Outcome, OfflineError> {
     let Offline { inventory, maps } = Offline::open(pin_dir)?;
     Ok(change::would_weigh(&maps, &inventory, wanted)?)
 }
 
-/// What operations would do, one after the other.
+/// The results of operations if they were done one after the other.
 pub(crate) fn would(pin_dir: &Path, operations: &[Operation]) -> Result<Vec<Outcome>, OfflineError> {
     let Offline { inventory, maps } = Offline::open(pin_dir)?;
     let states = states(&inventory, &maps);
@@ -221,13 +222,13 @@ fn nothing_pinned(pin_dir: &Path, error: BpfError) -> OfflineError {
     }
 }
 
-/// Takes everything down: announced addresses, links, programs and maps. `notify` is called before anything is changed.
+/// Takes down everything: announced addresses, links, programs and maps. `notify` is called before anything is changed.
 pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
     let _run_dir = bpf::lock_run_dir(run_dir)?;
     let (announced, warnings) = match Offline::open(pin_dir) {
         Ok(Offline { inventory, .. }) => (takedown::announced(&inventory.config), Vec::new()),
         Err(nothing @ OfflineError::NothingPinned { .. }) => return Err(nothing),
-        // Maps that cannot be read can still be taken down.
+        // Unreadable maps can still be taken down.
         Err(unreadable) => {
             let why = chain(&unreadable);
             (Vec::new(), vec![format!("announced VIPs, if any, stay on their interfaces: {why}")])
@@ -239,7 +240,7 @@ pub(crate) async fn detach(pin_dir: &Path, run_dir: &Path, notify: impl FnOnce()
     Ok(takedown::detach(&pins, &announced, warnings).await?)
 }
 
-/// Sizes of the maps, as far as they can be looked at.
+/// Sizes of the pinned maps, as far as they can be read.
 pub(crate) fn pinned(pin_dir: &Path) -> Pinned {
     let sizes = PinDir::new(pin_dir).and_then(|pins| PinnedMaps::sizes(&pins.in_force()?));
     match sizes {
@@ -249,22 +250,22 @@ pub(crate) fn pinned(pin_dir: &Path) -> Pinned {
     }
 }
 
-/// Loads this version's program beside the one that is attached, and rehearses the configuration in force with it. Returns whether
-/// there was one.
+/// Loads this version's program beside the attached one, and rehearses the configuration in force with it. Returns
+/// whether a configuration was in force.
 pub(crate) fn try_program(pin_dir: &Path) -> Result<bool, OfflineError> {
     match Offline::open(pin_dir) {
         Ok(Offline { inventory, maps }) => {
             Rehearser::default().rehearse_in_force(&maps, &inventory).map_err(ChangeError::from)?;
             Ok(true)
         }
-        // Maps of another version, or none that could be gone on with.
+        // Maps of another version, or unusable maps.
         Err(OfflineError::NothingPinned { .. }) => Ok(false),
         Err(OfflineError::Maps(error)) if error.is_damage() => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// What `config` would change, or bring where nothing is.
+/// The effects of `config`, in the pinned maps or on a host without any.
 pub(crate) fn plan(pin_dir: &Path, config: &Config) -> Result<Plan, OfflineError> {
     match Offline::open(pin_dir) {
         Ok(Offline { inventory, maps }) => Ok(Plan::of(&maps, &inventory, config)?),
@@ -273,7 +274,7 @@ pub(crate) fn plan(pin_dir: &Path, config: &Config) -> Result<Plan, OfflineError
     }
 }
 
-/// The generations that are kept, and the number of the one in force.
+/// The kept generations, and the number of the one in force.
 pub(crate) fn history(pin_dir: &Path) -> Result<(History, u64), OfflineError> {
     let Offline { inventory, maps } = Offline::open(pin_dir)?;
     Ok((change::recall(&maps, &inventory, Clock::now()), inventory.generation))
@@ -287,7 +288,8 @@ pub(crate) enum Change {
     Confirm,
 }
 
-/// Makes it, under the writer's lock. What follows outside the maps (interfaces, announcements) is left to the next daemon.
+/// Makes the change, under the writer's lock. Its effects outside the maps (interfaces, announcements) are left to the
+/// next daemon.
 pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> Result<Outcome, OfflineError> {
     let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
     Offline::open(pin_dir)?;

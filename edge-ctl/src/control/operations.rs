@@ -1,4 +1,4 @@
-//! What an operator can do, the same with and without the daemon.
+//! Operators' requests, the same with and without the daemon.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -38,7 +38,7 @@ pub(crate) enum Operation {
         backend: String,
         reason: Option<String>,
     },
-    /// Its health by the operator's word; `None`: by its probes again.
+    /// Sets a backend's health; `None` returns it to its probes.
     Health {
         backend: String,
         health: Option<Health>,
@@ -54,7 +54,7 @@ pub(crate) enum Operation {
     },
 }
 
-/// Bytes of a reason, at most.
+/// Longest reason, bytes.
 pub(crate) const MAX_REASON: usize = 256;
 
 impl Operation {
@@ -72,10 +72,10 @@ impl Operation {
 /// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// False where the state was already as requested.
+    /// False if the state was already as requested.
     pub(crate) changed: bool,
     pub(crate) message: String,
-    /// What the operator should know about the consequences.
+    /// Consequences that the operator should know about.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ pub(crate) enum OperationError {
     Maps(#[from] BpfError),
 }
 
-/// Does the operation. `condition` is what probes have found of a backend, and what follows from it.
+/// Carries out the operation. `condition` returns the condition of a backend by its probes.
 pub(crate) fn operate(
     inventory: &Inventory,
     plane: &mut impl DataPlane,
@@ -200,7 +200,7 @@ fn fail_over(
     let (service, _) = services[0];
     let position = inventory.position(service, to)?;
     if position == 0 {
-        // Its first pool is where it goes without a failover.
+        // Without a failover a service goes to its first pool.
         let mut outcome = fail_back(inventory, plane, events, &name)?;
         if !outcome.changed {
             outcome.message = format!("{to} is the first pool of service {name}: there is nothing to fail over");
@@ -255,12 +255,12 @@ fn fail_back(
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
 }
 
-/// What somebody calls these parts of one service.
+/// The name that an operator uses for these parts of one service.
 fn name_of(services: &[(&Service, u32)]) -> String {
     joined_names(services.iter().map(|(service, _)| service.name.as_str())).join(", ")
 }
 
-/// What is said of a service, or of each of its parts where that differs.
+/// The text for a service, or for each of its parts if they differ.
 fn each(services: &[(&Service, u32)], said: impl Iterator<Item = String>) -> String {
     let mut said: Vec<_> = said.collect();
     if said.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -286,7 +286,7 @@ fn consequences(
                 is_meant(word, &service.name) && inventory.position(service, to).map(Serving::Pool) != Ok(now)
             }
             Operation::Enable { .. } | Operation::Failback { .. } => false,
-            // What it makes better needs no warning.
+            // An improvement needs no warning.
             Operation::Health { .. } => before.get(position).is_some_and(|before| now.rank() > before.rank()),
             Operation::Drain { .. } | Operation::Disable { .. } => before.get(position) != Some(&now),
         };

@@ -1,9 +1,10 @@
-//! Outages, found in events: what was the first sign, what was known, what moved, who did what, and when it was back. Pure.
+//! Finds outages in events: the first sign, what was known, which flows moved, what operators did, and when the outage
+//! was over. Pure.
 //!
 //! ```text
-//! backend_down, pool_left, panic, frozen   something is wrong: an incident begins, or goes on
-//! backend_up, pool_returned, ...           it is not any more: once nothing is, the incident is over,
-//!                                          unless something is again within QUIET
+//! backend_down, pool_left, panic, frozen   a fault begins: an incident begins or continues
+//! backend_up, pool_returned, ...           the fault ends; without any fault the incident is over,
+//!                                          unless another fault begins within QUIET
 //! ```
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
@@ -23,35 +24,36 @@ pub(crate) use self::tests::outage;
 use super::events::{Event, EventKind};
 use crate::config::configured;
 
-/// What is wrong again so soon belongs to the incident before, milliseconds.
+/// A fault that begins within this time after an incident belongs to it, milliseconds.
 const QUIET: u64 = 60_000;
-/// What is wrong so much later does not, even if something of it was never seen to be right again: a backend may have been removed.
+/// A fault that begins later than this does not, even if an earlier fault never ended: a backend may have been removed.
 const LONG: u64 = 3_600_000;
-/// How long before the first sign something may have been done that has to do with it, milliseconds.
+/// How long before the first sign an action may be its cause, milliseconds.
 const BEFORE: u64 = 600_000;
 
-/// An outage, or what was wrong before it became one.
+/// An outage, or faults that did not lead to one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Incident {
-    /// When it began, as digits: `20261130-045436`.
+    /// Start time as digits: `20261130-045436`.
     pub(crate) id: String,
     /// Milliseconds since 1970, UTC.
     pub(crate) since: u64,
-    /// The same; absent while something is wrong.
+    /// End, milliseconds since 1970, UTC; absent while a fault lasts.
     pub(crate) until: Option<u64>,
-    /// What is wrong still.
+    /// Faults that have not ended.
     pub(crate) open: Vec<String>,
     pub(crate) first: Step,
-    /// What was done in the ten minutes before, which may be why.
+    /// Actions in the ten minutes before, as possible causes.
     pub(crate) before: Vec<Step>,
-    /// All of it in its order, the first sign too; what is alike and at once is one.
+    /// All steps in order, including the first sign; similar events at about the same time are one step.
     pub(crate) steps: Vec<Step>,
-    /// New flows that have started from the first sign to the end, or until now; absent where that is not known.
+    /// New flows from the first sign to the end, or until now; absent if unknown.
     pub(crate) new_flows: Option<u64>,
 }
 
-/// All incidents in `events`, which are in their order; the oldest first. `flows` is how many have started until now, and `still`
-/// whether what no event has ended is so: what kind of thing (see [`Incident::open`]), and its name.
+/// All incidents in `events`, which are in order; the oldest first. `flows` is the number of new flows until now.
+/// `still` is given the kind (see [`Incident::open`]) and name of a fault without an end event, and returns whether it
+/// still exists.
 pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(&str, &str) -> bool) -> Vec<Incident> {
     let mut found: Vec<(usize, usize, BTreeSet<Wrong>)> = Vec::new();
     let mut open: BTreeSet<Wrong> = BTreeSet::new();
@@ -74,7 +76,8 @@ pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(&s
                     continue;
                 }
             }
-            // A daemon that starts anew tells of pools anew, and knows of no hardship of its own before it.
+            // A daemon that restarts reports pools anew; its earlier faults, except for those of backends, are unknown
+            // to it.
             Effect::Anew => {
                 let before = open.len();
                 open.retain(|(kind, _)| *kind == Kind::Backend);
@@ -94,7 +97,7 @@ pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(&s
         let is_open = |(kind, name): &&Wrong| number == newest && still(kind.name(), name);
         let open: Vec<_> = left.iter().filter(is_open).collect();
         let until = open.is_empty().then(|| events[*last].at);
-        // What comes last is what it was about; what was done meanwhile is in between.
+        // The last event of the incident is about its faults; operators' actions lie in between.
         let end = if until.is_some() { *last } else { events.len().saturating_sub(1) };
         let since = events[*first].at;
         let began = events[..*first].iter().rposition(|event| since.saturating_sub(event.at) > BEFORE);
@@ -117,7 +120,7 @@ pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(&s
     found.iter().enumerate().map(incident).collect()
 }
 
-/// `20261130-045436`, of milliseconds since 1970.
+/// An incident's ID, `20261130-045436`, from milliseconds since 1970.
 fn id(at: u64) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
     let text = humantime::format_rfc3339_seconds(time).to_string();
@@ -126,7 +129,7 @@ fn id(at: u64) -> String {
         .collect()
 }
 
-/// What can be wrong, and with whom.
+/// A fault: its kind and its subject.
 type Wrong = (Kind, String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,7 +170,7 @@ fn effect(event: &Event) -> Effect {
         EventKind::PoolLeft => Effect::Wrong(services()),
         EventKind::Panic => Effect::Wrong(of(Kind::Panic)),
         EventKind::Frozen => Effect::Wrong(of(Kind::Frozen)),
-        // That nothing is known of it any more is the end of what was.
+        // A backend whose health is unknown is no longer known to be down.
         EventKind::BackendUp | EventKind::BackendUnknown => Effect::Right(of(Kind::Backend)),
         EventKind::PoolReturned => Effect::Right(services()),
         EventKind::PanicOver => Effect::Right(of(Kind::Panic)),

@@ -1,4 +1,4 @@
-//! Events as the steps of a story: each with its part in it, and those that are alike and at once as one.
+//! Events as the steps of an incident: each has a role, and similar events at about the same time form one step.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -6,22 +6,22 @@ use serde::Serialize;
 
 use crate::control::events::{Event, EventKind};
 
-/// Events of one kind that are no further apart are told together, milliseconds.
+/// Events of one kind that are at most this far apart form one step, milliseconds.
 const TOGETHER: u64 = 3_000;
 
-/// What part an event has.
+/// The role of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Part {
-    /// Something was found out.
+    /// A finding, such as a fault.
     Known,
-    /// The edge sends flows elsewhere.
+    /// The load balancer sends flows elsewhere.
     Moved,
-    /// An operator, or a file, or the daemon's own life.
+    /// An action of an operator, a new file, or a start or stop of the daemon.
     Did,
-    /// Something is as it should be again.
+    /// A fault has ended.
     Back,
-    /// Not told.
+    /// Not part of the incident.
     Aside,
 }
 
@@ -88,19 +88,19 @@ impl Part {
     }
 }
 
-/// One or several events.
+/// One event, or several similar ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Step {
     pub(crate) part: Part,
-    /// When the first was: milliseconds since 1970, UTC.
+    /// Time of the first event: milliseconds since 1970, UTC.
     pub(crate) at: u64,
     pub(crate) kind: EventKind,
     pub(crate) subjects: Vec<String>,
-    /// Of the first.
+    /// Message of the first event.
     pub(crate) message: String,
 }
 
-/// The steps that are told.
+/// The steps of an incident.
 pub(super) fn steps(events: &[Event]) -> Vec<Step> {
     let mut steps: Vec<(Step, u64)> = Vec::new();
     for event in events {
@@ -110,7 +110,7 @@ pub(super) fn steps(events: &[Event]) -> Vec<Step> {
         }
         let soon =
             |(step, last): &&mut (Step, u64)| step.kind == event.kind && event.at.saturating_sub(*last) <= TOGETHER;
-        // Between those that die together others are told that follow from it.
+        // Between similar events there may be others that follow from them.
         if let Some((step, last)) = steps.iter_mut().rev().take(4).find(soon) {
             *last = event.at;
             if !step.subjects.contains(&event.subject) {

@@ -1,4 +1,4 @@
-//! What a cold start brings into force: the file, or what was in force before the reboot. Pure.
+//! Chooses the configuration of a cold start: the file, or the one in force before the reboot. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -13,16 +13,16 @@ use crate::{
 pub(crate) struct Choice {
     pub(crate) candidate: Candidate,
     pub(crate) history: History,
-    /// The generation before the reboot whose text it is, where it is not the file's.
+    /// The generation before the reboot that the text comes from, unless it is the file's.
     pub(crate) text_of: Option<u64>,
     /// Why the file is not in force.
     pub(crate) refused: Option<ChangeError>,
 }
 
-/// Chooses between the file and what was kept.
+/// Chooses between the file and the kept generations.
 ///
 /// # Errors
-/// When the file is bad, and nothing that was kept is usable.
+/// When the file is bad, and no kept generation is usable.
 pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) -> Result<Choice, ChangeError> {
     let nothing = Kept::default();
     let kept = kept.unwrap_or(&nothing);
@@ -39,7 +39,8 @@ pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) 
     let old = old.map(|config| (before, config));
     let good = history.last_good().map(|entry| entry.generation);
     let good = good.and_then(|generation| Some((generation, config_of(&history, generation)?)));
-    // What an operator has put in the file's place stays; in place of a bad file comes what is known to be good.
+    // A configuration that an operator has put in the file's place stays; a bad file is replaced by one that is known
+    // to be good.
     let chosen = if matches!(judged, ChangeError::Replaced { .. }) { old.or(good) } else { good.or(old) };
     let Some((generation, config)) = chosen else { return Err(judged) };
     let file = history.entry(generation).and_then(|entry| entry.file.clone());
@@ -47,7 +48,7 @@ pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) 
     Ok(Choice { candidate, history, text_of: Some(generation), refused: Some(judged) })
 }
 
-/// The generation that was in force, or the one before if that was on trial: a reboot is no word for it.
+/// The generation that was in force, or the one before if that was on trial: a reboot does not confirm a trial.
 fn back_from_trial(history: &mut History, in_force: u64) -> u64 {
     let Some(trial) = history.trial.take().filter(|trial| trial.generation == in_force) else { return in_force };
     if let Some(entry) = history.entry_mut(in_force) {
@@ -56,7 +57,7 @@ fn back_from_trial(history: &mut History, in_force: u64) -> u64 {
     trial.back_to
 }
 
-/// Whether the file may come into force after what was.
+/// Whether the file may come into force after the earlier configuration.
 fn judge(file: &Candidate, old: &Config, before: u64, history: &History, kept: &Kept) -> Result<(), ChangeError> {
     if let Some(why) = history.replaced(&file.config.text, before) {
         return Err(ChangeError::Replaced { why });

@@ -1,5 +1,5 @@
-//! Events in the state directory, a line of JSON each: `events.jsonl`, and the file before it once that is full. For people to read
-//! as well, and best effort: nothing is decided by them.
+//! Events in the state directory, one line of JSON each: `events.jsonl`, and the previous file once that is full. Best
+//! effort, and also for people to read; no decision depends on them.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,29 +11,29 @@ use crate::{bpf, control::events::Event};
 
 const NEWEST: &str = "events.jsonl";
 const BEFORE: &str = "events.1.jsonl";
-/// Bytes of a file, after which another one is begun.
+/// Size of a file after which another one is begun, bytes.
 const MOST: u64 = 1 << 20;
 
-/// What is kept in `directory`, the oldest first. Lines that are damaged, or of another version, are passed over.
+/// Reads the events in `directory`, the oldest first. Skips lines that are damaged or of another version.
 ///
 /// # Errors
-/// When a file is there and can't be read.
+/// When a file exists and cannot be read.
 pub(crate) fn load_events(directory: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
     for name in [BEFORE, NEWEST] {
         let Some(file) = bpf::found(File::open(directory.join(name)))? else { continue };
         let mut bytes = Vec::new();
-        // The last batch may have made it longer.
+        // The last batch may have made the file longer.
         file.take(2 * MOST).read_to_end(&mut bytes)?;
         events.extend(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Event>(line).ok()));
     }
     Ok(events)
 }
 
-/// Adds events to what is kept.
+/// Appends events to the files in `directory`.
 ///
 /// # Errors
-/// When that is not possible; what was there stays.
+/// When the events cannot be written; earlier events stay.
 pub(crate) fn append_events(directory: &Path, events: &[Event]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let newest = directory.join(NEWEST);
@@ -42,7 +42,7 @@ pub(crate) fn append_events(directory: &Path, events: &[Event]) -> io::Result<()
         fs::rename(&newest, directory.join(BEFORE))?;
     }
     let mut lines = Vec::new();
-    // One that was cut off by a power cut spoils no other.
+    // A line that was cut off by a power cut must not spoil the next.
     if length > 0 && length < MOST && !ends_whole(&newest, length)? {
         lines.push(b'\n');
     }

@@ -1,6 +1,6 @@
-//! The state directory: `state.json`, and a file for each generation's text, for people to read as well.
+//! The state directory: `state.json`, and a file for the text of each generation, also for people to read.
 //!
-//! Each file is written beside its place, synced, and renamed: whoever loses power finds the old one or the new one.
+//! Each file is written under a temporary name, synced and renamed: after a power cut there is the old or the new one.
 
 use std::{
     collections::BTreeSet,
@@ -17,15 +17,15 @@ use crate::{
 };
 
 const STATE: &str = "state.json";
-/// Ends the name of a file that is not complete.
+/// Suffix of incomplete files.
 const PART: &str = ".part";
-/// Bytes that are read of `state.json`, at most.
+/// Most bytes read from `state.json`.
 const MAX_STATE: usize = 16 << 20;
 
-/// What is kept in `directory`; `None` where nothing is.
+/// Reads the state in `directory`; `None` if there is none.
 ///
 /// # Errors
-/// When it can't be read, or is of another version. A generation whose text is missing or damaged is left out.
+/// When the state cannot be read, or has another version. A generation whose text is missing or damaged is left out.
 pub(crate) fn load(directory: &Path) -> io::Result<Option<Kept>> {
     let Some(file) = bpf::found(File::open(directory.join(STATE)))? else { return Ok(None) };
     let mut json = Vec::new();
@@ -50,10 +50,10 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Puts `kept` in the place of what is in `directory`.
+/// Replaces the state in `directory` with `kept`.
 ///
 /// # Errors
-/// When that is not possible; what was there is still whole.
+/// When the state cannot be written; the earlier state is still complete.
 pub(crate) fn save(directory: &Path, kept: &Kept) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let mut wanted = BTreeSet::from([STATE.to_owned()]);
@@ -79,7 +79,7 @@ pub(crate) fn save(directory: &Path, kept: &Kept) -> io::Result<()> {
     Ok(())
 }
 
-/// The name tells texts apart, also where a generation's number was given twice.
+/// The name distinguishes texts, even if a generation's number was given twice.
 fn text_name(entry: &Entry) -> String {
     format!("generation-{}-{:08x}.toml", entry.generation, entry.checksum)
 }

@@ -1,6 +1,6 @@
-//! What survives a reboot: what operators have said, and the generations before. By names; never addresses or health.
+//! State that survives a reboot: operators' decisions and earlier generations, by names; never addresses or health.
 //!
-//! The maps win where they are. This is read at a cold start, and only then.
+//! If the maps exist, they take precedence. This state is read at a cold start only.
 
 mod chronicle;
 mod disk;
@@ -25,10 +25,10 @@ use crate::{
     plan::{self, Admin},
 };
 
-/// Of the files; another one is not read.
+/// Format version of the files; other versions are not read.
 pub(crate) const VERSION: u32 = 1;
 
-/// All of it.
+/// All state that survives a reboot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub(crate) version: u32,
@@ -37,20 +37,20 @@ pub(crate) struct Kept {
     pub(crate) history: History,
     pub(crate) backends: Vec<BackendWord>,
     pub(crate) failovers: Vec<FailoverWord>,
-    /// Health by operators' words.
+    /// Health set by operators.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) forced: Vec<ForcedWord>,
-    /// Weights by operators' words.
+    /// Weights set by operators.
     #[serde(default, skip_serializing_if = "Weights::is_empty")]
     pub(crate) weights: Weights,
 }
 
-/// A backend whose health is that of an operator's word.
+/// A backend whose health is set by an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForcedWord {
     /// `POOL/BACKEND`.
     pub(crate) name: String,
-    /// Up, else down.
+    /// Up if true, down if false.
     pub(crate) is_up: bool,
     /// As `status` shows it.
     pub(crate) reason: String,
@@ -62,7 +62,7 @@ impl ForcedWord {
     }
 }
 
-/// What an operator has decided about a backend.
+/// An operator's decision about a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BackendWord {
     /// `POOL/BACKEND`.
@@ -97,10 +97,10 @@ pub(crate) struct FailoverWord {
 }
 
 impl Kept {
-    /// What is to be kept now.
+    /// The state to keep now.
     pub(crate) fn of(inventory: &Inventory, plane: &impl DataPlane, history: &History) -> Self {
         let mut backends = Vec::new();
-        // A backend with two addresses is called once where the same was said of both.
+        // A backend with two addresses gets one entry if the decision is the same for both.
         let mut decisions: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let (mut forced, mut forced_names) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
         for member in inventory.members() {
