@@ -1,4 +1,4 @@
-//! How a command fails: the message, the remedy, and the exit code for scripts.
+//! Failures of commands: the message, the remedy, and the exit code for scripts.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -23,7 +23,7 @@ pub(crate) enum Code {
     NothingThere = 3,
     NotFound = 4,
     OtherDaemon = 5,
-    /// Of a daemon that `detach` has ended: who starts another one attaches everything again.
+    /// Exit code of a daemon that `detach` has ended; a restart would attach everything again.
     Detached = 6,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Failure {
     Unfit { file: String, bad: String },
     #[error("{name} is no file, and no generation that is kept{known}")]
     NoSuchGeneration { name: String, known: String },
-    /// A file lacks a last line that the text in force has.
+    /// The file lacks a last line that the text in force has.
     #[error("{file}: {what}: the file may be cut off\n  write: `{END}` as the last line")]
     CutOff { file: String, what: String },
     #[error("the program that was attached goes on: {why}\n  do: see `edge-ctl status`; the daemon tries it again")]
@@ -71,7 +71,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A failure of what was done without a daemon.
+    /// A failure of an operation without a daemon.
     pub(crate) fn offline(error: OfflineError, dirs: &Dirs) -> Self {
         match error {
             OfflineError::NothingPinned { pin_dir } => Self::NothingThere { socket: dirs.socket(), pin_dir },
@@ -80,7 +80,8 @@ impl Failure {
         }
     }
 
-    /// The message. With `terminal`, a daemon's, too, has the lines of its file: that is no log.
+    /// The message. With `terminal`, the failure of a daemon also quotes the lines of its file, since the output is no
+    /// log then.
     pub(crate) fn message(&self, terminal: bool, colour: bool) -> String {
         match self {
             Self::Config(error) => error.with_lines(colour),
@@ -138,7 +139,7 @@ impl Failure {
         }
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Client(ClientError::Refused { body, .. }) => body.hint.clone(),

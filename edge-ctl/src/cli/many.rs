@@ -1,4 +1,4 @@
-//! Operations on several backends or services, by their names or by patterns; done, or only shown.
+//! Operations on several backends or services, by names or patterns; carried out, or only shown.
 
 use std::collections::BTreeSet;
 
@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// What names name.
+/// The kind of object that names refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Backends,
     Services,
 }
 
-/// Does `operation` with each of `words`; with `dry_run` it only says what would become of it.
+/// Carries out `operation` for each of `words`; with `dry_run` only prints the results it would have.
 pub(super) fn each(
     dirs: &Dirs,
     words: &[String],
@@ -46,7 +46,7 @@ pub(super) fn each(
         would.iter().for_each(print_dry);
         return Ok(());
     }
-    // One that can't be done is no reason not to do the others.
+    // A failed operation does not prevent the others.
     let mut failed = None;
     for operation in &operations {
         match operate(dirs, operation) {
@@ -58,13 +58,13 @@ pub(super) fn each(
     failed.map_or(Ok(()), Err)
 }
 
-/// What would become of it, marked as such.
+/// Prints the result of a dry run, marked as such.
 pub(super) fn print_dry(outcome: &Outcome) {
     let message = format!("dry run, nothing is changed: {}", outcome.message);
     print_outcome(&Outcome { message, ..outcome.clone() });
 }
 
-/// The names that `words` mean, each once, in their order.
+/// The names that `words` refer to, each once, in order.
 fn named(dirs: &Dirs, words: &[String], what: What) -> Result<Vec<String>, Failure> {
     let known = if words.iter().any(|word| is_pattern(word)) { known(dirs, what)? } else { Vec::new() };
     let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
@@ -79,7 +79,7 @@ fn is_pattern(word: &str) -> bool {
     word.contains(['*', '?', '['])
 }
 
-/// Those of `known` that `pattern` matches; without a slash it is compared with backends' bare names.
+/// The names in `known` that `pattern` matches; a pattern without a slash is compared with the bare names of backends.
 fn matching(pattern: &str, known: &[String]) -> Result<Vec<String>, Failure> {
     let bad = |why: String| Failure::Pattern { pattern: pattern.to_owned(), why };
     let compiled = Pattern::new(pattern).map_err(|error| bad(error.msg.to_owned()))?;
@@ -87,7 +87,7 @@ fn matching(pattern: &str, known: &[String]) -> Result<Vec<String>, Failure> {
         Some((_, bare)) if !pattern.contains('/') => compiled.matches(bare),
         _ => compiled.matches(name),
     };
-    // One of both parts is meant by who says so.
+    // Parts match only if the pattern has an `@`; otherwise the common name stands for both.
     let names = known.iter().filter(|name| pattern.contains('@') || !name.contains('@'));
     let found: Vec<_> = names.filter(|name| compared(name)).cloned().collect();
     if found.is_empty() { Err(bad("it matches no name; `edge-ctl status` lists them".to_owned())) } else { Ok(found) }
@@ -101,7 +101,7 @@ fn known(dirs: &Dirs, what: What) -> Result<Vec<String>, Failure> {
     })
 }
 
-/// `POOL/BACKEND` of all, as the file has them, and then those of parts.
+/// Names (`POOL/BACKEND`) of all backends as in the file, followed by those of parts.
 fn backends(status: &Status) -> Vec<String> {
     let names = status.pools.iter().flat_map(|pool| &pool.backends).map(|backend| &backend.name);
     let (mut seen, mut known) = (BTreeSet::new(), Vec::new());
@@ -114,7 +114,7 @@ fn backends(status: &Status) -> Vec<String> {
     known
 }
 
-/// Gives all of them the weight, in one change.
+/// Sets the weight of all backends in one change.
 pub(super) fn weigh(dirs: &Dirs, args: WeightArgs) -> Result<(), Failure> {
     let WeightArgs { backends, weight: Weight(weight), reason, dry_run } = args;
     let wanted = Weigh { backends: named(dirs, &backends, What::Backends)?, weight, reason };
@@ -143,7 +143,7 @@ fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
         post(&mut client, operation).await
     });
     match answer {
-        // A daemon that comes to it later does not do it any more.
+        // The deadline keeps a slow daemon from carrying the request out later.
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
             let notify = || eprintln!("{NOTICE}");
             offline::operate(&dirs.pin_dir, operation, notify).map_err(|error| Failure::offline(error, dirs))

@@ -1,4 +1,5 @@
-//! `edge-ctl`'s verbs: each is a request to the daemon, or else done on the pinned maps, and its outcome printed.
+//! The commands of `edge-ctl`: each sends a request to the daemon, or else works on the pinned maps, and prints the
+//! result.
 
 #![expect(clippy::result_large_err, reason = "an error here ends the process")]
 
@@ -53,7 +54,7 @@ use crate::{
 /// Printed on standard error before the maps are used without a daemon.
 const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinned maps directly";
 
-/// How often `--watch` looks.
+/// Refresh interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command line.
@@ -77,7 +78,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether what goes there has colours (<https://no-color.org>).
+/// Whether output to the stream is coloured (<https://no-color.org>).
 fn coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -85,11 +86,11 @@ fn coloured(stream: &impl IsTerminal) -> bool {
 fn run(dirs: &Dirs, file: &Path) -> Result<ExitCode, Failure> {
     let runtime = runtime(true)?;
     let ended = runtime.block_on(daemon::run(dirs.directories(&dirs.socket()), file));
-    // A program that is still being loaded is not waited for.
+    // Does not wait for a program that is still being loaded.
     runtime.shutdown_background();
     match ended? {
         Ended::Stopped => Ok(ExitCode::SUCCESS),
-        // Whoever restarts daemons must not restart this one.
+        // A supervisor must not restart this daemon.
         Ended::Detached => Ok(ExitCode::from(Code::Detached as u8)),
     }
 }
@@ -173,14 +174,15 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
             }
         }
         let terminal = io::stdout().is_terminal();
-        // On a terminal the status itself shows it; a notice on standard error would tear the screen.
+        // On a terminal the status itself shows that there is no daemon; a notice on standard error would tear the
+        // screen.
         let looked = status_once(dirs, &mut earlier, !terminal && !notified).await;
         let shown = match looked {
             Ok(status) => {
                 notified = status.daemon.is_none();
                 if json { to_json(&status, false) } else { render::status(&status, coloured(&io::stdout())) }
             }
-            // A watcher wants to see it come back.
+            // `--watch` on a terminal continues until the daemon is back.
             Err(failure) if terminal => format!("edge-ctl: {}", chain(&failure)),
             Err(failure) => return Err(failure),
         };
@@ -195,11 +197,11 @@ async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
     }
 }
 
-/// Paints over what was there without a moment of emptiness in between. What does not fit is cut off.
+/// Overwrites the screen without clearing it first, which would flicker. Text that does not fit is cut off.
 fn repaint(text: &str) -> io::Result<()> {
     let rows = terminal_rows().unwrap_or(usize::MAX);
     let mut out = io::stdout().lock();
-    // Home, without wrapping of long lines.
+    // Cursor to the home position, without wrapping of long lines.
     write!(out, "\x1b[H\x1b[?7l")?;
     for (row, line) in text.lines().take(rows).enumerate() {
         write!(out, "{}{line}\x1b[K", if row == 0 { "" } else { "\r\n" })?;
@@ -208,7 +210,7 @@ fn repaint(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Rows of the terminal that standard output is.
+/// Number of rows of the terminal on standard output.
 fn terminal_rows() -> Option<usize> {
     // SAFETY: a `winsize` is four integers; zero is a value of each.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
@@ -238,11 +240,11 @@ fn offline_status(dirs: &Dirs, earlier: &mut Option<Sample>, notify: bool) -> Re
 }
 
 fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {
-    // The records are the packet path's own: neither the daemon nor the lock is needed.
+    // Flow records belong to the packet path: neither the daemon nor the lock is needed.
     let offline = Offline::open(&dirs.pin_dir);
     let flows = offline.and_then(|offline| offline.flows(wanted)).map_err(|error| Failure::offline(error, dirs))?;
     let mut out = io::stdout();
-    // As in `print_line`.
+    // A closed pipe is no failure, as in `print_line`.
     let _ = if json {
         writeln!(out, "{}", to_json(&flows, true))
     } else {
@@ -318,7 +320,7 @@ fn runtime(threads: bool) -> Result<tokio::runtime::Runtime, Failure> {
     builder.enable_all().build().map_err(Failure::Runtime)
 }
 
-/// A difference as it is printed.
+/// The printed form of a difference.
 #[cfg(test)]
 pub(crate) fn shown_diff(diff: &crate::control::change::Diff) -> String {
     render::change::diff(diff, false)

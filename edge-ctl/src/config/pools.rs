@@ -18,25 +18,25 @@ const DEFAULT_WEIGHT: u32 = 100;
 const ADDRESS: &str = "address = \"10.1.0.11\"";
 const ADDRESSES: &str = "address = [\"10.1.0.11\", \"2001:db8:a::11\"], one of each IP version";
 
-/// A pool as far as it could be read: what is missing was reported, the rest can still be checked.
+/// A pool as far as it could be read: missing parts were reported, and the rest can still be checked.
 pub(super) struct PoolDraft {
     pub(super) name: Read<Found<String>>,
-    /// Where the pool stands.
+    /// Position of the pool in the file.
     pub(super) at: usize,
     pub(super) backends: Vec<BackendDraft>,
-    /// How many `[[pool.backend]]` there are, readable or not.
+    /// Number of `[[pool.backend]]` tables, readable or not.
     pub(super) size: usize,
     pub(super) port: Read<Option<Found<u16>>>,
     min_healthy: Read<u16>,
     probe: Read<Option<Probe>>,
     judging: Read<Judging>,
-    /// Set when a backend or the list of them was refused.
+    /// Set if a backend or the list of backends was refused.
     refused: Option<Reported>,
 }
 
 pub(super) struct BackendDraft {
     pub(super) name: String,
-    /// Where its name stands.
+    /// Position of the name in the file.
     pub(super) at: usize,
     /// At least one, and at most one of each IP version.
     pub(super) addresses: Vec<Found<IpAddr>>,
@@ -54,7 +54,7 @@ impl BackendDraft {
         clients.serve(&addresses)
     }
 
-    /// `pool` is the port of the pool.
+    /// Builds the backend for these clients; `pool` is the pool's port.
     fn finish(&self, clients: Clients, pool: Option<&Found<u16>>) -> Option<Backend> {
         Some(Backend {
             name: self.name.clone(),
@@ -70,7 +70,7 @@ impl BackendDraft {
 }
 
 impl PoolDraft {
-    /// For whom there is a pool of its own.
+    /// The groups of clients that get a pool of their own.
     pub(super) fn parts(&self) -> &'static [Clients] {
         let is_split = self.backends.iter().any(|backend| backend.addresses.len() > 1);
         if is_split { &Clients::BOTH } else { &[Clients::All] }
@@ -135,7 +135,7 @@ fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<Strin
     PoolDraft { name, at: table.at, backends, size, port, min_healthy, probe, judging, refused }
 }
 
-/// What a backend has of its own for a probe must be of use for the pool's.
+/// Checks that a backend's own probe settings apply to the pool's probe.
 fn check_own(table: &Table<'_>, probe: Option<&Probe>, backend: &BackendDraft) {
     let BackendDraft { probe_port, probe_host, .. } = backend;
     let (port, host) = (probe_port.as_ref().map(|found| found.at), probe_host.as_ref().map(|found| found.at));
@@ -154,7 +154,7 @@ fn check_own(table: &Table<'_>, probe: Option<&Probe>, backend: &BackendDraft) {
     }
 }
 
-/// A value of `[defaults]` is refused there, so the pool is named.
+/// The message names the pool, since a value of `[defaults]` is refused there.
 fn min_healthy(table: &Table<'_>, size: usize, name: Option<&Found<String>>) -> Read<u16> {
     let found = table.optional("min_healthy", |entry: &Entry<'_>| {
         let least: u16 = values::integer(1..=u16::MAX.into(), "min_healthy = 1")(entry)?;
@@ -182,7 +182,7 @@ fn read_backends(tables: &[Table<'_>]) -> (Vec<BackendDraft>, Option<Reported>) 
     (backends, refused)
 }
 
-/// Maps and not lists note what was seen: a pool may have thousands of backends.
+/// Reads a backend. Duplicates are found with maps and not lists, since a pool may have thousands of backends.
 fn backend(
     table: &Table<'_>,
     names: &mut HashMap<String, usize>,
@@ -233,7 +233,7 @@ fn backend(
     })
 }
 
-/// An address, or a list of one of each IP version; in a list each with its place.
+/// An address, or a list with one of each IP version; addresses of a list have their position.
 fn backend_addresses(entry: &Entry<'_>) -> Result<Vec<(Option<usize>, IpAddr)>, Wrong> {
     if !entry.is_list() {
         return values::address(ADDRESS)(entry).map(|address| vec![(None, address)]);

@@ -1,4 +1,4 @@
-//! Weights that operators have given backends, in place of the file's.
+//! Weights set by operators, in place of the file's.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backend, Config, configured_backend};
 
-/// By what the file calls a backend: `POOL/BACKEND`.
+/// Weights by the backend's name in the file, `POOL/BACKEND`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Weights(BTreeMap<String, WeightWord>);
 
-/// What an operator has said of a backend's weight.
+/// The weight that an operator has set for a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WeightWord {
     /// 1 to 65,535.
@@ -29,7 +29,7 @@ impl Weights {
         self.0.get(backend)
     }
 
-    /// `None`: the file's.
+    /// Sets a weight; `None` restores the file's.
     pub(crate) fn set(&mut self, backend: &str, word: Option<WeightWord>) {
         match word {
             Some(word) => drop(self.0.insert(backend.to_owned(), word)),
@@ -39,8 +39,8 @@ impl Weights {
 }
 
 impl Config {
-    /// This configuration with `weights` in place of the file's. Words about backends that it does not have are left out, and so are
-    /// those that say what the file says.
+    /// This configuration with `weights` in place of the file's. Weights of unknown backends are left out, and so are
+    /// those that equal the file's.
     pub(crate) fn weighted(mut self, weights: &Weights) -> Self {
         let mut kept = Weights::default();
         for pool in &mut self.pools {
@@ -57,7 +57,8 @@ impl Config {
         self
     }
 
-    /// Backends, as the file calls them, whose weight the file changes from `before` to this in vain, since an operator's word stands.
+    /// Backends, by their names in the file, whose weight the file changes from `before` without effect, since an
+    /// operator's weight stays in force.
     pub(crate) fn overruled<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (String, &'a Backend)> {
         let named = |config: &'a Self| {
             let of = |pool: &'a super::Pool| {

@@ -1,4 +1,4 @@
-//! A status in one line: well or not, and the worst reason.
+//! A status in one line: its level, and the worst reason.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -9,7 +9,7 @@ use super::{
     status::{BackendState, BackendStatus, ServiceState, ServiceStatus, Status},
 };
 
-/// Names that it has at most.
+/// Most names in the line.
 const NAMED: usize = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,13 +22,13 @@ pub(crate) struct Headline {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
     Well,
-    /// Clients are served, and something is not as it should be.
+    /// Clients are served, but something needs attention.
     Attention,
     /// Clients are not served, or may not be.
     Trouble,
 }
 
-/// The first of these that holds, from worst to best.
+/// The headline for the worst condition that holds.
 pub(crate) fn headline(status: &Status) -> Headline {
     let (level, text) = trouble(status)
         .map(|text| (Level::Trouble, text))
@@ -98,7 +98,7 @@ fn attention(status: &Status) -> Option<String> {
         .or_else(unfit)
 }
 
-/// `SERVICE: why`, or how many and which.
+/// `SERVICE: why`, or the number and names of several services.
 fn services(status: &Status, is_meant: impl Fn(&&ServiceStatus) -> bool) -> Option<String> {
     let meant: Vec<_> = status.services.iter().filter(is_meant).collect();
     let first = meant.first()?;

@@ -1,5 +1,5 @@
-//! A status as `OpenMetrics` text. The names of services, pools, backends and exits are the only labels, so that there are as many series
-//! as there are of these, whatever clients do.
+//! A status as `OpenMetrics` text. The only labels are names of services, pools, backends and exits, so that the number
+//! of series does not depend on clients.
 
 use std::sync::atomic::AtomicU64;
 
@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::status::{BackendState, HealthStatus, ServiceState, Status, TrafficStatus};
 
-/// What the text is, for `Content-Type`.
+/// Media type of the text, for `Content-Type`.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Labels = Vec<(&'static str, String)>;

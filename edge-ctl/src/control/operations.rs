@@ -278,7 +278,7 @@ fn consequences(
     operation: &Operation,
 ) -> Vec<String> {
     let after = selection::all(inventory, plane);
-    // By what becomes of them, since parts of a service mostly share it.
+    // Grouped by consequence, since the parts of a service mostly share it.
     let mut worse: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (position, (service, now)) in inventory.config.services.iter().zip(after).enumerate() {
         let is_worse = match operation {

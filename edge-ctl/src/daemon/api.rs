@@ -1,4 +1,4 @@
-//! The daemon's interface: HTTP with JSON, each request handed to the one task that owns the maps.
+//! The daemon's API: HTTP with JSON. Each request is handed to the one task that owns the maps.
 
 mod operate;
 mod refusal;
@@ -38,32 +38,32 @@ use crate::{
     },
 };
 
-/// Header of a request: until when it may be done.
+/// Request header with the deadline: a request is not carried out after it.
 pub(crate) const DEADLINE: &str = "edge-deadline";
 
-/// A request to the task that owns the maps, each with the way back.
+/// A request to the task that owns the maps, with the sender for its result.
 #[derive(Debug)]
 pub(crate) enum Command {
     Status(oneshot::Sender<Result<Box<Status>, Refusal>>),
     Operate(Operation, Back),
     Reload(Words, Back),
     Apply(Box<Candidate>, Back),
-    /// To a generation, or to the last good one.
+    /// Rolls back to a generation, or to the last good one.
     Rollback(Option<u64>, Words, Back),
     Confirm(Back),
     Evacuate(String, evacuation::Wanted, Back),
-    /// Of a pool.
+    /// Ends the evacuation of a pool.
     Return(String, Back),
     Weigh(Weigh, Back),
-    /// To start its executable anew.
+    /// Restarts the daemon from its executable.
     Upgrade(Back),
     Detach(Back),
 }
 
-/// The way back of an outcome.
+/// Sender for the outcome of a request.
 pub(crate) type Back = oneshot::Sender<Result<Outcome, Refusal>>;
 
-/// A command, and until when it may be done: milliseconds of `CLOCK_BOOTTIME`, which all processes of a host share.
+/// A command and its deadline: milliseconds of `CLOCK_BOOTTIME`, which all processes of a host share.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) command: Command,
@@ -71,14 +71,14 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Whether the client has given up by now, and does something else instead.
+    /// Whether the deadline has passed: the client has given up by then and acts otherwise.
     pub(crate) fn is_late(&self, boot_ms: u64) -> bool {
         self.deadline.is_some_and(|deadline| deadline < boot_ms)
     }
 }
 
 impl Command {
-    /// Does not do it.
+    /// Answers the command with a refusal.
     pub(crate) fn refuse(self, refusal: Refusal) {
         // The client may have gone.
         match self {
@@ -98,7 +98,7 @@ impl Command {
 }
 
 impl Words {
-    /// What is kept of them is bounded.
+    /// Checks the lengths of the texts that are stored.
     fn check(&self) -> Result<(), Refusal> {
         let longest = [&self.reason, &self.by].into_iter().flatten().map(String::len).max();
         match longest {
@@ -108,17 +108,17 @@ impl Words {
     }
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone, Debug)]
 struct Shared {
     commands: mpsc::Sender<Request>,
     events: Events,
     followers: Arc<Semaphore>,
-    /// One text at a time is read.
+    /// Lets one configuration text be parsed at a time.
     reading: Arc<Semaphore>,
 }
 
-/// Who asks, and until when an answer is of use.
+/// Context of a request: shared state and deadline.
 struct Caller {
     shared: Shared,
     deadline: Option<u64>,
@@ -138,7 +138,7 @@ impl FromRequestParts<Shared> for Caller {
 
 /// All routes.
 ///
-/// At most `followers` may follow the events, and not more than [`MOST_FOLLOWERS`].
+/// At most `followers` clients may follow the events, limited to [`MOST_FOLLOWERS`].
 pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers: usize) -> Router {
     let followers = Arc::new(Semaphore::new(followers.clamp(1, MOST_FOLLOWERS)));
     Router::new()
@@ -167,10 +167,10 @@ pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers:
         .with_state(Shared { commands, events, followers, reading: Arc::new(Semaphore::new(1)) })
 }
 
-/// Followers of the events, at most: each is sent each event.
+/// Most followers of the events, since each event is sent to each of them.
 const MOST_FOLLOWERS: usize = 16;
 
-/// How long a request may take until it is answered, its body included.
+/// Longest time until a request is answered, including the receipt of its body.
 const LONGEST: Duration = Duration::from_secs(30);
 
 async fn in_time(request: axum::extract::Request, next: Next) -> Response {
@@ -206,7 +206,7 @@ struct Follow {
     follow: bool,
 }
 
-/// One JSON object a line: what is kept, then (with `follow`) what comes, as it comes.
+/// One JSON object per line: the kept events, then (with `follow`) new events as they occur.
 async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) -> Result<Response, Refusal> {
     let place = if follow { Some(place(&caller)?) } else { None };
     let (kept, coming) = caller.shared.events.subscribe();
@@ -215,7 +215,7 @@ async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) 
         let coming = stream::unfold(Some((coming, place)), |coming| async {
             let (mut coming, place) = coming?;
             match coming.recv().await {
-                // Nothing comes after this; the subscriber shall see an end and not a broken connection.
+                // This is the last event; the stream then ends properly instead of with a broken connection.
                 Ok(event) if event.kind == EventKind::DaemonStopped => Some((event, None)),
                 Ok(event) => Some((event, Some((coming, place)))),
                 Err(RecvError::Lagged(count)) => Some((events::lagged(count), Some((coming, place)))),
@@ -229,7 +229,7 @@ async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) 
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// A place among the followers, until it is dropped.
+/// Takes a place among the followers, freed when it is dropped.
 fn place(caller: &Caller) -> Result<OwnedSemaphorePermit, Refusal> {
     Arc::clone(&caller.shared.followers).try_acquire_owned().map_err(|_| {
         let error = "as many follow the events as may";
@@ -259,17 +259,17 @@ async fn reload(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
     Ok(Json(request(&caller, |back| Command::Reload(words, back)).await?))
 }
 
-/// A configuration's text, and what is said with it.
+/// A configuration's text, and the options given with it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ApplyBody {
     pub(crate) text: String,
-    /// Where it was read, for messages and for the history.
+    /// Path of the file, for messages and for the history.
     pub(crate) file: String,
     #[serde(flatten)]
     pub(crate) words: Words,
 }
 
-/// Bytes of a file's name, at most, which is kept with the generation: `PATH_MAX` of Linux.
+/// Longest file name, bytes, since it is kept with the generation: `PATH_MAX` of Linux.
 const LONGEST_PATH: usize = 4096;
 
 async fn apply(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
@@ -280,7 +280,7 @@ async fn apply(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
         let error = format!("the file's name is longer than {LONGEST_PATH} bytes, or has control characters");
         return Err(Refusal::new(StatusCode::BAD_REQUEST, error, Some("nothing was changed")));
     }
-    // Beside the loop, as the daemon's own file is.
+    // Parsed outside the main loop, like the daemon's own file.
     let _turn = Arc::clone(&caller.shared.reading).acquire_owned().await.map_err(|_| stopping())?;
     let read = spawn_blocking(move || config::parse(&text, &file).map(|config| (config, file)));
     let read = read.await.map_err(|error| Refusal::internal(&error))?;
@@ -308,7 +308,7 @@ async fn confirm(caller: Caller) -> Result<Json<Outcome>, Refusal> {
     Ok(Json(request(&caller, Command::Confirm).await?))
 }
 
-/// What a body says, if there is one.
+/// Parses a body; an empty one gives the default.
 fn said<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
     if body.is_empty() || body == b"null" { Ok(T::default()) } else { parse(body) }
 }

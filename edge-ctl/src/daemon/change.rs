@@ -1,5 +1,5 @@
-//! Changes of the configuration: by the file, by a request, by a trial that ends. All go the way of `control::change`; what follows
-//! from one outside the maps is done here.
+//! Changes of the configuration: by the file, by a request, or at the end of a trial. All use `control::change`; their
+//! effects outside the maps are applied here.
 
 use axum::http::StatusCode;
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Does what the file changes, and tells all who wait for that. A bad one changes nothing.
+    /// Applies the changes of the file, and sends the result to all waiting clients. A bad file changes nothing.
     pub(super) async fn reload(&mut self, Read { file, waiting }: Read) {
         let result = match file {
             Ok(candidate) => self.change(candidate).await,
@@ -39,10 +39,10 @@ impl Daemon {
         }
     }
 
-    /// Does what a request brings.
+    /// Applies the configuration of a request.
     pub(super) async fn apply(&mut self, candidate: Candidate, back: Back) {
         let file = candidate.file.clone().unwrap_or_default();
-        // What the daemon's own file holds is not to be taken again by the next start.
+        // If the text is that of the daemon's own file, the next start must not apply it again.
         let own =
             (file == self.reader.path().display().to_string()).then_some(change::checksum(&candidate.config.text));
         let result = self.change(candidate).await;
@@ -71,7 +71,7 @@ impl Daemon {
         let _ = back.send(result.map_err(|error| refusal(&error)));
     }
 
-    /// Takes the generation on trial back, once its time is over or it has taken availability away.
+    /// Reverts the generation on trial once its time is over or services have lost availability.
     pub(super) async fn end_trial(&mut self) {
         let Some(trial) = &self.history.trial else { return };
         let why = match self.soak.blame() {
@@ -90,7 +90,7 @@ impl Daemon {
                 self.history.trial = None;
                 self.write_history();
             }
-            // It is tried again in a second.
+            // The next attempt follows in a second.
             Err(error) => self.fault("undo", &error),
         }
     }
@@ -128,7 +128,7 @@ impl Daemon {
         Ok(outcome)
     }
 
-    /// Goes on with a generation that has just been published: interfaces, announcements, probes.
+    /// Continues with a generation that has just been published: interfaces, announcements, probes.
     pub(super) async fn take_over(&mut self, inventory: Inventory) -> Result<Vec<String>, ChangeError> {
         let before = self.controller.inventory.config.clone();
         let events = self.controller.events.clone();
@@ -148,8 +148,8 @@ impl Daemon {
         Ok(warnings)
     }
 
-    /// Removes what the configuration before had outside the maps and the present one has not: programs on interfaces,
-    /// and announced addresses.
+    /// Removes the effects of the earlier configuration outside the maps that the present one does not have: programs
+    /// on interfaces, and announced addresses.
     pub(super) async fn leave(&mut self, before: &Config, warnings: &mut Vec<String>) {
         warnings.extend(self.leave_interfaces());
         let Controller { inventory, .. } = &self.controller;
@@ -186,7 +186,7 @@ impl Daemon {
         warnings
     }
 
-    /// Publishes what is in force with other weights.
+    /// Publishes the configuration in force with other weights.
     pub(super) async fn weigh(&mut self, wanted: &Weigh, back: Back) {
         let events = self.controller.events.clone();
         let rehearser = self.rehearsing.ready(&events).await;

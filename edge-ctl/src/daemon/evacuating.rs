@@ -1,4 +1,4 @@
-//! Evacuations of pools, as requests and as time ends them.
+//! Evacuations of pools: requests, and the end after a set time.
 
 use super::{
     api::{Back, Refusal},
@@ -27,13 +27,13 @@ impl Daemon {
         let _ = back.send(self.end(pool, "an operator's word").map_err(Refusal::from));
     }
 
-    /// Ends one whose time is over.
+    /// Ends the first evacuation whose time is over.
     pub(super) fn end_evacuation(&mut self) {
         let over = evacuation::over(&self.history.evacuations, boot_ms()).map(|over| over.pool.clone());
         if let Some(pool) = over
             && let Err(error) = self.end(&pool, "its time is over")
         {
-            // It is tried again in a second.
+            // The next attempt follows in a second.
             self.fault(&pool, &error);
         }
     }
@@ -44,7 +44,7 @@ impl Daemon {
         self.noted(evacuations, result)
     }
 
-    /// Keeps what became of them in the maps and on the disk.
+    /// Stores the evacuations in the maps and on the disk.
     fn noted(
         &mut self,
         evacuations: Vec<evacuation::Evacuation>,

@@ -1,5 +1,5 @@
-//! When a pool's alternatives were last heard: the other pools of its services. Answers of other services mean little, since
-//! their pools may be reached in another way.
+//! Last answers of a pool's alternatives, which are the other pools of its services. Answers of other services mean
+//! little, since their pools may be reached by other routes.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) fn of_others<'a>(inventory: &Inventory, probed: impl Iterator<Item = 
     others
 }
 
-/// When most of each pool last answered. A backend that is known to be down, and silent, is no part of its pool.
+/// When most of each pool last answered. A backend that is known to be down and is silent does not count.
 fn of_pools<'a>(inventory: &Inventory, probed: impl Iterator<Item = &'a Probed>) -> Vec<Heard> {
     let mut answers = vec![(Vec::new(), Vec::new()); inventory.config.pools.len()];
     for probed in probed {
@@ -37,7 +37,7 @@ fn of_pools<'a>(inventory: &Inventory, probed: impl Iterator<Item = &'a Probed>)
     answers.into_iter().map(|(well, at_all)| Heard { well: most(well), at_all: most(at_all) }).collect()
 }
 
-/// The latest time since which more than half of them have answered; `None` if no more than half ever have.
+/// The latest time since which more than half of the backends have answered; `None` if no more than half ever have.
 fn most(mut answers: Vec<Option<Duration>>) -> Option<Duration> {
     let middle = answers.len() / 2;
     if answers.is_empty() { None } else { *answers.select_nth_unstable_by(middle, |one, other| other.cmp(one)).1 }

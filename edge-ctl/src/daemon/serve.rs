@@ -1,4 +1,5 @@
-//! Connections over which HTTP is spoken: as many as there are descriptors for, each for one request, which has to come in time.
+//! HTTP connections: their number is limited by file descriptors, and each serves one request, which has to arrive in
+//! time.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,12 +17,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long the head of a request may take to come.
+/// How long the head of a request may take to arrive.
 const HEAD: Duration = Duration::from_secs(3);
-/// Between two tries to accept, when this process or the host has too little of something.
+/// Pause between attempts to accept, when this process or the host lacks a resource.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Where connections come from.
+/// A source of connections.
 pub(super) trait Listen: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -44,8 +45,8 @@ impl Listen for TcpListener {
     }
 }
 
-/// Serves at most `most` connections at a time, each for `longest` at most, until `ended`; then those that are being answered are
-/// waited for.
+/// Serves at most `most` connections at a time, each for `longest` at most, until `ended`; then waits for requests in
+/// progress.
 pub(super) async fn serve(
     listener: impl Listen,
     router: Router,
@@ -57,7 +58,7 @@ pub(super) async fn serve(
     let mut connections = JoinSet::new();
     loop {
         let accept = async {
-            // It is never closed.
+            // The semaphore is never closed.
             let place = Arc::clone(&places).acquire_owned().await.ok();
             (place, listener.next().await)
         };
@@ -69,7 +70,7 @@ pub(super) async fn serve(
                     let answer = answer(stream, router.clone());
                     connections.spawn(async move {
                         match longest {
-                            // One that has not ended by then is dropped.
+                            // A connection that has not ended by then is dropped.
                             Some(longest) => drop(timeout(longest, answer).await),
                             None => answer.await,
                         }
@@ -93,6 +94,6 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ro
         .header_read_timeout(HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // A client that goes away, or says nothing, is no fault of ours.
+    // A client that disconnects or sends nothing is not an error.
     let _ended = connection.await;
 }

@@ -1,4 +1,4 @@
-//! The daemon's Unix socket: in place all at once, with its mode, over whatever a killed daemon left there.
+//! The daemon's Unix socket: appears at once, with its mode, and replaces a socket that a killed daemon left.
 
 use std::{
     fs, io,
@@ -11,21 +11,21 @@ use tokio::net::UnixListener;
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
 
-/// A listening socket; its file goes when this is dropped.
+/// A listening socket; its file is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // What is left behind is replaced by the next daemon.
+        // A socket that remains is replaced by the next daemon.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Listens at `path`. The caller holds the writer's lock: a socket that is there already is a dead daemon's.
+/// Listens at `path`. The caller holds the writer's lock: an existing socket belongs to a dead daemon.
 ///
 /// # Errors
-/// As `bind`, `chmod` and `rename` have them.
+/// Errors of `bind`, `chmod` and `rename`.
 pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -35,7 +35,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         _ => {}
     }
     let listener = UnixListener::bind(&new)?;
-    // A client that the mode refuses cannot connect in between: the name is not known yet.
+    // A client that the mode excludes cannot connect before this, since it does not know the name yet.
     fs::set_permissions(&new, fs::Permissions::from_mode(MODE))?;
     fs::rename(&new, path)?;
     Ok((listener, SocketFile(path.to_owned())))

@@ -65,7 +65,7 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     ]
 }
 
-/// A weight by an operator's word, in short and in words.
+/// A weight set by an operator, in short and in words.
 fn said_weight(backend: &BackendStatus, file: u32) -> (String, String) {
     let because = backend.weight_reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     (format!("{}*", backend.weight), format!("*by an operator's word, the file has {file}{because}"))

@@ -1,4 +1,4 @@
-//! What is under way after a change: services in transition, retired backends, and counts of flow records.
+//! The state after a change: services in transition, retired backends, and counts of flow records.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) fn transitions(status: &Status, colour: bool) -> String {
     rows.finish()
 }
 
-/// Services whose new flows are not all recorded where they are sent; empty when there are none.
+/// Services whose new flows are not all recorded; empty if there are none.
 pub(super) fn unrecorded(services: &[ServiceStatus], colour: bool) -> String {
     let mut rows = Table::new(colour, ["NOT RECORDED", "FOR", "NEW FLOWS"]);
     for service in services {
@@ -49,7 +49,7 @@ pub(super) fn unrecorded(services: &[ServiceStatus], colour: bool) -> String {
     rows.finish()
 }
 
-/// When the slots that differ are handed over.
+/// The time when the remaining slots are handed over.
 fn handover(transition: &TransitionStatus, daemon: bool) -> String {
     match (transition.slots_differing, transition.next_handover_seconds, transition.last_handover_seconds) {
         (Some(0), ..) => "done".to_owned(),
@@ -86,7 +86,7 @@ pub(super) fn retired(retired: &[RetiredStatus], colour: bool) -> String {
     rows.finish()
 }
 
-/// What the packet path has done with flow records, where it has done anything; empty when it has not.
+/// Counts of the packet path's operations on flow records; empty if all are 0.
 pub(super) fn counts(services: &[ServiceStatus], colour: bool) -> String {
     let mut rows = Table::new(colour, ["FLOW RECORDS", "SO FAR"]);
     for service in services {
@@ -107,7 +107,7 @@ fn whole(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds.ceil()).unwrap_or_default().as_secs()
 }
 
-/// A dash where nothing was counted.
+/// The number, or a dash if nothing was counted.
 fn number(count: Option<impl ToString>) -> String {
     count.map_or("-".to_owned(), |count| count.to_string())
 }
@@ -130,7 +130,7 @@ mod tests {
 
     const DAY: u64 = 1_763_424_000_000;
 
-    /// A backend was taken out of the configuration a minute ago, and `transition` is where service `web` is with it.
+    /// A status a minute after a backend was removed from the configuration, with service `web` in this `transition`.
     fn a_change(transition: &Transition, held: Option<Held>) -> Status {
         let mut inventory = inventory();
         let (pool, name) = ("provider-a".to_owned(), "a3".to_owned());
@@ -168,7 +168,7 @@ mod tests {
             http: None,
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
-        // As most are: only some of the counts are not 0.
+        // Mostly only some of the counts are not 0.
         status.services[0].flows.extend([("lookups".to_owned(), 0), ("insert_failed".to_owned(), 0)]);
         status.services[1].flows.values_mut().for_each(|count| *count = 0);
         status

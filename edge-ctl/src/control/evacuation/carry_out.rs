@@ -1,4 +1,4 @@
-//! What an evacuation and its end do to services, and how both are told.
+//! Effects of an evacuation and of its end on services, and the messages about them.
 
 use edge_common::abi::{BackendNumber, Failover};
 
@@ -17,10 +17,10 @@ use crate::{
     plan::{self, Admin},
 };
 
-/// Services that a message names of each kind.
+/// Most services of each kind in a message.
 const NAMED: usize = 8;
 
-/// Moves all services past `pool`, and adds that to `evacuations`.
+/// Moves all services past `pool`, and adds the evacuation to `evacuations`.
 #[expect(clippy::too_many_arguments, reason = "what it looks at, what it changes, what is wanted")]
 pub(crate) fn carry_out(
     inventory: &Inventory,
@@ -64,7 +64,7 @@ pub(crate) fn carry_out(
         let base = match base_of(&before, service) {
             Some(base) => base,
             None if passed(inventory, service, &before, Failover::default()) == Some(present) => Failover::default(),
-            // An operator has failed it over.
+            // An operator has failed the service over.
             None => present,
         };
         let Some(to) = passed(inventory, service, &after, base) else {
@@ -116,7 +116,7 @@ pub(crate) fn carry_out(
     Ok(Outcome { changed: true, message, warnings })
 }
 
-/// Ends the evacuation of `pool`; `why` is an operator's word, or that its time is over.
+/// Ends the evacuation of `pool`; `why` is an operator's reason, or that its time is over.
 pub(crate) fn bring_back(
     inventory: &Inventory,
     plane: &mut impl DataPlane,
@@ -133,13 +133,14 @@ pub(crate) fn bring_back(
     };
     let mut after = evacuations.clone();
     let ended = after.remove(at);
-    // What others still need to know.
+    // The remaining evacuations still need these failovers.
     if let Some(next) = after.first_mut() {
         next.before.extend(ended.before.iter().cloned());
     }
     for backend in &ended.backends {
         let reason = Some(format!("the evacuation of pool {pool} is over"));
-        // An operator may have said something else of it meanwhile, or the configuration.
+        // An operator may have made another decision about the backend meanwhile, or the configuration may have
+        // changed.
         let decided = inventory.backend(backend).is_ok_and(|named| {
             let wanted = if ended.drain { Admin::Drained } else { Admin::Disabled };
             named.numbers.iter().all(|number| plan::admin(plane.state(*number)) == wanted)
@@ -181,7 +182,7 @@ fn concerned<'a>(inventory: &'a Inventory, pool: &'a str) -> impl Iterator<Item 
     inventory.services().filter(move |(service, _)| has(service))
 }
 
-/// `POOL/BACKEND` of the pool's backends that no operator has taken out.
+/// Names (`POOL/BACKEND`) of the pool's backends that no operator has taken out.
 fn serving(inventory: &Inventory, plane: &impl DataPlane, pool: &str) -> Vec<String> {
     let is_in = |member: &Member<'_>| {
         is_meant(pool, &member.pool.name) && plan::admin(plane.state(member.number)) == Admin::Enabled
@@ -189,15 +190,15 @@ fn serving(inventory: &Inventory, plane: &impl DataPlane, pool: &str) -> Vec<Str
     inventory.members().filter(is_in).map(|member| member.name()).collect()
 }
 
-/// What becomes of whom.
+/// The services by the effect of an evacuation or its end.
 struct Told<'a> {
     inventory: &'a Inventory,
     pool: &'a str,
-    /// Where those go that move, and how many backends wait there.
+    /// Services that move, with their new pool and the number of its available backends.
     moves: Vec<(String, &'a str)>,
-    /// Not there before, nor after.
+    /// Services that were and are on another pool.
     elsewhere: Vec<&'a str>,
-    /// Those that have no other pool.
+    /// Services that have no other pool.
     alone: Vec<&'a str>,
 }
 
@@ -220,7 +221,7 @@ impl<'a> Told<'a> {
         self.moves.iter().map(|(_, name)| *name).collect()
     }
 
-    /// A line for each fate.
+    /// One line per effect.
     fn lines(&self) -> String {
         let mut fates: Vec<(&str, Vec<&str>)> = Vec::new();
         for (goes, name) in &self.moves {

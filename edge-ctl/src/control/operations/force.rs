@@ -1,4 +1,4 @@
-//! A backend's health by an operator's word, in place of what its probes find.
+//! Health of a backend set by an operator, in place of the result of its probes.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -17,7 +17,8 @@ use crate::{
     plan::{self, Admin, Word},
 };
 
-/// Sets it, or with `None` leaves it to the probes again. A word is about the name: all addresses, and those that the name gets later.
+/// Sets the health, or with `None` leaves it to the probes again. It applies to the name: to all addresses, including
+/// later ones.
 pub(super) fn force(
     inventory: &Inventory,
     plane: &mut impl DataPlane,
@@ -46,7 +47,7 @@ pub(super) fn force(
         let found = condition(*number);
         cut_off |= found.cut_off;
         let change = |before| plan::with_word(before, Word { forced: health, ..plan::word(before) }, found);
-        // What a drain or a disable says of it stays its reason.
+        // The reason of a drain or a disable stays.
         let admin = plan::admin(plane.state(*number));
         let said = Some(plane.why(*number).reason).filter(|said| admin != Admin::Enabled && !said.is_empty());
         plane.change_state(*number, change, said.as_deref().unwrap_or(&why))?;
@@ -80,7 +81,7 @@ pub(super) fn force(
     Ok(Outcome { changed: true, message: format!("{name} {becomes}{but}\n{undo}"), warnings: Vec::new() })
 }
 
-/// How they are by their probes, the worst first.
+/// The backends' health by their probes, the worst first.
 fn found(states: &[State]) -> &'static str {
     let any = |bits| states.iter().any(|state| state.has_any(bits));
     if any(State::DOWN) {

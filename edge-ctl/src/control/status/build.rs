@@ -1,4 +1,4 @@
-//! A status, built from the configuration and the maps.
+//! Builds a status from the configuration and the maps.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The whole status. Rates are those between `earlier` and `now`.
+/// The whole status. Rates are computed between `earlier` and `now`.
 pub(crate) fn build(
     inventory: &Inventory,
     plane: &impl DataPlane,
@@ -134,12 +134,13 @@ fn service_status(
     }
 }
 
-/// Whether a pool that is probed has no backend of which anything is known. One that is not is unknown by its operator's will.
+/// Whether the health of all backends of a probed pool is unknown. In a pool without a probe it is unknown by
+/// configuration.
 fn is_unknown(inventory: &Inventory, counts: &Counts, pool: usize) -> bool {
     inventory.config.pools[pool].probe.is_some() && counts.is_unknown(pool)
 }
 
-/// Why the pools at these positions don't serve.
+/// Why the pools at these positions do not serve.
 fn lacks(inventory: &Inventory, counts: &Counts, service: &Service, positions: Range<usize>) -> String {
     let lacks = service.pools[positions].iter().map(|position| {
         let pool = &inventory.config.pools[*position];
@@ -209,7 +210,7 @@ fn backend_status(
     }
 }
 
-/// How far the return of a pool is.
+/// Progress of a pool's return.
 fn share(withheld: f64) -> String {
     if withheld >= 1.0 {
         return "takes new flows once it has been so for `failback_after` (`edge-ctl failback SERVICE`: now)"

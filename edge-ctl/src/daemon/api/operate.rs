@@ -19,7 +19,7 @@ pub(crate) struct BackendBody {
     pub(crate) reason: Option<String>,
 }
 
-/// How a backend is by an operator's word.
+/// A backend's health as set by an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HealthWord {
@@ -107,7 +107,7 @@ pub(super) async fn failback(caller: Caller, Path(service): Path<String>) -> Res
     operate(&caller, Operation::Failback { service }).await
 }
 
-/// Several at once: they are one change of the tables.
+/// Sets the weights of several backends in one change of the tables.
 pub(super) async fn weigh(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
     let wanted: Weigh = parse(&body)?;
     Ok(Json(request(&caller, |back| Command::Weigh(wanted, back)).await?))

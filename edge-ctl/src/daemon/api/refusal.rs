@@ -1,4 +1,4 @@
-//! Why a request was not done, as the API says it.
+//! Reasons for refused requests, in the form of the API.
 
 use axum::{
     Json,
@@ -13,12 +13,12 @@ use crate::control::{chain, inventory::NameError, operations::OperationError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ErrorBody {
     pub(crate) error: String,
-    /// What to do instead.
+    /// Suggestion for the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
 }
 
-/// Why a request was not done.
+/// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -36,16 +36,16 @@ impl Refusal {
         Self::new(StatusCode::REQUEST_TIMEOUT, "the request came too late, and was not done", None)
     }
 
-    /// A failure of ours, with all its causes.
+    /// An internal failure, with all its causes.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error), None)
     }
 }
 
-/// Bytes of a text, at most: it quotes what was asked, which may be anything.
+/// Longest text of an error, bytes: it quotes the request, which may contain anything.
 const LONGEST: usize = 32 << 10;
 
-/// `text` fit for a terminal, and not long.
+/// `text` without control characters, cut to the longest length.
 fn plain(text: &str) -> String {
     let end = (0..=LONGEST.min(text.len())).rfind(|end| text.is_char_boundary(*end)).unwrap_or_default();
     let safe = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
