@@ -200,7 +200,7 @@ pub(crate) struct Pool {
 /// How the health of a pool is judged.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Judging {
-    /// Share of the pool that failed probes may take out while the other backends answer, 0 to 1; at least one backend.
+    /// Share of the pool that silence may take out while the other backends answer, 0 to 1; at least one backend.
     pub ejection_cap: f64,
     /// If a smaller share of the pool is up, and there is no other pool, all its backends serve; 0 to 1.
     pub panic_below: f64,

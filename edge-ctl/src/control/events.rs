@@ -78,7 +78,7 @@ pub(crate) enum EventKind {
     CertificateValid,
     /// No packet can be sent to a backend, and there is no other backend in its place.
     Unreachable,
-    /// This host may be the cause of failed probes: the health of backends stays as it was.
+    /// This host may be the cause of unanswered probes: the health of backends stays as it was.
     Frozen,
     /// Enough backends answer again: probes count.
     Thawed,

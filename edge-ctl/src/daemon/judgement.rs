@@ -36,7 +36,7 @@ pub(super) struct Judgement {
     restless: bool,
 }
 
-/// Set while this host is the presumed cause of its failed probes.
+/// Set while this host is the presumed cause of its unanswered probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frozen {
     pub(super) since: Duration,

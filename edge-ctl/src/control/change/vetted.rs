@@ -49,7 +49,7 @@ impl Vetted {
         let inventory = Inventory::new(config, &image.snapshot)?;
         let before = history.clone();
         let confirm = words.confirm();
-        // A rollback does not lead to a generation that was itself on trial.
+        // A generation that was itself on trial is no target of a rollback.
         let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
         let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
         history.push(Entry {

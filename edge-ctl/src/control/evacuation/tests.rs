@@ -1,4 +1,4 @@
-//! Evacuations of pools in plain memory: who leaves, who is left alone, and what comes back.
+//! Evacuations of pools in plain memory: which services leave, which stay, and which return.
 
 use edge_common::abi::State;
 
@@ -78,7 +78,7 @@ fn drain_keeps_flows_and_a_time_ends_it() {
     assert_eq!(rig.plane.failover(1), over_to(1, false));
     assert_eq!(over(&rig.evacuations, NOW.boot_ms + 4999), None);
     assert_eq!(over(&rig.evacuations, NOW.boot_ms + 5000).map(|it| it.pool.as_str()), Some("provider-a"));
-    // After a reboot the clock has begun anew: it lasts as long as at first, at most.
+    // The clock starts anew after a reboot: the evacuation lasts at most as long as at first.
     assert_eq!(rig.evacuations[0].left(0), Some(Duration::from_secs(5)));
 }
 
@@ -100,7 +100,7 @@ fn force_takes_backends_away_and_return_gives_back_only_those() {
 fn what_an_operator_did_before_comes_back_and_what_he_did_since_stays() {
     let mut rig = Rig::new();
     rig.plane.set_failover(1, over_to(1, false)).unwrap();
-    // It has left the pool already; its failover is not ours.
+    // The service has left the pool already; its failover is not part of the evacuation.
     let outcome = rig.evacuate("provider-a", &Wanted::default()).unwrap();
     assert!(outcome.message.contains("another pool serves: web"), "{outcome:?}");
     assert_eq!(rig.bring_back("provider-a").warnings, [""; 0]);

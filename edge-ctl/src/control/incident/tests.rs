@@ -1,8 +1,8 @@
-//! Stories of events.
+//! Incidents found in events.
 
 use super::{EventKind::*, *};
 
-/// What no event has ended is so.
+/// Faults without an end event still exist.
 const ALL: fn(&str, &str) -> bool = |_, _| true;
 
 /// Seconds since the start of a day, a kind, a subject.
@@ -103,7 +103,7 @@ fn what_is_not_so_any_more_is_over_although_no_event_says_it() {
     assert_eq!((found[0].until, &found[0].open[..]), (None, &["backend a/a2".to_owned()][..]));
     let found = incidents(&events[..9], None, &|_, _| false);
     assert_eq!(found[0].until, Some(events[8].at));
-    // Nor does it hold what is wrong hours later.
+    // An incident does not include a fault that begins hours later, either.
     let mut later = events[..5].to_vec();
     later.push(event(9_000.0, BackendDown, "b/b1"));
     let found = incidents(&later, None, &ALL);

@@ -1,4 +1,4 @@
-//! What a reboot finds.
+//! The state that a start after a reboot finds.
 
 mod killed;
 
@@ -63,7 +63,7 @@ fn files_and_back() {
     let json = std::fs::read_to_string(directory.path().join("state.json")).unwrap();
     assert!(!json.contains("10.1.0.") && !json.contains("\"up\""), "names only: {json}");
 
-    // What is not kept any more goes; a text that is damaged is left out; a state that is damaged is an error.
+    // A text that is no longer kept is removed; a damaged text is left out; a damaged state is an error.
     let mut less = kept.clone();
     less.history.entries.remove(0);
     save(directory.path(), &less).unwrap();
@@ -110,7 +110,7 @@ fn what_an_operator_has_put_in_place_of_the_file_stays() {
 fn a_trial_does_not_survive_a_reboot() {
     let mut kept = kept(&[(How::Start, &text(), Verdict::Replaced), (How::Apply, &weighted(70), Verdict::Soaking)]);
     kept.history.trial = Some(Trial { generation: 2, back_to: 1, until_ms: u64::MAX, unavailable: Vec::new() });
-    // The file is what was tried, too.
+    // The file also has the text of the trial.
     let choice = choose(file(&weighted(70)), Some(&kept)).unwrap();
     assert_eq!((choice.candidate.config.text, choice.text_of), (text(), Some(1)));
     assert!(choice.history.trial.is_none());

@@ -83,7 +83,7 @@ pub(crate) struct DaemonStatus {
     pub(crate) unkept: Option<String>,
     /// How often the maps differed from the daemon's state and were repaired.
     pub(crate) repaired: u64,
-    /// Set while this host may be the cause of failed probes: the health of backends does not change meanwhile.
+    /// Set while this host may be the cause of unanswered probes: the health of backends does not change meanwhile.
     pub(crate) frozen: Option<FrozenStatus>,
     /// Address of the status page; absent if none is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]

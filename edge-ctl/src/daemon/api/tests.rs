@@ -72,7 +72,7 @@ fn serve() -> Served {
                 Command::Operate(operation, back) => {
                     back.send(controller.operate(&operation).map_err(Refusal::from)).unwrap();
                 }
-                // As a daemon that ends before it has answered.
+                // Simulates a daemon that ends before it has answered.
                 Command::Reload(_, back)
                 | Command::Apply(_, back)
                 | Command::Rollback(_, _, back)
@@ -203,7 +203,7 @@ async fn requests_that_never_end_do_not_keep_others_out() {
         half.write_all(b"GET /v1/sta").await.unwrap();
         halves.push(half);
     }
-    // All places are taken, until the daemon has waited long enough.
+    // All places are taken until the daemon's time limit ends a connection.
     let mut client = Client::connect(&served.socket, LATER).await.unwrap();
     client.get::<Value>("/v1/status").await.unwrap();
     let mut rest = Vec::new();
@@ -224,7 +224,7 @@ async fn followers_are_bounded_and_a_place_is_free_again_once_one_has_gone() {
     let (first, second, third) = (follow().await, follow().await, follow().await);
     assert_eq!([&first.0[9..], &second.0[9..], &third.0[9..]], ["200", "200", "503"]);
     drop(first);
-    // That it has gone is seen when something is sent to it.
+    // The daemon notices that the client has gone only when it sends something.
     for _ in 0..100 {
         served.events.report(EventKind::BackendUp, "provider-a/a1", "1 probe passed");
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,11 +1,11 @@
-//! Whoever is killed while writing leaves what was there or what was to come, whole, before each system call; and is in nobody's
-//! way.
+//! A process that is killed while it writes leaves either the old or the new state, complete, whichever system call it
+//! was killed before, and does not disturb later writers.
 
 use edge_tests::killed::{Step, killed_at};
 
 use super::*;
 
-/// Kills who writes `after` in the place of `before` at each call, and returns how many there were.
+/// Kills the process that writes `after` in place of `before` at each call, and returns the number of calls.
 fn everywhere(before: Option<&Kept>, after: &Kept) -> u32 {
     let mut number = 1;
     loop {
@@ -18,7 +18,7 @@ fn everywhere(before: Option<&Kept>, after: &Kept) -> u32 {
         let found = load(&path).unwrap();
         assert!(found.as_ref() == before || found.as_ref() == Some(after), "call {number}: {found:?}");
         assert!(killed || found.as_ref() == Some(after), "it ended, and it is not there");
-        // The next one.
+        // The next writer.
         save(&path, after).unwrap();
         assert_eq!(load(&path).unwrap().as_ref(), Some(after), "call {number}");
         let files = std::fs::read_dir(&path).unwrap().count();
@@ -42,7 +42,7 @@ fn a_state_can_be_killed_before_each_call() {
         part.history.entries = part.history.entries.drain(entries).collect();
         part
     };
-    // A text goes, and one comes.
+    // One text is removed, and one is added.
     let (before, after) = (part(2, 0..2), part(3, 1..3));
     for (before, least) in [(Some(&before), 10), (None, 12)] {
         let calls = everywhere(before, &after);
