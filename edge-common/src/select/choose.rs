@@ -1,4 +1,4 @@
-//! The choice of a backend by a flow's record, its slot's owner, and its slot's pick. It reads, and changes nothing.
+//! Chooses a backend by a flow's record and its slot's owner and pick. The choice reads maps and changes nothing.
 
 use super::{
     owner::{has_left, serves_any, stable_owner},
@@ -16,11 +16,11 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct FlowQuery {
     pub target: Target,
-    /// The flow's slot is by this.
+    /// Determines the flow's slot.
     pub hash: Hash,
     /// Whether the packet starts a flow.
     pub starts: bool,
-    /// Whether the flow may be recorded: not for a packet that only concerns it.
+    /// Whether the flow may be recorded: not for a packet that only quotes the flow.
     pub may_record: bool,
 }
 
@@ -32,30 +32,32 @@ impl FlowQuery {
     }
 }
 
-/// What is chosen for a packet.
+/// Result of [`choose()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// That depends on the flow's record.
+    /// The choice depends on the flow's record, which is to be looked up first.
     Ask,
-    /// It goes to this backend; `recorded`: since its flow is recorded there.
+    /// The packet goes to this backend; `recorded` if the flow's record names the backend.
     Goes { to: BackendNumber, recorded: bool },
-    /// It goes to a backend with which the flow's record is to be changed.
+    /// The packet goes to a backend, and the flow's record is to be changed accordingly.
     Changes(Change),
 }
 
-/// Whether a packet goes where its flow is recorded, whatever owner and pick are. Also one that starts a flow: it may be the second
-/// packet of one that has just started, or a forged one of one that runs.
+/// Whether a packet goes to the backend in its flow's record, whatever the owner and the pick are. This includes a
+/// packet that starts a flow: it may be the second packet of a flow that has just started, or a forged packet of an
+/// established flow.
 #[inline(always)]
 pub fn follows<M: Maps>(maps: &M, service: &Service, seen: Seen) -> bool {
     serves_any(maps, service, seen.backend, State::ALIVE)
 }
 
-/// For how long after a change a packet that starts a flow of QUIC may be its client's second one, in units of time: a second. A
-/// round trip passes between these two, and a client that hears nothing waits for a second.
+/// Time after a change in which a packet that starts a QUIC flow may be its client's second packet, in units: one
+/// second. A round trip passes between a client's first two packets, and a client that gets no answer waits for a
+/// second.
 const HANDSHAKE: i32 = 4;
 
-/// Whether a packet that seems to start a flow may be of one that began just before a change, and that no record shows. Not of
-/// TCP, whose SYN is sent again only if nothing came of the first.
+/// Whether a packet that seems to start a flow may belong to a flow that began just before a change and has no record.
+/// Never for TCP, whose SYN is sent again only if the first SYN came to nothing.
 #[inline(always)]
 fn may_have_begun<M: Maps>(maps: &M, service: &Service, query: &FlowQuery) -> bool {
     query.target.tracks(Tracking::Quic)
@@ -63,11 +65,11 @@ fn may_have_begun<M: Maps>(maps: &M, service: &Service, query: &FlowQuery) -> bo
         && units(maps.now_ns()).wrapping_sub(service.redirected).cast_signed() < HANDSHAKE
 }
 
-/// Chooses the backend for a packet by its flow's record, which it does not [follow](follows()), its slot's owner, and its slot's
-/// pick.
+/// Chooses the backend for a packet by its flow's record, its slot's owner, and its slot's pick. Called when
+/// [`follows()`] is false: the record alone does not decide.
 ///
 /// # Errors
-/// [`Exit::Exhausted`] when nothing is left, [`Exit::BadTables`] when the service's slots are not there.
+/// [`Exit::Exhausted`] if no backend is left, [`Exit::BadTables`] if the service's slots are missing.
 #[inline(always)]
 pub fn choose<M: Maps>(
     maps: &M,
@@ -81,7 +83,7 @@ pub fn choose<M: Maps>(
     let goes =
         |to: BackendNumber| if to == 0 { Err(Exit::Exhausted) } else { Ok(Choice::Goes { to, recorded: false }) };
     let Some(Seen { backend: recorded, is_forged }) = seen else {
-        // A slow-path packet comes here without having looked for a stable owner.
+        // A slow-path packet arrives here before any check for a stable owner.
         if stable_owner(maps, query.target, query.hash, query.starts).is_some() {
             return goes(owner);
         }
@@ -91,9 +93,9 @@ pub fn choose<M: Maps>(
         return goes(pick_and_bits(maps, view, service, slot).0);
     }
     let (pick, bits) = pick_and_bits(maps, view, service, slot);
-    // When nothing is left and the service fails open, a backend that is not disabled counts as alive, too.
+    // If no backend is left and the service fails open, a backend that is not disabled counts as alive, too.
     let living = if bits == State::ENABLED { State::ALIVE | State::ENABLED } else { State::ALIVE };
-    // Who takes its slot's new flows keeps it in any case: a pool that was evacuated serves when no other can.
+    // The pick keeps its recorded flows in any case: an evacuated pool serves when no other pool can.
     if recorded != 0 && recorded == pick || serves_any(maps, service, recorded, living) {
         return Ok(Choice::Goes { to: recorded, recorded: true });
     }
@@ -101,17 +103,18 @@ pub fn choose<M: Maps>(
     if !query.may_record {
         return goes(if owner_lives { owner } else { pick });
     }
-    // Where no packet shows that a flow starts, a flow whose backend has died starts anew.
+    // With `Learn` no packet shows that a flow starts, so a flow whose backend has died starts anew.
     let learns = query.target.tracks(Tracking::Learn);
     let has_begun = may_have_begun(maps, service, query) && recorded == 0 && owner_lives;
     let starts = query.starts && !has_begun || learns && (recorded != 0 || !owner_lives);
     let (what, to) = if is_forged && owner_lives {
         (What::Correct, owner)
     } else if !starts && (recorded != 0 || !owner_lives) || pick == owner || pick == 0 {
-        // Without a record it goes to the same backend.
+        // Without a record the flow goes to the same backend.
         (What::Remove, if starts || recorded != 0 || !owner_lives { pick } else { owner })
     } else {
-        // A new flow goes to the pick, an established one to the owner; and it is recorded where these are not the same.
+        // A new flow goes to the pick, an established one to the owner; the flow is recorded, since pick and owner
+        // differ.
         (if recorded == 0 { What::Add } else { What::Move }, if starts { pick } else { owner })
     };
     if to == 0 || matches!(what, What::Remove) && recorded == 0 {

@@ -1,11 +1,11 @@
-//! The server that a packet's connection ID names: a client of QUIC may come from another address, and stays.
+//! The server that a packet's connection ID names: a QUIC client whose address changes stays with its server.
 //!
 //! ```text
 //! packet               the ID names                       goes to
-//! short header,        a server that lives                that server, whatever slot, owner and record say
-//! Handshake            another one, or none               by its address
-//! Initial, 0-RTT       the slot's owner, which lives      the owner: it has answered, and may be drained since
-//!                      another one, or none               by its address: the client may have made the ID up
+//! short header,        a live server                      that server, whatever slot, owner and record say
+//! Handshake            another server, or none            by the address
+//! Initial, 0-RTT       the slot's owner, which is live    the owner: it has answered, and may be draining since
+//!                      another server, or none            by the address: the client may have made the ID up
 //! ```
 
 use super::{FlowQuery, owner::serves_any, pools::eligible};
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Places in which a server number is looked for, one after the other.
+/// Number of places that a server number may have in the table, searched one after the other.
 pub const PLACES: u32 = 4;
 
 /// The first place of a server number in a table, modulo the table's size.
@@ -27,7 +27,8 @@ pub const fn place(number: u32) -> u32 {
     ((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
-/// The server that a packet's connection ID names, if the packet goes there for it. The UDP header stands at `offset`.
+/// The server that a packet's connection ID names, if the packet goes there because of the ID. `offset` is that of the
+/// UDP header.
 #[inline(always)]
 pub fn named<P: Packet, M: Maps>(
     packet: &P,
@@ -56,7 +57,7 @@ pub fn named<P: Packet, M: Maps>(
     None
 }
 
-/// Whether a backend serves the flow: also one that is down, where nothing is left and the service fails open.
+/// Whether a backend serves the flow. A backend that is down does so, too, if none is left and the service fails open.
 #[inline(always)]
 fn serves<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, query: &FlowQuery, backend: BackendNumber) -> bool {
     if serves_any(maps, service, backend, State::ALIVE) {
@@ -67,19 +68,20 @@ fn serves<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, query: &Flow
     fails_open && serves_any(maps, service, backend, State::ENABLED)
 }
 
-/// The server's number in a connection ID, if that is long enough.
+/// The server number in a connection ID, if the ID is long enough.
 #[inline(always)]
 fn server_number<P: Packet>(packet: &P, service: &Service, id: ConnectionId) -> Option<u32> {
     let (offset, length) = (u32::from(service.cid_offset), u32::from(service.cid_length));
     if offset.wrapping_add(length) > id.bits {
         return None;
     }
-    // Behind an ID there are eight bytes more in any packet: what they are encrypted with needs twenty.
+    // Eight bytes behind an ID can be read in any packet: its encryption needs twenty.
     let word = u64::from_be_bytes(packet.load(after(id.at, (offset >> 3) as usize & 31))?);
     Some((word << (offset & 7)).wrapping_shr(64_u32.wrapping_sub(length)) as u32)
 }
 
-/// The backend with this server number; 0 for none. All places are looked at, and the paths of each merged.
+/// The backend with this server number; 0 if there is none. Every place is read, and the verifier's paths are merged
+/// after each.
 #[inline(always)]
 pub(crate) fn backend<M: PoolMaps>(maps: &M, service: &Service, number: u32) -> BackendNumber {
     let first = place(number);

@@ -1,4 +1,4 @@
-//! From a packet to its flow: its service, its hash, and by these its backend.
+//! Reads a packet's flow, that is its service and its hash, and chooses its backend.
 
 use crate::{
     abi::{BackendNumber, Exit, FlowCount, Service, Target, Tracking, WhenExhausted},
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The flow's hash, by which it has its slot.
+/// The flow's hash, which determines its slot.
 #[inline(always)]
 pub(crate) fn hash<F: Lookup>(view: View<'_>, target: Target, client: &F::Address, ports: u32) -> Hash {
     let key = &view.generation.hash_key;
@@ -28,13 +28,13 @@ pub(crate) fn hash<F: Lookup>(view: View<'_>, target: Target, client: &F::Addres
     }
 }
 
-/// Whether a packet is one of QUIC, and starts a flow.
+/// Whether a packet is a QUIC packet that starts a flow.
 #[inline(always)]
 pub(crate) fn starts_quic<P: Packet>(packet: &P, target: Target, at: Transport) -> bool {
     at.protocol == protocol::UDP && target.tracks(Tracking::Quic) && quic::is_initial(packet, at.offset)
 }
 
-/// Where the flow at `location` goes by its connection ID; [`StepResult::ASK`] where that says nothing.
+/// Chooses the backend of the flow at `location` by its connection ID; [`StepResult::ASK`] if the ID does not decide.
 #[inline(always)]
 pub fn route<P: Packet, M: Maps>(
     packet: &P,
@@ -52,7 +52,7 @@ pub fn route<P: Packet, M: Maps>(
         Ok(known) => known,
         Err(decided) => return decided.into(),
     };
-    // Of a translated flow the entry comes first.
+    // The entry of a translated flow is looked up first.
     let is_early = is_first && target.is_translated();
     if is_early || !is_own(location) || !target.tracks(Tracking::Quic) {
         return StepResult::ASK;
@@ -65,7 +65,8 @@ pub fn route<P: Packet, M: Maps>(
     }
 }
 
-/// Chooses a backend for the flow that is read at `location`, by all that is known of it; `seen` is what its record says.
+/// Chooses a backend for the flow at `location`. `seen` is the content of the flow's record; `None` if the record was
+/// not looked up yet.
 #[inline(always)]
 pub fn choose<P: Packet, M: Maps>(
     packet: &P,
@@ -83,7 +84,8 @@ pub fn choose<P: Packet, M: Maps>(
         Ok(known) => known,
         Err(decided) => return decided.into(),
     };
-    // Its slot says where it goes if it starts a flow, which only those ask who have not found its entry.
+    // A translated flow gets here with `seen` only if it has no usable entry: its slot decides, as for a flow that
+    // starts.
     let target = match seen {
         Some(_) if target.is_translated() => target.stateless(),
         None if target.is_translated() => return Decision::HANDED_OVER.into(),
@@ -105,15 +107,15 @@ pub fn choose<P: Packet, M: Maps>(
     }
 }
 
-/// The service of the flow at `location`, as [`Target::word`]; 0: none.
+/// The service of the flow at `location`, as [`Target::word`]; 0 if there is none.
 #[inline(always)]
 pub fn target<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> u64 {
     let Some(view) = maps.view_of(location.bank) else { return 0 };
     read(packet, maps, view, None, location).map_or(0, |read| read.target.word())
 }
 
-/// Where the flow at `location`, of which a packet is seen now, goes by its record; or what the record says, if that does not
-/// decide.
+/// Chooses the backend of the flow at `location` by its record, and notes in the record that a packet was seen now.
+/// Returns the content of the record if it does not decide.
 #[inline(always)]
 pub fn look_up<P: Packet, M: Maps>(
     packet: &P,
@@ -142,7 +144,7 @@ pub fn look_up<P: Packet, M: Maps>(
     seen.into()
 }
 
-/// Changes the record of the flow at `location`, and says where the packet goes.
+/// Changes the record of the flow at `location`, and returns the packet's backend.
 #[inline(always)]
 pub fn amend<P: Packet, M: Maps>(
     packet: &P,
@@ -162,7 +164,7 @@ pub fn amend<P: Packet, M: Maps>(
     chosen(&query, recorded.amend(&query, change))
 }
 
-/// Adds a record of the flow at `location`, and says where the packet goes.
+/// Adds a record of the flow at `location`, and returns the packet's backend.
 #[inline(always)]
 pub fn add<P: Packet, M: Maps>(
     packet: &P,
@@ -189,7 +191,7 @@ fn chosen(query: &FlowQuery, backend: BackendNumber) -> StepResult {
     Chosen::new(target, backend, hash.flow_label(), starts).into()
 }
 
-/// Whether a packet is one of its flow.
+/// Whether a packet belongs to the flow itself, and does not quote it.
 #[inline(always)]
 const fn is_own(location: FlowLocation) -> bool {
     matches!(location.relation, FlowRelation::Whole | FlowRelation::FirstFragment)
@@ -210,12 +212,12 @@ fn sign<P: Packet>(packet: &P, location: FlowLocation, end: usize) -> Option<Sig
     if is_own(location) { Sign::of(packet, at, end) } else { Some(Sign::NONE) }
 }
 
-/// A flow, as it stands in a packet.
+/// A flow, as read from a packet.
 struct Read {
     target: Target,
     hash: Hash,
     flow: Flow,
-    /// Where the packet ends.
+    /// Offset of the packet's end.
     end: usize,
 }
 
@@ -246,7 +248,7 @@ fn read_of<F: Lookup, P: Packet, M: Maps>(
     let ports = u32::from_le_bytes(packet.load(location.l4).ok_or(Exit::Malformed)?);
     let header: &F::Header = packet.view(location.l3).ok_or(Exit::Malformed)?;
     let (source, destination) = (F::source(header), F::destination(header));
-    // What a backend sent has both ends the other way round.
+    // A backend's packet has source and destination swapped.
     let (client, vip, ports) = match location.relation {
         FlowRelation::IcmpQuote => (destination, source, ports.rotate_left(16)),
         FlowRelation::Whole | FlowRelation::FirstFragment | FlowRelation::TunnelQuote => (source, destination, ports),
@@ -263,8 +265,8 @@ fn read_of<F: Lookup, P: Packet, M: Maps>(
     Ok(Read { target, hash, flow, end: after(location.l3, F::length(header)) })
 }
 
-/// The exit of a packet whose service has no backend left. With `Open` that is only when all are disabled; its clients, too,
-/// learn it at once.
+/// The exit of a packet whose service has no backend left. With `Open` this only happens if all backends are disabled;
+/// such clients are refused at once, too.
 #[inline(always)]
 fn exhausted(service: &Service, location: FlowLocation) -> Decision {
     let exit = match WhenExhausted::from_raw(service.when_exhausted) {

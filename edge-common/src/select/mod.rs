@@ -1,10 +1,11 @@
 //! Selection: which backend gets a packet.
 //!
-//! A slot's *owner* serves its established flows; the best *candidate* of the first eligible pool, the slot's [`pick`], receives
-//! its new ones. While a slot is stable, owner and pick are the same, and a packet costs one read of the slot:
-//! [`stable_owner`]. After a change owner and pick differ in some slots, for a time. In these ([`Slot::look`](crate::abi::Slot::look))
-//! flows are recorded, but only where the owner is the wrong backend, now or after the slot's handover: [`choose()`]. So a flow
-//! stays while its backend lives, and a packet of another slot pays nothing for it.
+//! A slot's *owner* serves its established flows; the best *candidate* of the first eligible pool, the slot's [`pick`],
+//! receives its new ones. While a slot is stable, owner and pick are the same, and a packet costs one read of the slot:
+//! [`stable_owner`]. After a change, owner and pick differ in some slots for a time. In these slots
+//! ([`Slot::look`](crate::abi::Slot::look)) flows are recorded, but only flows for which the owner is the wrong
+//! backend, now or after the slot's handover: [`choose()`]. So a flow stays with its backend while the backend lives,
+//! and packets of other slots pay nothing for it.
 //!
 //! ```text
 //! packet      record              owner                pick(NEW)          goes to
@@ -22,9 +23,10 @@
 //!                                 dead                                    the pick, which answers with a RST
 //! ```
 //!
-//! A record of a flow that goes on is never evicted for another one. So under a flood new flows may get their slot's owner instead of
-//! the pick, but no established flow loses its backend, with one exception: a drain is not undone by a full table, and gives slots
-//! away whose flows without a record then move. Except for the two cases above, only the controller changes owners.
+//! The record of a flow that goes on is never evicted for another one. So under a flood new flows may get their slot's
+//! owner instead of the pick, but no established flow loses its backend, with one exception: a full table does not undo
+//! a drain. The drain then hands over slots whose flows without a record move. Only the controller changes owners,
+//! except in the two cases of the table in which the pick becomes the owner of a slot.
 
 mod owner;
 mod pools;

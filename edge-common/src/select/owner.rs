@@ -6,8 +6,8 @@ use crate::{
     maps::{Maps, PoolMaps},
 };
 
-/// The owner of the slot of `flow`, if the owner alone decides: nothing else is to be looked at, and the owner is alive (and
-/// accepts new flows, for a packet that starts one).
+/// The owner of the slot of `flow`, if the owner alone decides: the slot needs no lookup of records, and the owner is
+/// alive (and accepts new flows, for a packet that starts one).
 #[inline(always)]
 pub fn stable_owner<M: Maps>(maps: &M, target: Target, flow: Hash, starts: bool) -> Option<(BackendNumber, &Backend)> {
     let slot = maps.slot(slot_address(target.slots(), flow.slot(target.slot_mask())))?;
@@ -15,7 +15,7 @@ pub fn stable_owner<M: Maps>(maps: &M, target: Target, flow: Hash, starts: bool)
         return None;
     }
     let backend = maps.backend(slot.owner)?;
-    // Without a branch: the bit of `NEW` is that of a number.
+    // Multiplies the bit of `NEW` by 0 or 1, which takes no branch.
     let wanted = State::ALIVE | (u32::from(starts) * State::NEW);
     if State(backend.state).has_all(wanted) { Some((slot.owner, backend)) } else { None }
 }
@@ -23,7 +23,7 @@ pub fn stable_owner<M: Maps>(maps: &M, target: Target, flow: Hash, starts: bool)
 /// Whether the backend has any of `bits`, and no failover with evacuation has taken it out of the service.
 #[inline(always)]
 pub(super) fn serves_any<M: PoolMaps>(maps: &M, service: &Service, number: BackendNumber, bits: u32) -> bool {
-    // Hidden, or the verifier would track separately for each call how far the search went.
+    // Hides the value from the verifier, which would otherwise track separately for each call how far the search went.
     let failover = Failover::from_raw(maps.merge_paths(service.failover, u32::MAX));
     let serves = match if number == 0 { None } else { maps.backend(number) } {
         Some(backend) => {
@@ -35,7 +35,7 @@ pub(super) fn serves_any<M: PoolMaps>(maps: &M, service: &Service, number: Backe
     maps.merge_paths(serves.into(), 1) != 0
 }
 
-/// Whether a backend receives no new flows any more: it has not all of `bits`, or a failover has passed its pool over.
+/// Whether a backend no longer receives new flows: it lacks some of `bits`, or a failover has passed over its pool.
 #[inline(always)]
 pub(super) fn has_left<M: PoolMaps>(maps: &M, service: &Service, number: BackendNumber, bits: u32) -> bool {
     let failover = Failover::from_raw(maps.merge_paths(service.failover, u32::MAX));
@@ -46,10 +46,10 @@ pub(super) fn has_left<M: PoolMaps>(maps: &M, service: &Service, number: Backend
     maps.merge_paths(left.into(), 1) != 0
 }
 
-/// Whether `pool` stands before the one that a failover names.
+/// Whether `pool` precedes the pool that a failover names, in the service's list.
 ///
 /// The loop always runs over all positions, and its paths are merged after each: a verifier before Linux 6.8 does not
-/// follow a loop that ends at a number unknown to it, and refuses the access that comes of it.
+/// follow a loop that ends at a number unknown to the verifier, and refuses the access that results.
 #[inline(always)]
 fn is_passed_over<M: PoolMaps>(maps: &M, service: &Service, failover: Failover, pool: u16) -> bool {
     let mut passed_over = 0;

@@ -1,4 +1,4 @@
-//! Pools: the pool that receives a service's new flows, and the backend in it that receives a slot's.
+//! Pools: the pool that receives a service's new flows, and the backend of the pool that receives a slot's new flows.
 
 use crate::{
     abi::{BackendNumber, CELL, Failover, MAX_POOLS, Pool, RETURN_PLACES, Service, State, WhenExhausted, return_place},
@@ -6,19 +6,20 @@ use crate::{
     maps::{PoolMaps, View},
 };
 
-/// Rounds of looking at other slots' candidates when all of the slot's own are gone. Together with the slot's own they
-/// see 16 backends, chosen as the weights say: enough while a fifth of a pool lives.
+/// Rounds of searching other slots' candidates when all of the slot's own are gone. Together with the slot's own they
+/// cover 16 backends, drawn by weight: enough while a fifth of a pool lives.
 const ROUNDS: u32 = 3;
 
-/// Members that the last resort looks at. One would do, but for the moment between a backend's death and its move to the
-/// end of the list.
+/// Members that the last resort tries. One would do, except for the moment between a backend's death and its move to
+/// the end of the list.
 const TRIES: u32 = 8;
 
-/// Who takes the flows that start now in `slot`: the best candidate of the first eligible pool.
+/// The backend that receives the new flows of `slot`: the best candidate of the first eligible pool.
 ///
-/// Pools are tried in order of priority, from where a failover says. One is eligible while at least `min_healthy` of its
-/// backends take new flows, and it is not withheld from the slot. When none is, the first with any such backend serves, those that a failover passed over (or
-/// evacuated) last; when there is none of these either, `when_exhausted` decides.
+/// Pools are tried in order of priority, beginning with the pool that a failover names, if any. A pool is eligible
+/// while at least `min_healthy` of its backends accept new flows, and it is not withheld from the slot. If no pool is
+/// eligible, the first pool with any such backend serves; pools that a failover passed over (or evacuated) come last.
+/// If no pool has such a backend, `when_exhausted` decides.
 #[inline(always)]
 pub fn pick<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, slot: u32) -> Option<BackendNumber> {
     match pick_and_bits(maps, view, service, slot) {
@@ -27,7 +28,7 @@ pub fn pick<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, slot: u32)
     }
 }
 
-/// The same, 0 for nobody, and the [`State`] bits that a backend needs for it now: none when none would do.
+/// Like [`pick`], but 0 for no backend; and the [`State`] bits that a backend needs to be picked now, 0 if none can be.
 #[inline(always)]
 pub(super) fn pick_and_bits<M: PoolMaps>(
     maps: &M,
@@ -41,10 +42,10 @@ pub(super) fn pick_and_bits<M: PoolMaps>(
     }
 }
 
-/// The pool that receives the new flows of `slot`, and the [`State`] bits that its backends need for it.
+/// The pool that receives the new flows of `slot`, and the [`State`] bits that its backends need to receive them.
 ///
-/// The search keeps numbers of pools in place of references, and merges them after each step: a verifier follows one path per
-/// step then, whatever was found before.
+/// The search keeps pool numbers in place of references, and merges them after each step: so the verifier follows one
+/// path per step, whatever was found before.
 #[inline(always)]
 pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service, slot: u32) -> Option<(&'a Pool, u32)> {
     let failover = Failover::from_raw(service.failover);
@@ -55,8 +56,8 @@ pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service,
         if step >= count {
             break;
         }
-        // From the pool that a failover names to the last one, then those that it passed over. Merged before it is compared, or
-        // the comparison would narrow `count` in a way of its own at each step.
+        // The order is from the pool that a failover names to the last one, then the pools that it passed over. The
+        // position is merged before it is compared, or the comparison would narrow `count` differently at each step.
         let behind = maps.merge_paths((first + step).wrapping_sub(count), u32::MAX);
         let passed_over = behind >> 31 == 0;
         let position = if passed_over { behind } else { behind.wrapping_add(count) };
@@ -90,14 +91,15 @@ pub fn eligible<'a, M: PoolMaps>(maps: &'a M, view: View<'_>, service: &Service,
     Some((maps.pool(view.bank, number as u16)?, bits))
 }
 
-/// The number of no pool.
+/// Stands for no pool: above the number of any pool.
 const NO_POOL: u32 = 1 << 16;
 
 /// The first backend of the pool, in the order of this slot, whose state has `bits`.
 ///
-/// First the slot's own candidates, then those of other slots in an order that the slot fixes (so that what is left of a
-/// pool shares the load by weight), and at last the member list, in which those that take flows stand first. One that comes
-/// back is passed over by the slots that it is withheld from, unless it comes to the list.
+/// The slot's own candidates are tried first, then those of other slots in an order that depends on the slot (so that
+/// the remaining backends of a pool share the load by weight), and at last the member list, which begins with the
+/// backends that accept flows. A returning backend is skipped by the slots that it is withheld from, except in the
+/// member list.
 #[inline(always)]
 fn search<M: PoolMaps>(
     maps: &M,
@@ -108,7 +110,7 @@ fn search<M: PoolMaps>(
     bits: u32,
 ) -> Option<BackendNumber> {
     let takes = |number: BackendNumber, place: u32| match maps.backend(number) {
-        // As above.
+        // Two comparisons with one branch, as in `eligible`.
         Some(backend) => bits & !backend.state | place.wrapping_sub(State(backend.state).withheld()) >> 31 == 0,
         None => false,
     };
@@ -128,7 +130,7 @@ fn search<M: PoolMaps>(
         let place = slot % takers.max(1) + step;
         let place = if place < takers { place } else { place.saturating_sub(takers) };
         if place >= u32::from(pool.members) {
-            // Behind the list stand other pools' cells.
+            // The cells behind the list belong to other pools.
             break;
         }
         let number = maps.candidates(pool.member_list.wrapping_add(place / CELL as u32))?.number(place);

@@ -11,13 +11,13 @@ use crate::{
     step::{Change, Seen, What},
 };
 
-/// How far behind a SYN's the sequence number of a packet may be that shows that its flow has started: as far as what a client
-/// sends before it has heard anything more, which can arrive in any order (RFC 6928).
+/// Limit of the distance from the sequence number of a SYN to that of a packet that proves the start of its flow: the
+/// data that a client sends before it receives anything more, which can arrive in any order (RFC 6928).
 const FIRST_WINDOW: u32 = 1 << 14;
-/// How far a flow's packets may be from each other within a unit for a FIN or RST among them to be believed, in sequence
-/// numbers: 30 Mbit/s from the client. A flow that is faster ends with its idle timeout.
+/// Limit of the distance between a flow's packets within a unit of time for a FIN or RST among them to be believed, in
+/// sequence numbers: 30 Mbit/s from the client. A faster flow ends with its idle timeout.
 const NEAR: u32 = 1 << 20;
-/// For how long a second SYN counts as the same start, whatever its sequence number, in units.
+/// Time for which a second SYN counts as the same start, whatever its sequence number, in units.
 const SAME_START: i32 = 4;
 
 /// A packet's flow in the table.
@@ -31,7 +31,7 @@ pub struct Recorded<'a, M: Maps> {
 }
 
 impl<'a, M: Maps> Recorded<'a, M> {
-    /// `None`: there is no table.
+    /// `None` if there is no flow table.
     #[inline(always)]
     pub fn new(maps: &'a M, view: View<'_>, flow: &'a Flow, sign: Sign) -> Option<Self> {
         let now_ns = maps.now_ns();
@@ -46,7 +46,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
         self.table.find(self.flow, self.place)
     }
 
-    /// Looks for the flow's record, and notes there that a packet was seen now, unless it only concerns the flow.
+    /// Looks up the flow's record, and notes in it that a packet was seen now, unless the packet only quotes the flow.
     #[inline(always)]
     pub fn see(&self, query: &FlowQuery) -> Seen {
         let Some(found) = self.find() else { return Seen::default() };
@@ -63,7 +63,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
                 if found.life.age(self.table.now) < SAME_START {
                     return seen;
                 }
-                // The client begins again.
+                // The client starts a new connection.
                 self.table.remove(&found);
                 return Seen::default();
             }
@@ -71,8 +71,8 @@ impl<'a, M: Maps> Recorded<'a, M> {
         if self.touch(&found) { seen } else { Seen::default() }
     }
 
-    /// Notes that a packet of the flow was seen. An end counts only if it comes from where the flow is, and where that is shows
-    /// only in packets that come from there: who does not see them can't guess it.
+    /// Notes that a packet of the flow was seen. A FIN or RST counts only if its sequence number is near those of the
+    /// flow: a sender that does not see the flow's packets can't guess them.
     #[inline(always)]
     fn touch(&self, found: &Found) -> bool {
         let (Sign { signal, quotes, .. }, known) = (self.sign, found.served.sequence);
@@ -83,7 +83,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
         self.table.touch(found, signal, known)
     }
 
-    /// Changes the record that the flow has, and returns the backend that the packet goes to.
+    /// Changes the flow's record, and returns the backend that the packet goes to.
     #[inline(always)]
     pub fn amend(&self, query: &FlowQuery, change: Change) -> BackendNumber {
         let (found, number) = (self.find(), query.target.service());
@@ -94,7 +94,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
                 self.maps.count_flow(number, FlowCount::StaleRemoved);
                 true
             }
-            // Of QUIC it is not certain enough: the packet that would have shown the start may be lost.
+            // For QUIC this is not certain enough: the packet that would have proved the start may be lost.
             (Some(_), What::Correct) if !query.target.tracks(Tracking::Tcp) => false,
             (Some(found), What::Correct | What::Move) => {
                 let served = Served { backend: change.to, ..found.served };
@@ -117,14 +117,14 @@ impl<'a, M: Maps> Recorded<'a, M> {
     pub fn add(&self, view: View<'_>, service: &Service, query: &FlowQuery, change: Change) -> BackendNumber {
         let Change { to, owner, has_left, starts, .. } = change;
         let (number, slot) = (query.target.service(), query.slot());
-        // Nothing comes after a RST.
+        // No packet follows a RST.
         if !starts && matches!(self.sign.signal, Signal::Reset) {
             return to;
         }
         let action = if starts { RateLimited::NewRecord } else { RateLimited::OwnerRecord };
         let mut refused = Refused::Raced;
         if self.maps.try_take(action, self.now_ns, view.generation.records_per_second) {
-            // Before the record is there, or a packet might not look for it.
+            // Precedes the insertion, or a packet might not look for the record.
             self.maps.set_look(slot);
             if !self.maps.is_in_transition(view.bank, number, service) {
                 self.maps.start_transition(view.bank, number);
@@ -150,13 +150,13 @@ impl<'a, M: Maps> Recorded<'a, M> {
     #[inline(always)]
     fn insert(&self, query: &FlowQuery, backend: BackendNumber, starts: bool) -> Result<u32, Refused> {
         let tracking = query.target.tracking();
-        // A client that sends seldom is one all the same.
+        // A client that sends rarely is genuine all the same.
         let (stage, certainty) = match (starts, tracking) {
             (true, Tracking::Learn) => (Stage::Established, Certainty::Certain),
             (true, _) => (Stage::HalfOpen, Certainty::Tentative),
             (false, _) => (Stage::Established, Certainty::Once),
         };
-        // Where a flow is that seems to end is not believed: the FIN may be somebody else's.
+        // The sequence number of a FIN is not trusted as the flow's: the FIN may be forged.
         let elsewhere = if matches!(self.sign.signal, Signal::Fin) { 1 << 31 } else { 0 };
         let (since, slot) = (since(self.table.now), query.slot().number());
         let served = Served { backend, since, slot, sequence: self.sign.expects ^ elsewhere };
@@ -166,7 +166,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
     }
 }
 
-/// Where a record may be.
+/// The places that a record may have in the table.
 struct RecordClaim<'a, M> {
     places: Anywhere,
     maps: &'a M,
@@ -183,8 +183,8 @@ impl<M: Maps> Claim<Native> for RecordClaim<'_, M> {
         Claim::<Native>::last(&self.places)
     }
 
-    /// A flow that gives way is not recorded any more, so that its slot must not be handed over; and it does not if that has
-    /// been already.
+    /// A displaced flow has no record any more, so its slot must not be handed over and is marked. A flow is displaced
+    /// only while its backend owns its slot, so not once the slot was handed over to another one.
     #[inline(always)]
     fn may_displace(&self, served: Served) -> bool {
         let slot = SlotAddress::of_number(served.slot);
@@ -193,7 +193,7 @@ impl<M: Maps> Claim<Native> for RecordClaim<'_, M> {
     }
 }
 
-/// What is counted where a flow is recorded.
+/// The counter for a flow that is recorded.
 const fn recorded(starts: bool) -> FlowCount {
     if starts { FlowCount::RecordedAtNew } else { FlowCount::RecordedAtOwner }
 }

@@ -1,4 +1,4 @@
-//! What a packet shows of its flow: whether it begins, runs or ends, and whose it is.
+//! What a packet shows about its flow: whether the flow starts, continues or ends, and whether the packet is genuine.
 
 #[cfg(doc)]
 use crate::flow_table::Served;
@@ -12,22 +12,23 @@ use crate::{
     },
 };
 
-/// What a packet shows of its flow.
+/// What a packet shows about its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sign {
     pub signal: Signal,
-    /// What only who has begun the flow knows: of TCP the sequence number. Of QUIC it is 0 in a packet of the handshake, and
-    /// behind it in any other.
+    /// A number that only the flow's client knows. For TCP, the sequence number. For QUIC, 0 in a handshake packet, and
+    /// a number behind 0 in any other.
     pub quotes: u32,
-    /// What the next packet of the flow quotes if this one begins it ([`Served::sequence`]).
+    /// The number that the next packet of the flow quotes if this packet starts the flow ([`Served::sequence`]).
     pub expects: u32,
 }
 
 impl Sign {
-    /// Of a packet that is none of its flow.
+    /// For a packet that only quotes the flow.
     pub const NONE: Self = Self { signal: Signal::Bare, quotes: 0, expects: 0 };
 
-    /// Of the packet whose transport header is `at`, and which ends at `end`. `None` if the frame ends before it.
+    /// Reads the packet whose transport header is at `at`, and which ends at `end`. `None` if the frame ends within the
+    /// header.
     #[inline(always)]
     pub fn of<P: Packet>(packet: &P, at: Transport, end: usize) -> Option<Self> {
         if at.protocol == protocol::TCP {
@@ -45,7 +46,7 @@ impl Sign {
     }
 }
 
-/// What TCP flags show.
+/// The signal that TCP flags give.
 #[inline(always)]
 const fn signal(all: u8, has_data: bool) -> Signal {
     if all & flags::RST != 0 {
