@@ -1,4 +1,4 @@
-//! `dsr`: the packet as it is, to the MAC address of a backend on the edge's own L2 network.
+//! `dsr`: sends the packet with a new link layer to the MAC address of a backend on the edge's own L2 network.
 
 use crate::wire::{
     ethernet::Addresses,

@@ -1,11 +1,13 @@
-//! `gue`: the packet in UDP over IPv4 or IPv6, to a backend anywhere. The source port is the flow's, so that receive queues and
-//! equal paths, which hash ports, are chosen by flow: in `ipip` all packets of an edge to a backend have the same ends.
+//! `gue`: sends the packet in UDP over IPv4 or IPv6 to a backend anywhere. The source port depends on the flow, so
+//! receive queues and equal-cost paths, which are selected by a hash of ports, differ between flows; in `ipip` all
+//! packets of an edge to a backend have the same addresses.
 //!
-//! The UDP checksum is zero, over IPv6 too (RFC 6935, RFC 6936). It would cover the whole packet, of which a program sees no sum
-//! where the packet is a fragment, or has none itself. What is inside has its own; a header that was damaged on its way does
-//! not go anywhere, since a backend takes packets of its edges alone, to itself, for its VIPs. Linux's `gue` sockets take zero.
+//! The UDP checksum is zero, over IPv6 too (RFC 6935, RFC 6936). It would cover the whole packet, and a program has no
+//! sum of a packet that is a fragment or has no checksum itself. The inner packet has its own checksum. A packet whose
+//! outer header was damaged on its way goes nowhere, since a backend accepts only packets of its edges, to itself, for
+//! its VIPs. Linux's `gue` sockets accept zero.
 //!
-//! All else is as in [`ipip`](super::ipip): DSCP, ECN, DF, identification, flow label.
+//! DSCP, ECN, DF, identification and flow label are as in [`ipip`](super::ipip).
 
 use super::ipip::Inner;
 pub(super) use crate::wire::gue::header;
@@ -28,11 +30,11 @@ pub(super) const fn overhead(generation: &Generation) -> usize {
 #[derive(Clone, Copy)]
 pub(super) struct Udp {
     ports: u32,
-    /// And a checksum of zero.
+    /// Length, and a checksum of zero.
     length: u32,
 }
 
-/// An outer IP header, and UDP behind it.
+/// An outer IP header, followed by UDP.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub(super) struct Direct<O> {
@@ -40,7 +42,7 @@ pub(super) struct Direct<O> {
     pub(super) udp: Udp,
 }
 
-/// The same with a header of variant 0.
+/// [`Direct`], followed by a GUE header of variant 0.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub(super) struct Headed<O> {
@@ -48,7 +50,7 @@ pub(super) struct Headed<O> {
     pub(super) gue: u32,
 }
 
-// SAFETY: packed, of integers and of what is `Wire` itself.
+// SAFETY: packed, of integers and fields that are `Wire` themselves.
 unsafe impl<O: Wire> Wire for Direct<O> {}
 // SAFETY: as above.
 unsafe impl<O: Wire> Wire for Headed<O> {}

@@ -1,9 +1,9 @@
-//! `ipip`: the packet in an outer IPv4 or IPv6 header, to a backend anywhere (RFC 2003, RFC 2473).
+//! `ipip`: sends the packet in an outer IPv4 or IPv6 header to a backend anywhere (RFC 2003, RFC 2473).
 //!
-//! DSCP and ECN are copied: the uniform model of RFC 2983, the normal mode of RFC 6040. So is DF (RFC 2003, section 3.1),
-//! so that path MTU discovery sees the whole path. A header without DF has an identification (RFC 6864, section 4.1), or
-//! a backend would put fragments of different packets together. IPv6 has DF always, but for a packet of its least MTU on a
-//! narrower path.
+//! DSCP and ECN are copied: the uniform model of RFC 2983, the normal mode of RFC 6040. DF is copied, too (RFC 2003,
+//! section 3.1), so that path MTU discovery covers the whole path. A header without DF has an identification (RFC 6864,
+//! section 4.1), or a backend would join fragments of different packets. An IPv6 packet counts as one with DF, except
+//! for a packet of the minimum MTU of IPv6 on a narrower path.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -17,24 +17,25 @@ use crate::{
     },
 };
 
-/// What an outer header takes from the packet behind it.
+/// The values of an outer header that come from the inner packet.
 #[derive(Clone, Copy)]
 pub(super) struct Inner {
     /// Bytes behind the outer IP header.
     pub(super) length: usize,
     /// DSCP and ECN.
     tos: u8,
-    /// The second word of an outer IPv4 header, as it stands there: identification, flags.
+    /// The second word of an outer IPv4 header, in the byte order of the frame: identification, flags.
     fragmentation: u32,
-    /// Twenty bits that are the flow's.
+    /// Twenty bits that identify the flow.
     pub(super) label: u32,
 }
 
 impl Inner {
     #[inline(always)]
     pub(super) fn of<F: Family>(header: &F::Header, length: usize, label: u32) -> Self {
-        // Without fragments it is free for what an ICMP error can be told by. Else it is mixed with the flow: all packets to
-        // a backend have the same outer addresses, and clients count alike.
+        // With DF the identification is free, and holds bits by which an ICMP error is recognised. Without DF it is
+        // mixed with the flow: all packets to a backend have the same outer addresses, and the counters of clients are
+        // alike.
         let fingerprint = label & 0xffff;
         let fragmentation = if F::dont_fragment(header) {
             fingerprint | const { u32::from_le_bytes([0, 0, DONT_FRAGMENT, 0]) }
@@ -45,9 +46,9 @@ impl Inner {
         Self { length, tos: F::tos(header), fragmentation, label }
     }
 
-    /// The same in an outer IPv4 packet that routers may fragment, of an IPv6 packet whose payload stands at `payload`. It has no
-    /// identification that could be copied; the start of its payload differs from packet to packet: a sequence number and a
-    /// checksum, or a fragment's place.
+    /// The same for an outer IPv4 packet that routers may fragment, around an IPv6 packet whose payload is at
+    /// `payload`. An IPv6 packet has no identification that could be copied; but the start of its payload differs from
+    /// packet to packet: a sequence number and a checksum, or a fragment's offset.
     #[inline(always)]
     pub(super) fn in_pieces<P: Packet>(self, packet: &P, payload: usize) -> Self {
         let FiveWords([a, b, c, d, e]) = packet.view(payload).copied().unwrap_or(FiveWords([0; 5]));
@@ -73,14 +74,14 @@ pub(super) struct OuterV4([u32; 5]);
 unsafe impl Wire for OuterV4 {}
 
 impl OuterV4 {
-    /// Bytes of it.
+    /// Bytes of the header.
     pub(super) const LENGTH: usize = Ipv4Hdr::LEN;
-    /// Bytes of the longest packet behind it: its length field counts both.
+    /// Bytes of the longest packet behind the header: the length field counts both.
     pub(super) const LONGEST: usize = u16::MAX as usize - Self::LENGTH;
     /// EtherType, as it stands in a frame.
     pub(super) const ETHER_TYPE: u16 = ethernet::IPV4;
 
-    /// Where a packet of a flow comes from that has a range to come from, as it stands in a frame.
+    /// The source address of a flow's packets within the configured range, in the byte order of the frame.
     #[inline(always)]
     pub(super) const fn source_of(generation: &Generation, inner: Inner) -> u32 {
         u32::from_ne_bytes(generation.tunnel_range_v4) | inner.label.to_be() & generation.tunnel_hosts_v4
@@ -119,9 +120,9 @@ pub(super) struct OuterV6 {
 unsafe impl Wire for OuterV6 {}
 
 impl OuterV6 {
-    /// Bytes of it.
+    /// Bytes of the header.
     pub(super) const LENGTH: usize = Ipv6Hdr::LEN;
-    /// Bytes of the longest packet behind it, which its length field counts alone.
+    /// Bytes of the longest packet behind the header: the length field counts only the packet.
     pub(super) const LONGEST: usize = u16::MAX as usize;
     /// EtherType, as it stands in a frame.
     pub(super) const ETHER_TYPE: u16 = ethernet::IPV6;
@@ -129,7 +130,7 @@ impl OuterV6 {
     /// As [`OuterV4::source_of`].
     #[inline(always)]
     pub(super) const fn source_of(generation: &Generation, inner: Inner) -> u128 {
-        // As sixteen bytes they would be copied byte by byte.
+        // Arrays of sixteen bytes would be copied byte by byte.
         u128::from_ne_bytes(generation.tunnel_range_v6) | last_word(inner.label.to_be() & generation.tunnel_hosts_v6)
     }
 
@@ -146,7 +147,7 @@ impl OuterV6 {
     }
 }
 
-/// An address whose last four bytes are these, and whose others are zero, as it stands in a frame.
+/// An address, in the byte order of the frame, whose last four bytes are `word`, and whose others are zero.
 #[inline(always)]
 const fn last_word(word: u32) -> u128 {
     if cfg!(target_endian = "little") { (word as u128) << 96 } else { word as u128 }

@@ -1,4 +1,4 @@
-//! Forwarding: a packet and its backend in, a frame to the next hop out. One forwarding mode, one file.
+//! Forwarding: makes a frame to the next hop from a packet and its backend. Each forwarding mode has a file.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
@@ -30,15 +30,16 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Received<H> {
     pub link: Link,
-    /// Where its network header lies.
+    /// Place of the network header.
     pub header: H,
     /// Bytes of the IP packet.
     pub length: usize,
-    /// Twenty bits for an outer header to tell the flow by.
+    /// Twenty bits that identify the flow in an outer header.
     pub label: u32,
 }
 
-/// Sends the packet to `backend`, as a router does (`dsr`) or as a tunnel's entry does (`ipip`, and what is [`Spread`] by `spread`).
+/// Sends the packet to `backend`, as a router (`dsr`) or as a tunnel's entry (`ipip`; by `spread` in the modes that
+/// [`Spread`] is for).
 ///
 /// # Errors
 /// The exit of a packet that can't be sent there.
@@ -60,7 +61,7 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     let ingress = packet.ingress();
     let tunnel = |packet: &mut P, overhead: usize, longest: usize| {
         passes::<F>(packet.at(header), length, ingress, Mode::Ipip, overhead, backend)?;
-        // Where an MTU is known, nothing as long fits it.
+        // A packet this long fits no known MTU, and was refused above.
         if backend.mtu == 0 && length > longest {
             return Err(Exit::NoRoom.into());
         }
@@ -68,16 +69,16 @@ pub fn forward<F: Family, P: Places, M: Maps>(
         F::decrement_ttl(packet.at_mut(header));
         Ok::<_, Decision>(inner)
     };
-    // Each with all that it needs, so that none asks again which it is. From here on the packet is changed, and is sent or
-    // dropped.
+    // Each arm does all that its mode needs, so that the mode is compared only once. From here on the packet is
+    // changed, and is sent or dropped.
     let mode = target.untranslated_mode();
     let (addresses, [by_ingress, by_other]) = match (mode, backend.family) {
         (Mode::Ipip, 4) => {
             let inner = tunnel(packet, ipip::OuterV4::LENGTH, ipip::OuterV4::LONGEST)?;
-            // Compiled apart from the first check, so that no other packet pays for this one.
+            // Compiled apart from the first check of the length, so that no other packet pays for this one.
             let least = F::LEAST_MTU > 0 && exceeds(backend, packet.merge_paths(length, 0xffff), ipip::OuterV4::LENGTH);
             let inner = if least { inner.in_pieces(packet, after(link.l3, size_of::<F::Header>())) } else { inner };
-            // Read behind the helper's call that makes room, not kept over it.
+            // Read after the call of the helper that makes room, so that the value is not kept over the call.
             let source = || u32::from_ne_bytes(view.generation.tunnel_source_v4);
             let outer = || ipip::OuterV4::new(source(), backend, F::TUNNELLED, inner);
             let addresses = make_room(packet, link, look.vlan, ipip::OuterV4::ETHER_TYPE, outer);
@@ -85,7 +86,7 @@ pub fn forward<F: Family, P: Places, M: Maps>(
         }
         (Mode::Ipip, 6) => {
             let inner = tunnel(packet, ipip::OuterV6::LENGTH, ipip::OuterV6::LONGEST)?;
-            // As sixteen bytes it would be copied byte by byte.
+            // An array of sixteen bytes would be copied byte by byte.
             let source = u128::from_ne_bytes(view.generation.tunnel_source_v6);
             let outer = || ipip::OuterV6::new(source, backend, F::TUNNELLED, inner);
             let addresses = make_room(packet, link, look.vlan, ipip::OuterV6::ETHER_TYPE, outer);
@@ -112,10 +113,10 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     Ok(Outcome { exit: if egress == packet.ingress() { by_ingress } else { by_other }, egress })
 }
 
-/// Whether a packet of `length` bytes, which came in by `ingress`, may go to `backend` in this mode.
+/// Whether a packet of `length` bytes from the interface `ingress` may go to `backend` in this mode.
 ///
 /// # Errors
-/// The exit of a packet that may not go on (its TTL ends here), or that does not fit.
+/// The exit of a packet whose TTL ends here, or that does not fit.
 #[inline(always)]
 pub(crate) fn admit<F: Family>(
     header: &F::Header,
@@ -139,7 +140,7 @@ pub(crate) fn admit<F: Family>(
     passes::<F>(header, length, ingress, mode, overhead, backend)
 }
 
-/// Whether a packet of `length` bytes fits, with `overhead` more, or may be fragmented behind the egress.
+/// Whether a packet of `length` bytes plus `overhead` fits, or may be fragmented behind the egress.
 #[inline(always)]
 fn passes<F: Family>(
     header: &F::Header,
@@ -155,7 +156,7 @@ fn passes<F: Family>(
     Ok(())
 }
 
-/// Whether a packet of `length` bytes fits, with `overhead` more.
+/// Whether a packet of `length` bytes plus `overhead` fits.
 #[inline(always)]
 pub(crate) fn fits<F: Family>(
     length: usize,
@@ -170,28 +171,29 @@ pub(crate) fn fits<F: Family>(
     Ok(())
 }
 
-/// Whether a packet of `length` bytes and `overhead` more is too long for the egress, or for the path behind it.
+/// Whether a packet of `length` bytes plus `overhead` is too long for the egress, or for the path behind it.
 #[inline(always)]
 fn exceeds(backend: &Backend, length: usize, overhead: usize) -> bool {
     exceeds_mtu(backend.mtu, length, overhead) || exceeds_mtu(backend.path_mtu, length, overhead)
 }
 
-/// Whether a packet of `length` bytes and `overhead` more is longer than an MTU; never if the MTU is 0, which is unknown.
+/// Whether a packet of `length` bytes plus `overhead` is longer than an MTU; never for an MTU of 0, which is unknown.
 #[inline(always)]
 fn exceeds_mtu(mtu: u16, length: usize, overhead: usize) -> bool {
     mtu != 0 && length.wrapping_add(overhead) > usize::from(mtu)
 }
 
-/// Whether a packet leaves in `dsr` by the link that it came in by: then it fits, however long it is. In generic mode the
-/// kernel may have made one long packet of several (GRO), and makes several of it again where it leaves.
+/// Whether a packet in `dsr` or `nat` leaves by its ingress interface, and so fits, however long it is. In generic mode
+/// the kernel may have joined several packets into a long one (GRO), and splits it again at the egress.
 #[inline(always)]
 fn goes_as_it_came(mode: Mode, ingress: u32, backend: &Backend) -> bool {
     matches!(mode, Mode::Dsr | Mode::Nat) && backend.own_mtu != 0 && backend.path_mtu == 0 && backend.egress == ingress
 }
 
-/// What becomes of a packet that is too long: its sender is told an MTU that fits egress and path, but none below the least of
-/// its family. A sender need not go below that (RFC 8201, section 4), so a packet of the least MTU goes on where a router
-/// may fragment what it is sent in, an outer IPv4 header; else it is dropped, since no answer would help.
+/// Decides on a packet that is too long. Its sender receives an MTU that fits egress and path, but none below the
+/// minimum of its family: a sender need not go below that (RFC 8201, section 4). So a packet of the minimum MTU is
+/// forwarded if routers may fragment the outer packet, which is the case for IPv4; else it is dropped, since no answer
+/// would help.
 #[inline(always)]
 fn too_long<F: Family>(
     length: usize,
@@ -201,8 +203,8 @@ fn too_long<F: Family>(
 ) -> Result<(), Decision> {
     let is_in_ipv4 = overhead != dsr::OVERHEAD && backend.family == 4;
     let goes_as_ipv4 = F::LEAST_MTU == 0 && (is_in_ipv4 || overhead == dsr::OVERHEAD);
-    // The outer header has no DF either, so routers fragment the packet where the path is narrow. No program can fragment it at
-    // the egress.
+    // The outer header has no DF either, so routers fragment the packet where the path is narrow. No program can
+    // fragment a packet at the egress.
     if goes_as_ipv4 && !exceeds_mtu(backend.mtu, length, overhead) && !dont_fragment() {
         return Ok(());
     }
@@ -215,7 +217,7 @@ fn too_long<F: Family>(
     if is_in_ipv4 { Ok(()) } else { Err(Exit::TooBigSilent.into()) }
 }
 
-/// Where frames to a backend go next.
+/// The next hop of frames to a backend.
 #[derive(Clone, Copy)]
 pub struct NextHop {
     pub egress: u32,
@@ -223,8 +225,8 @@ pub struct NextHop {
     pub source_mac: Mac,
 }
 
-/// A look at where frames to a backend go: what is read from its beginning to its end belongs together, or is not used. A frame
-/// must not leave by a new interface with the MAC address of an old neighbour.
+/// A consistent read of a backend's next hop: the values that are read between its start and its end belong together,
+/// or are not used. A frame must not leave by a new interface with the MAC address of an old neighbour.
 #[derive(Clone, Copy)]
 pub struct HopLook<'a> {
     backend: &'a Backend,
@@ -240,7 +242,8 @@ impl<'a> HopLook<'a> {
         Self { backend, version, vlan: backend.vlan }
     }
 
-    /// Ends the look: the next hop that the controller keeps, if it knows one and is not just changing it.
+    /// Ends the read: the next hop that the controller stores, if there is one and the controller is not just changing
+    /// it.
     #[inline(always)]
     pub fn kept(self) -> Option<NextHop> {
         let &Backend { next_hop: mac, egress, source_mac, .. } = self.backend;
@@ -249,27 +252,27 @@ impl<'a> HopLook<'a> {
     }
 }
 
-/// [`Backend::hop_version`] now, after what was read before and before what is read afterwards.
+/// Reads [`Backend::hop_version`], after all earlier reads and before all later ones.
 #[inline(always)]
 fn version(backend: &Backend) -> u8 {
-    // The compiler leaves the order as it stands, and x86 does, too. On a processor that does not (arm64), what is left of the
-    // race is as long as it may put a load off.
+    // The fences keep the compiler from changing the order, and x86 keeps it, too. On a processor that does not
+    // (arm64), the rest of the race lasts as long as the processor may delay a load.
     compiler_fence(Ordering::SeqCst);
-    // SAFETY: it reads through a reference; volatile, as the controller changes it at any time.
+    // SAFETY: reads through a reference; volatile, as the controller may change the value at any time.
     let version = unsafe { ptr::read_volatile(&raw const backend.hop_version) };
     compiler_fence(Ordering::SeqCst);
     version
 }
 
-/// The next hop: the neighbour that the controller keeps, else the kernel's own route. The controller keeps none behind a router
-/// for a backend in `dsr`.
+/// The next hop: the neighbour that the controller stores, else the kernel's own route. The controller stores no next
+/// hop behind a router for a backend in `dsr`.
 #[inline(always)]
 pub(crate) fn next_hop<M: Maps>(maps: &M, view: View<'_>, mode: Mode, look: HopLook<'_>) -> Result<NextHop, Exit> {
     if let Some(next_hop) = look.kept() {
         return Ok(next_hop);
     }
-    // The frame may already have the tag of the backend's VLAN, and the kernel's route may use another link, since the backend may
-    // be moving. If the version is the same, the VLAN is the one that was looked at.
+    // The frame may already have the tag of the backend's VLAN, and the kernel's route may use another link, since the
+    // backend may be moving. If the version is unchanged, the VLAN is the one that was read.
     if look.backend.vlan != 0 || version(look.backend) != look.version {
         return Err(Exit::NoNextHop);
     }

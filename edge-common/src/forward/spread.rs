@@ -1,7 +1,8 @@
-//! Tunnels whose packets have ends of their flow: receive queues and equal paths, which are chosen by them, differ between flows.
+//! Tunnels whose outer addresses or ports depend on the flow, so that receive queues and equal-cost paths, which are
+//! selected by them, differ between flows.
 //!
-//! In [`gue`](super::gue) that is the source port, in `ipip` the source address where it has a range of them. A function of its own
-//! in the kernel, so that nothing else pays for it.
+//! In [`gue`](super::gue) the source port depends on the flow; in `ipip` with a range of source addresses, the source
+//! address does. In the kernel this is a function of its own, so that other packets do not pay for it.
 
 use super::{
     HopLook, exceeds,
@@ -24,16 +25,16 @@ use crate::{
     },
 };
 
-/// A packet that is to be sent so.
+/// A packet to be sent by such a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
     /// Offset of its network header; below 32.
     pub l3: usize,
-    /// Whether that is one of IPv6.
+    /// Whether the packet is IPv6.
     pub v6: bool,
-    /// Twenty bits that are the flow's.
+    /// Twenty bits that identify the flow.
     pub label: u32,
-    /// Whether it goes in UDP, else in IP alone.
+    /// Whether the packet is sent in UDP, else in IP alone.
     pub in_udp: bool,
 }
 
@@ -41,7 +42,7 @@ impl Spread {
     const V6: u32 = 1 << 5;
     const IN_UDP: u32 = 1 << 6;
 
-    /// In one word, which a function takes in a register.
+    /// Packs the fields into one word, which a function takes in a register.
     #[inline(always)]
     pub const fn word(self) -> u32 {
         let flags = if self.v6 { Self::V6 } else { 0 } | if self.in_udp { Self::IN_UDP } else { 0 };
@@ -54,7 +55,7 @@ impl Spread {
     }
 }
 
-/// Bytes that are added to a packet to `backend`; `None`: it has no address.
+/// Bytes that are added to a packet to `backend`; `None` if the backend has no address.
 #[inline(always)]
 pub(super) fn overhead(generation: &Generation, backend: &Backend, in_udp: bool) -> Option<usize> {
     let outer = match backend.family {
@@ -71,7 +72,7 @@ const fn between(generation: &Generation, in_udp: bool) -> usize {
     if in_udp { gue::overhead(generation) } else { 0 }
 }
 
-/// Sends the packet, whose TTL does not end here, to `backend`; returns by which interface.
+/// Sends the packet, whose TTL does not end here, to `backend`; returns the egress interface.
 ///
 /// # Errors
 /// The exit of a packet that can't be sent there.
@@ -97,7 +98,7 @@ pub fn send<P: Places, M: Maps>(
     Ok(next.egress)
 }
 
-/// Checks a packet and counts its hop; returns what the headers before it take from it.
+/// Checks a packet and lowers its TTL; returns the values that the outer headers take from it.
 #[inline(always)]
 fn prepare<F: Family, P: Places>(
     packet: &mut P,
