@@ -1,4 +1,4 @@
-//! The whole way of a packet, from frame to exit.
+//! The whole path of a packet, from frame to exit.
 //!
 //! ```text
 //! frame -> link -> network -> transport -> service -> slot -> owner -> rewrite -> exit
@@ -7,8 +7,8 @@
 //!                      slow path                      owner, pick(NEW)  no next hop, no room
 //! ```
 //!
-//! This file has the fast path. The rarer parts are functions of their own in the kernel ([`Subprograms`]): choosing a backend
-//! while the service is in transition, the slow path, and answers.
+//! This file has the fast path. The rarer parts are functions of their own in the kernel ([`Subprograms`]): choosing a
+//! backend while the service is in transition, the slow path, and answers.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, reason = "a packet's numbers can be anything"))]
 
@@ -36,12 +36,13 @@ use crate::{
     },
 };
 
-/// A flow's service, and the hash by which it has its slot.
+/// A flow's service, and the hash that determines its slot.
 type Known = Option<(Target, Hash)>;
 
-/// Where packets go on that are to be translated.
+/// The continuation of packets that are to be translated.
 pub trait HandOver<P: Places, M: Maps>: Subprograms<P, M> + Sized {
-    /// In the kernel it is a program of its own, which does not return here; `None`: there is none.
+    /// Hands the packet over. In the kernel the translation is a program of its own, which does not return here; `None`
+    /// if there is no such program.
     #[inline(always)]
     fn hand_over(&self, packet: &mut P, maps: &M) -> Option<Result<Outcome, Exit>> {
         Some(translate::process_with(packet, maps, self))
@@ -55,8 +56,8 @@ pub fn process<P: Places, M: Maps>(packet: &mut P, maps: &M) -> Outcome {
     process_with(packet, maps, &Inlined).unwrap_or_else(|exit| Outcome { exit, egress: 0 })
 }
 
-/// The same, with the caller's subprograms. Forwarded packets are `Ok`, all others `Err`: two ways to the end, so that
-/// neither is compiled to look for what only the other can be.
+/// Like [`process`], with the caller's subprograms. Forwarded packets are `Ok`, all others `Err`: two paths to the end,
+/// so that neither has code for cases of the other.
 #[inline(always)]
 pub fn process_with<P: Places, M: Maps>(
     packet: &mut P,
@@ -68,7 +69,7 @@ pub fn process_with<P: Places, M: Maps>(
             maps.count_exit(forwarded.exit);
             Ok(forwarded)
         }
-        // Most packets that are not forwarded are known to be of no concern to us: they leave at once.
+        // Most packets that are not forwarded belong to no service, and leave at once.
         Err(decided) if decided == Exit::NotOurs.into() => {
             maps.count_exit(Exit::NotOurs);
             Err(Exit::NotOurs)
@@ -91,14 +92,16 @@ pub fn process_with<P: Places, M: Maps>(
     }
 }
 
-/// Whether the way of a packet goes on where packets are translated: there its flow is known, or its service is.
+/// Whether the translation may continue the packet's path: the packet was handed over, or it belongs to no service and
+/// the published generation translates.
 #[inline(always)]
 fn is_translations<M: Maps>(maps: &M, decided: Decision) -> bool {
     let translates = |bank| maps.view_of(bank).is_some_and(|view| view.generation.translates != 0);
     decided.is_handed_over() || decided.unserved_in().is_some_and(translates)
 }
 
-/// Ends the way of a packet that is not forwarded: it is answered, if that is due and permitted, and counted.
+/// Ends the path of a packet that is not forwarded: answers the packet, if an answer is due and permitted, and counts
+/// it.
 #[inline(always)]
 fn conclude<P: Places, M: Maps>(
     packet: &mut P,
@@ -125,8 +128,8 @@ fn parse<P: Places, M: Maps>(
 ) -> Result<Outcome, Decision> {
     let (station, link) = Link::parse_at_station(packet).ok_or(Exit::NotOurs)?;
     let view = maps.view().ok_or(Exit::NotOurs)?;
-    // Switches flood, bridges and promiscuous interfaces hand on what is for others; and a packet that two edges take is two
-    // packets.
+    // Switches flood, and bridges and promiscuous interfaces pass on frames for other stations; a packet that two edges
+    // accept would be duplicated.
     if !view.takes(station) {
         return Err(Exit::OtherStation.into());
     }
@@ -139,13 +142,13 @@ fn parse<P: Places, M: Maps>(
 
 /// A packet that goes to a backend.
 struct Forwarded<'a> {
-    /// Of which the service and the mode count. Taken apart where they are needed, as the hash is: what is put together for
-    /// another step costs a packet more than what it consists of.
+    /// Only its service and mode are used. They are extracted where they are needed, as the label is from the hash:
+    /// combining values for another step costs a packet more than passing their sources.
     target: Target,
     hash: Hash,
     backend: &'a Backend,
     number: u32,
-    /// Whether it starts a flow.
+    /// Whether the packet starts a flow.
     starts: bool,
 }
 
@@ -192,14 +195,14 @@ fn network<F: Lookup, P: Places, M: Maps>(
     Ok(forwarded)
 }
 
-/// A packet as nearly all are: whole, and TCP or UDP directly behind the plainest of headers.
+/// A plain packet, as nearly all are: whole, with TCP or UDP directly behind a network header without options.
 struct Plain<H, S> {
     header: H,
     start: S,
     protocol: u8,
 }
 
-/// Such a packet; `None` if it may be for a service that takes every port.
+/// Processes a plain packet; `None` if it may be for a service that takes every port.
 #[inline(always)]
 fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     packet: &mut P,
@@ -217,7 +220,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
         }
         return unknown::<F>(view, header);
     };
-    // In what the length field counts, of which the link layer is no part.
+    // The end within the bytes that the length field counts, which do not include the link layer.
     let end = F::length(header).wrapping_sub(const { size_of::<F::Header>() - F::COUNTED });
     let Ok(syn) = start.head(protocol).check(protocol, F::COUNTED, end) else {
         return Err(Exit::Malformed.into());
@@ -236,7 +239,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     Ok(Some(Forwarded::new(maps, chosen)?))
 }
 
-/// Where the flow of a plain packet is to be read.
+/// The location of a plain packet's flow.
 #[inline(always)]
 const fn location<F: Lookup>(link: Link, view: View<'_>, protocol: u8, starts: bool) -> FlowLocation {
     FlowLocation {
@@ -250,7 +253,8 @@ const fn location<F: Lookup>(link: Link, view: View<'_>, protocol: u8, starts: b
     }
 }
 
-/// What becomes of a packet whose port no service has: as a fast one's, `None` if it may be for one that takes every port.
+/// The result of [`fast_packet`] for a packet whose port has no service: `None` if the packet may be for a service that
+/// takes every port.
 #[inline(always)]
 fn unknown<'a, F: Lookup>(view: View<'_>, header: &F::Header) -> Result<Option<Forwarded<'a>>, Decision> {
     let whole = F::length(header) >= size_of::<F::Header>();
@@ -261,7 +265,7 @@ fn unknown<'a, F: Lookup>(view: View<'_>, header: &F::Header) -> Result<Option<F
     }
 }
 
-/// A packet of the slow path.
+/// Processes a packet of the slow path.
 #[inline(always)]
 fn slow_packet<'a, P: Places, M: Maps>(
     packet: &P,
@@ -281,7 +285,7 @@ fn slow_packet<'a, P: Places, M: Maps>(
     Ok(Forwarded::new(maps, chosen)?)
 }
 
-/// Chooses a backend for the flow at `location`, of which the slot's owner alone does not decide.
+/// Chooses a backend for a flow at `location` for which the slot's owner alone does not decide.
 #[inline(always)]
 fn choose<P: Places, M: Maps>(
     packet: &P,
@@ -290,7 +294,7 @@ fn choose<P: Places, M: Maps>(
     known: Known,
     location: FlowLocation,
 ) -> StepResult {
-    // Who comes with the flow's service has looked at the slot, unless a connection ID comes first.
+    // A caller that knows the flow's service has checked the slot already, unless a connection ID comes first.
     let (known, by_connection) = match known {
         Some((target, hash)) => (Some((target.by_address(), hash)), target.is_by_connection()),
         None => (None, location.protocol == protocol::UDP),
@@ -317,7 +321,7 @@ fn choose<P: Places, M: Maps>(
     }
 }
 
-/// The chosen backend, or the exit of a packet without one.
+/// The chosen backend, or the exit of a packet without a backend.
 #[inline(always)]
 const fn sent(result: StepResult) -> Result<Chosen, Decision> {
     match result.step() {

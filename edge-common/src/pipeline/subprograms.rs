@@ -1,4 +1,4 @@
-//! The parts of the way that are functions of their own in the kernel.
+//! The parts of the packet path that are functions of their own in the kernel.
 
 use super::Known;
 use crate::{
@@ -12,11 +12,12 @@ use crate::{
     wire::{link::Link, packet::Places},
 };
 
-/// The parts of the way that are BPF subprograms in the kernel: the verifier checks each once, for any arguments, not once for
-/// each path to it, and its variables are not on the stack of a packet that does not need it. No subprogram calls another but [`Packet::sum`](crate::wire::packet::Packet::sum):
-/// their stacks together would be too deep.
+/// The parts of the packet path that are BPF subprograms in the kernel: the verifier checks each once, for any
+/// arguments, not once for each path to it, and its variables are not on the stack of a packet that does not need it.
+/// The only subprogram that others call is [`Packet::sum`](crate::wire::packet::Packet::sum): a longer chain of calls
+/// would need too much stack.
 ///
-/// Here each is a plain call, which an implementation in the kernel overrides.
+/// Each method is a plain call by default, which an implementation in the kernel overrides.
 pub trait Subprograms<P: Places, M: Maps> {
     /// Classifies a slow-path packet.
     #[inline(always)]
@@ -24,19 +25,19 @@ pub trait Subprograms<P: Places, M: Maps> {
         slow::classify(packet, maps, link, bank)
     }
 
-    /// Where the flow at `location` goes by its connection ID, if that says anything.
+    /// Chooses the backend of the flow at `location` by its connection ID, if the ID decides.
     #[inline(always)]
     fn route(&self, packet: &P, maps: &M, known: Known, location: FlowLocation) -> StepResult {
         flow::route(packet, maps, known, location)
     }
 
-    /// Looks the record of the flow at `location` up; its service and hash, too, where they are not known yet.
+    /// Looks up the record of the flow at `location`; also its service and hash, if they are not known yet.
     #[inline(always)]
     fn look_up(&self, packet: &P, maps: &M, known: Known, location: FlowLocation) -> StepResult {
         flow::look_up(packet, maps, known, location)
     }
 
-    /// Chooses a backend for the flow at `location`, by what its record says.
+    /// Chooses a backend for the flow at `location`, by the content of its record.
     #[inline(always)]
     fn choose(&self, packet: &P, maps: &M, known: Known, location: FlowLocation, seen: Option<Seen>) -> StepResult {
         flow::choose(packet, maps, known, location, seen)
@@ -72,7 +73,7 @@ pub trait Subprograms<P: Places, M: Maps> {
         nat::open(packet, maps, target, location, to)
     }
 
-    /// Finds the entry of the flow that a packet is a backend's answer of.
+    /// Finds the entry of the flow that a backend's packet answers.
     #[inline(always)]
     fn back(&self, packet: &P, maps: &M, location: FlowLocation) -> StepResult {
         nat::back(packet, maps, location)
@@ -90,49 +91,50 @@ pub trait Subprograms<P: Places, M: Maps> {
         translated::classify(packet, maps, link, bank)
     }
 
-    /// The service of the flow at `location`, as [`Target::word`]; 0: none.
+    /// The service of the flow at `location`, as [`Target::word`]; 0 if there is none.
     #[inline(always)]
     fn target(&self, packet: &P, maps: &M, location: FlowLocation) -> u64 {
         flow::target(packet, maps, location)
     }
 
-    /// Remembers which flow's a first fragment is that is about to be translated.
+    /// Remembers the flow of a first fragment that is about to be translated.
     #[inline(always)]
     fn remember(&self, packet: &P, maps: &M, link: Link, bank: u32, how: Translate) -> StepResult {
         translated::remember(packet, maps, link, bank, how)
     }
 
-    /// Finds the entry of the flow that the packet quoted at `location` is one of.
+    /// Finds the entry of the flow of the packet that is quoted at `location`.
     #[inline(always)]
     fn quoted(&self, packet: &P, maps: &M, location: FlowLocation) -> StepResult {
         nat::quoted(packet, maps, location)
     }
 
-    /// Lets an error about a packet of a flow quote what the side has sent that it goes to.
+    /// Rewrites the packet that an error quotes to the packet that the error's receiver has sent.
     #[inline(always)]
     fn requote(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
         nat::requote(packet, maps, location, how)
     }
 
-    /// Makes a packet whose flow's entry was found one of the other IP version, and sends it.
+    /// Converts a packet whose flow's entry was found to the other IP version, and sends it.
     #[inline(always)]
     fn cross(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
         nat::cross(packet, maps, location, how)
     }
 
-    /// Lets an error about a packet of a flow quote what the side has sent that it goes to, in the other IP version.
+    /// Rewrites the packet that an error quotes to the packet that the error's receiver has sent, in the other IP
+    /// version.
     #[inline(always)]
     fn cross_quote(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
         nat::cross_quote(packet, maps, location, how)
     }
 
-    /// Makes such an error one of the other IP version, and sends it.
+    /// Converts such an error to the other IP version, and sends it.
     #[inline(always)]
     fn cross_error(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
         nat::cross_error(packet, maps, location, how)
     }
 
-    /// Sends a packet by a tunnel whose ends are its flow's.
+    /// Sends a packet by a tunnel whose outer addresses or ports depend on the flow.
     #[inline(always)]
     fn spread(&self, packet: &mut P, maps: &M, generation: &Generation, backend: &Backend, spread: Spread) -> Sent {
         send_spread(packet, maps, generation, backend, spread).into()
@@ -144,7 +146,7 @@ pub trait Subprograms<P: Places, M: Maps> {
         slow::finish(packet, maps, link, location, result)
     }
 
-    /// Judges a decision that is pending. What stays pending is to be answered.
+    /// Judges a pending decision. A packet whose decision stays pending is to be answered.
     #[inline(always)]
     fn judge(&self, packet: &P, maps: &M, decided: Decision) -> Decision {
         slow::judge(packet, maps, decided)

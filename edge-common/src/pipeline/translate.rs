@@ -1,8 +1,8 @@
-//! The way of a packet that is translated, or may be: it is to a service in `nat`, or to an address that translated packets come
-//! from.
+//! The path of a packet that is translated, or may be: a packet to a service in `nat`, or to an address that translated
+//! packets come from.
 //!
-//! In the kernel it is a program of its own, to which the load balancer's hands packets over: each is verified apart, and what
-//! is not translated pays nothing for what is.
+//! In the kernel this path is a program of its own, to which the load balancer's program hands packets over: the two
+//! are verified apart, and packets without translation pay nothing for it.
 
 use super::{Known, Subprograms, conclude, location};
 use crate::{
@@ -36,7 +36,7 @@ pub fn process_with<P: Places, M: Maps>(
     let concluded = conclude(packet, maps, subprograms, decided);
     let exit = concluded.exit();
     if matches!(exit, Exit::NatTx | Exit::NatRedirect | Exit::NatReplyTx | Exit::NatReplyRedirect) {
-        // The detail of a packet that was sent.
+        // The detail of a sent packet is its egress interface.
         return Ok(Outcome { exit, egress: concluded.detail() });
     }
     Err(exit)
@@ -75,7 +75,7 @@ fn network<F: Lookup, P: Places, M: Maps>(
         let header: &F::Header = packet.view(link.l3).ok_or(Exit::NotOurs)?;
         return Ok(F::unserved(view, F::destination(header), Exit::NotOurs));
     };
-    // Something else was published meanwhile.
+    // Another generation was published in the meantime.
     if !target.is_translated() {
         return Err(Exit::NatRaced);
     }
@@ -89,7 +89,7 @@ fn network<F: Lookup, P: Places, M: Maps>(
     Ok(sent(packet, maps, subprograms, location, result))
 }
 
-/// A packet that is not plain.
+/// Processes a packet that is not plain.
 #[inline(always)]
 fn slow<P: Places, M: Maps>(
     packet: &mut P,
@@ -120,7 +120,7 @@ fn slow<P: Places, M: Maps>(
         }
     };
     if result == Exit::NotOurs.into() {
-        // As if nothing were translated.
+        // The packet is classified as if no service were translated.
         return match subprograms.classify(packet, maps, link, view.bank).step() {
             Step::Leave(decided) => decided,
             Step::Select(FlowLocation { relation: FlowRelation::IcmpQuote | FlowRelation::TunnelQuote, .. }) => {
@@ -145,14 +145,14 @@ fn slow<P: Places, M: Maps>(
     sent(packet, maps, subprograms, location, result)
 }
 
-/// Where a later fragment has what is read of it: no ports.
+/// The location of a later fragment, which has no ports.
 #[inline(always)]
 const fn later_fragment(link: Link, view: View<'_>) -> FlowLocation {
     let v6 = link.ether_type == ethernet::IPV6;
     FlowLocation { relation: FlowRelation::Whole, l3: link.l3, l4: 0, protocol: 0, bank: view.bank, starts: false, v6 }
 }
 
-/// The entry of a packet to a service in `nat`: there is one, or one is made with the backend that is chosen.
+/// The entry of a packet to a service in `nat`: the present one, or a new one with the backend that is chosen.
 #[inline(always)]
 fn found<P: Places, M: Maps>(
     packet: &P,
@@ -169,7 +169,7 @@ fn found<P: Places, M: Maps>(
         Err(decided) => return decided.into(),
     };
     let result = subprograms.open(packet, maps, target, location, to);
-    // Another CPU was faster.
+    // Another CPU has made the entry first.
     if let Step::Select(_) = result.step() { subprograms.forth(packet, maps, target, location, to) } else { result }
 }
 
@@ -183,24 +183,24 @@ fn chosen<P: Places, M: Maps>(
     known: Known,
     location: FlowLocation,
 ) -> Result<BackendNumber, Decision> {
-    // A client that comes by another address goes on with its connection.
+    // A client whose address has changed goes on with its connection.
     if target.is_by_connection()
         && known.is_some()
         && let Step::Forward(chosen) = subprograms.route(packet, maps, known, location).step()
     {
         return Ok(chosen.backend);
     }
-    // Whatever was recorded is in the entry: slots say only where flows go that start.
+    // An entry records its flow's backend: slots decide only for flows that start.
     if let Some((target, flow)) = known
         && let Some((owner, _)) = select::stable_owner(maps, target.stateless(), flow, true)
     {
         return Ok(owner);
     }
-    // As of one without a record.
+    // The choice is the one for a flow without a record.
     super::sent(subprograms.choose(packet, maps, known, location, Some(Seen::default()))).map(|to| to.backend)
 }
 
-/// What becomes of a packet whose entry was looked for.
+/// Sends a packet if its entry was found; else returns the decision on the packet.
 #[inline(always)]
 fn sent<P: Places, M: Maps>(
     packet: &mut P,
@@ -221,7 +221,7 @@ fn sent<P: Places, M: Maps>(
     })
 }
 
-/// How a packet leaves.
+/// The decision of a packet after its last step.
 #[inline(always)]
 const fn left(result: StepResult) -> Decision {
     match result.step() {
