@@ -1,4 +1,4 @@
-//! From the backend to the client: the entry's place follows from the packet.
+//! The direction from the backend to the client: the entry's place follows from the packet.
 
 use super::{
     read::Read,
@@ -13,8 +13,8 @@ use crate::{
     wire::{packet::Packet, protocol},
 };
 
-/// Finds the entry of the flow that the packet at `location` is an answer of, and notes there what it shows; [`Exit::NotOurs`] if it
-/// is none.
+/// Finds the entry of the flow that the packet at `location` answers, and updates the entry's stage; [`Exit::NotOurs`]
+/// if the packet is no answer.
 #[inline(always)]
 pub fn back<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> StepResult {
     found(packet, maps, location).map_or_else(StepResult::from, StepResult::from)
@@ -39,7 +39,7 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         return Err(Exit::TtlExceeded.into());
     }
     let is_tcp = protocol == protocol::TCP;
-    // What the client has to quote before it counts as one that hears.
+    // The number that the client has to acknowledge to prove that it receives the backend's packets.
     let opens = matches!(sign.signal, Signal::Syn) && matches!(found.life.stage(), Stage::HalfOpen | Stage::Answered);
     if !table.advance(&found, entry, |stage| after_backend(stage, sign.signal, is_tcp), None) {
         return Err(Exit::NatRaced.into());

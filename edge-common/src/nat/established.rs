@@ -1,9 +1,9 @@
-//! Plain packets of established flows, as most packets are: the entry is looked up, and the packet translated and sent, in one
-//! step.
+//! Plain packets of established flows, as most packets are: one step looks up the entry, and translates and sends the
+//! packet.
 //!
-//! The step handles only packets that change nothing of their flow's entry but the time. Where an entry is to be made or changed,
-//! a hop to be learnt, an answer to be sent or a header of the other IP version to be made, it changes neither packet nor entry,
-//! and the packet is handed over to the translation.
+//! The step handles only packets that change nothing in their flow's entry but the time. If an entry is to be made or
+//! changed, a hop to be learned, an answer to be sent or a header of the other IP version to be made, the step changes
+//! neither packet nor entry, and the packet is handed over to the translation.
 
 use super::{
     hop::{self, Back, Came},
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Sends the packet that `decided` is about to its flow's backend or client, if nothing else is to be done for it. Returns
+/// Sends the packet of `decided` to its flow's backend or client, if nothing else is to be done for it. Returns
 /// [`Decision::sent`], or `decided` for a packet that was not changed.
 #[inline(always)]
 pub fn established<P: Places, M: Maps>(packet: &mut P, maps: &M, decided: Decision) -> Decision {
@@ -83,7 +83,7 @@ fn forth<F: Translated, P: Places, M: Maps>(
     if !stays || !hop::is_by(maps, served.hop, plain.came(packet)?) {
         return None;
     }
-    // With an evacuation the backend's pool decides, too.
+    // With an evacuation the choice depends on the backend's pool, too.
     let service = maps.service(bank, service)?;
     if Failover::from_raw(service.failover).evacuate {
         return None;
@@ -131,7 +131,7 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
     Some(plain.leave(packet, now, vlan, next_hop, true))
 }
 
-/// Whether the flow is in the stage that data does not change.
+/// Whether the flow is in the stage that data packets do not change.
 #[inline(always)]
 const fn is_established(found: &Found) -> bool {
     matches!(found.life.stage(), Stage::Established)

@@ -1,4 +1,4 @@
-//! From the client to the backend: the flow's entry, and whether its backend still serves it.
+//! The direction from the client to the backend: the flow's entry, and whether its backend still serves the flow.
 
 use super::{
     hop::{self, Came},
@@ -16,13 +16,13 @@ use crate::{
     wire::{link::Link, packet::Packet, protocol},
 };
 
-/// How far what a client quotes may be from what its backend's SYN-ACK began with: as far as the first window goes that a client
-/// acknowledges (RFC 6928).
+/// Limit of the distance from the sequence number of a backend's SYN-ACK to a number that the client acknowledges: the
+/// largest first window that a client acknowledges (RFC 6928).
 const FIRST_WINDOW: u32 = 1 << 16;
 
-/// Finds the entry of the packet's flow, at `location`, and notes there what the packet shows.
-/// [`Step::Select`](crate::step::Step::Select) if a backend is to be chosen: there is no entry and the packet starts a flow, or its
-/// backend does not serve it any more; `chosen` is the one that was chosen already, or 0.
+/// Finds the entry of the packet's flow, at `location`, and updates the entry by the packet. Returns
+/// [`Step::Select`](crate::step::Step::Select) if a backend is to be chosen: there is no entry and the packet starts a
+/// flow, or the entry's backend no longer serves the flow. `chosen` is the backend that was chosen already, or 0.
 #[inline(always)]
 pub fn forth<P: Packet, M: Maps>(
     packet: &P,
@@ -62,7 +62,7 @@ fn found<P: Packet, M: Maps>(
     }
     let confirmed = sign.acknowledged.wrapping_sub(found.served.sequence) < FIRST_WINDOW;
     let after = |stage| after_client(stage, sign.signal, confirmed);
-    // What the backend will judge the next connection by that comes with this tuple.
+    // The value by which the backend will judge the next connection with the same tuple.
     let last = if closes(after(stage)) { Stamp::of_running(packet, location.l4, served.is_stamped) } else { None };
     if !table.advance(&found, entry, after, None) {
         return Err(Exit::NatRaced.into());
@@ -72,14 +72,14 @@ fn found<P: Packet, M: Maps>(
     }
     if !hop::is_by(maps, served.hop, came) {
         let hop = hop::learn(packet, maps, view, came);
-        // Should another packet have changed it meanwhile, that is as right.
+        // If another packet has changed the hop in the meantime, that hop is as good.
         let _other = table.serve(&found, Translation { hop, ..served }.served(found.served.sequence));
     }
     let crosses = (backend.family == Family::V6 as u8) != location.v6;
     Ok(Translate { entry: found.number, back: false, starts: false, crosses }.into())
 }
 
-/// A packet of a flow without an entry: it may make one.
+/// The result for a packet of a flow without an entry: the packet may start a flow, or is refused.
 #[inline(always)]
 fn opened(location: FlowLocation, sign: Sign) -> Result<StepResult, Decision> {
     if location.protocol != protocol::TCP || matches!(sign.signal, Signal::Syn) && location.starts {
@@ -103,7 +103,7 @@ fn serves<M: Maps>(
     let starts = if protocol == protocol::TCP {
         matches!(sign.signal, Signal::Syn) && stage.is_over()
     } else {
-        // A sender that nobody answers would never learn where new flows go.
+        // A sender that gets no answer would otherwise never reach the backend of new flows.
         matches!(stage, Stage::HalfOpen)
     };
     if starts && !State(backend.state).has_all(State::NEW | State::ALIVE) {
@@ -113,13 +113,13 @@ fn serves<M: Maps>(
     service.sticks != 0 || select::follows(maps, service, seen)
 }
 
-/// Whether both sides of a connection have closed it, or one of them.
+/// Whether the connection was closed by both sides, or by the client alone.
 #[inline(always)]
 const fn closes(stage: Stage) -> bool {
     matches!(stage, Stage::Closed | Stage::Finished | Stage::ClientClosed)
 }
 
-/// By which way a frame came. A frame with two tags has no way back.
+/// The hop by which a frame arrived; `None` for a frame with two tags, which has no return path.
 #[inline(always)]
 pub(super) fn way<P: Packet>(packet: &P) -> Option<Came> {
     let (station, from, link) = Link::parse_with_ends(packet)?;

@@ -1,7 +1,8 @@
-//! Ways back to clients: by which interface and to which MAC address a client's packets came, an answer goes.
+//! Return paths to clients: an answer leaves by the interface and to the MAC address that the client's packets came
+//! from.
 //!
-//! Packets learn them: the few routers before an edge are hops of all flows. A flow's entry has its hop's number, which each of
-//! its packets compares.
+//! Hops are learned from packets: the few routers before an edge are the hops of all flows. A flow's entry contains the
+//! number of its hop, and each of the flow's packets is compared with this hop.
 
 use crate::{
     abi::{Mac, NAT_HOPS, Station},
@@ -10,19 +11,19 @@ use crate::{
     wire::packet::Packet,
 };
 
-/// How many places are looked at for a hop.
+/// Number of places that are searched for a hop.
 const PROBES: u32 = 8;
 
-/// A way back to clients, in four words:
+/// A return path to clients, in four words:
 ///
-/// - the MAC address that frames came from, and the VLAN identifier above it; 0: no hop
-/// - where they came to, a [`Station`]; 0: whoever has taken the place is about to fill it
-/// - the MAC address that answers come from
-/// - the interface that they leave by
+/// - the MAC address that frames came from, and the VLAN identifier above it; 0 if the place is free
+/// - the [`Station`] that frames came to; 0 while the CPU that has claimed the place fills it
+/// - the source MAC address of answers
+/// - the egress interface of answers
 #[derive(Clone, Copy)]
 pub struct Hop<'a>(pub &'a HopWords);
 
-/// By which way a frame came.
+/// The hop by which a frame arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Came {
     pub(super) station: Station,
@@ -31,7 +32,7 @@ pub(super) struct Came {
     pub(super) vlan: u16,
 }
 
-/// Where an answer goes.
+/// The next hop of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Back {
     pub(super) egress: u32,
@@ -60,7 +61,7 @@ impl Hop<'_> {
         Word::load(peer) == 0
     }
 
-    /// Makes it this one's, if it is free.
+    /// Claims the place for the hop `came`, if the place is free.
     #[inline(always)]
     fn take(self, came: Came, own: Mac, ingress: u32) -> bool {
         let [peer, station, source, egress] = self.0;
@@ -69,7 +70,7 @@ impl Hop<'_> {
         }
         Word::store(source, own.0);
         Word::store(egress, ingress.into());
-        // At last: with it the hop is whole.
+        // The station is written last: it completes the hop.
         Word::store(station, came.station.0);
         true
     }
@@ -89,12 +90,12 @@ impl Hop<'_> {
         })
     }
 
-    /// Where it leads, for people: interface, MAC address and VLAN identifier; `None` of no hop.
+    /// Interface, MAC address and VLAN identifier of answers, for output to people; `None` if there is no hop.
     pub fn leads_to(self) -> Option<(u32, Mac, u16)> {
         self.back().map(|back| (back.egress, back.mac, back.vlan))
     }
 
-    /// Forgets it, for user space.
+    /// Clears the hop, for user space.
     pub fn forget(self) {
         let [peer, station, ..] = self.0;
         Word::store(station, 0);
@@ -102,21 +103,21 @@ impl Hop<'_> {
     }
 }
 
-/// Whether frames that came so have this hop.
+/// Whether `hop` is the hop by which a frame `came`.
 #[inline(always)]
 pub(super) fn is_by<M: Maps>(maps: &M, hop: u8, came: Came) -> bool {
     hop != 0 && maps.nat_hop(hop.into()).is_some_and(|hop| Hop(hop).is(came))
 }
 
-/// Where answers to frames with this hop go.
+/// The next hop of answers to frames by this hop.
 #[inline(always)]
 pub(super) fn back<M: Maps>(maps: &M, hop: u8) -> Option<Back> {
     if hop == 0 { None } else { Hop(maps.nat_hop(hop.into())?).back() }
 }
 
-/// The hop of frames that came so, by a new entry if there is none; 0: there is no room.
+/// The number of the hop by which a frame `came`, in a new entry if there is none; 0 if there is no room.
 ///
-/// Each place is looked at: a loop that ends early would have the verifier follow all ends.
+/// Every place is read: a loop that ends early would make the verifier follow every possible end.
 #[inline(always)]
 pub(super) fn learn<P: Packet, M: Maps>(packet: &P, maps: &M, view: View<'_>, came: Came) -> u8 {
     let merged = |value: u32| packet.merge_paths(value as usize, 0x1ff) as u32;

@@ -1,16 +1,19 @@
-//! `nat`: addresses and ports translated both ways, to backends anywhere that know nothing of it.
+//! `nat`: translates addresses and ports in both directions, for backends anywhere, which are unaware of the
+//! translation.
 //!
 //! ```text
 //! client C:c -> VIP V:v   forth   source E:n -> backend B:q
 //! client C:c <- VIP V:v   back    source E:n <- backend B:q
 //! ```
 //!
-//! One table has an entry for each flow. An entry's place follows from what is translated: its port n is the place in a lane of
-//! the table, and the lane is a hash of (B, q, protocol, E, n). So the way back is one read, without a search, and two flows can't
-//! have one translated tuple, since they can't have one place. From the client's side an index of short tags leads to the entry
-//! ([`flow_table`](crate::flow_table)). Nobody has to collect anything, and established flows are never displaced.
+//! One table has an entry for each flow. An entry's place follows from the translated tuple: the port n determines the
+//! place in a lane of the table, and a hash of (B, q, protocol, E, n) determines the lane. So the return direction
+//! takes one read, without a search, and two flows can't have the same translated tuple, since they can't have the same
+//! place. From the client's side an index of short tags leads to the entry ([`flow_table`](crate::flow_table)). Old
+//! entries need no collector, and established flows are never displaced.
 //!
-//! Client and backend may have different IP versions: then a packet gets a header of the other one ([`cross`](mod@cross)).
+//! Client and backend may have different IP versions: the packet's header is then replaced by one of the other version
+//! ([`cross`](mod@cross)).
 //!
 //! An entry pins its flow to a backend; slots and their owners only matter for flows that start.
 

@@ -1,4 +1,4 @@
-//! An entry for a flow that starts.
+//! Makes an entry for a flow that starts.
 
 use super::{
     forth::way,
@@ -16,8 +16,8 @@ use crate::{
     wire::{packet::Packet, protocol},
 };
 
-/// Makes an entry for the flow at `location`, with the backend `to`; [`Step::Select`](crate::step::Step::Select) if there is one that
-/// says so already.
+/// Makes an entry for the flow at `location`, with the backend `to`; returns
+/// [`Step::Select`](crate::step::Step::Select) if there is an entry with this backend already.
 #[inline(always)]
 pub fn open<P: Packet, M: Maps>(
     packet: &P,
@@ -50,7 +50,7 @@ fn opened<P: Packet, M: Maps>(
             return Ok(location.into());
         }
         if is_tcp && !matches!(sign.signal, Signal::Syn) {
-            // Its backend is gone. The client begins anew.
+            // The flow's backend is gone: the client has to connect anew.
             table.advance(&found, entry, |stage| after_client(stage, Signal::Reset, false), None);
             return Err(Decision::new(Exit::NatBackendDown, location.l4 as u32));
         }
@@ -66,11 +66,11 @@ fn opened<P: Packet, M: Maps>(
     } else if own[1] != 0 {
         own[1]
     } else {
-        // As it stands in the header.
+        // The port of the packet, in the byte order of the header.
         (ports >> 16) as u16
     };
     let v6 = backend.family == Family::V6 as u8;
-    // Or all that follows would be verified once for each IP version of the backend.
+    // Merged, or the verifier would check all that follows once for each IP version of the backend.
     let merged = |words: [u64; 2]| words.map(|word| packet.merge_paths(word as usize, usize::MAX) as u64);
     let from = merged(words_of(backend.address, v6));
     let source = merged(words_of(source(head, number).address, v6));

@@ -1,4 +1,5 @@
-//! ICMP errors about translated packets: they go to whom the packet came from, and quote what that has sent.
+//! ICMP errors about translated packets: an error goes to the sender of the packet that it quotes, and quotes the
+//! packet as it was sent.
 
 use super::{
     read::Read,
@@ -25,8 +26,8 @@ use crate::{
 /// Offset of the checksum in an ICMP header.
 const CHECKSUM: usize = 2;
 
-/// Finds the entry of the flow that the packet quoted at `location` is one of, from whichever side; [`Exit::NotOurs`] if there is
-/// none. The error goes to that side.
+/// Finds the entry of the flow of the packet that is quoted at `location`, from either side; [`Exit::NotOurs`] if there
+/// is none. The error goes to the side that sent the quoted packet.
 #[inline(always)]
 pub fn quoted<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> StepResult {
     found(packet, maps, location).map_or_else(StepResult::from, StepResult::from)
@@ -49,7 +50,7 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         let crosses = flow.is_v6() != read.v6;
         return Ok(Translate { entry: found.number, back: true, starts: false, crosses });
     }
-    // To a client, from a VIP: its flow the other way round.
+    // A packet from a VIP to a client: its flow has the ends reversed.
     let flow = read.reversed();
     let found = table.find(&flow, flow.hash(&head.hash_key)).ok_or(Exit::NotOurs)?;
     let backend = maps.backend(found.served.backend).ok_or(Exit::BadTables)?;
@@ -57,7 +58,8 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     Ok(Translate { entry: found.number, back: false, starts: false, crosses })
 }
 
-/// Lets the error at `location` quote what the side has sent that it goes to; the packet itself is yet to be sent there.
+/// Rewrites the packet that the error at `location` quotes to the packet that the error's receiver has sent; the error
+/// itself is yet to be sent.
 #[inline(always)]
 pub fn requote<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
     let requoted = if location.v6 {
@@ -84,7 +86,7 @@ fn of<F: Translated + Icmp, P: Places, M: Maps>(
     let port = port_of(head, found.number).to_be();
     let outside = Ends { source: own, destination: peer, ports: u32::from(port) | u32::from(served.port) << 16 };
     let inside = Ends { source: flow.client, destination: flow.vip, ports: flow.ports() };
-    // The packet that is quoted went one of the two ways, or the other way round.
+    // The quoted packet went to the backend, or to the client with the ends reversed.
     let (was, now) = if back { (outside, inside) } else { (inside.reversed(), outside.reversed()) };
     let l3 = Link::parse(packet).ok_or(Exit::Malformed)?.l3;
     let header: &F::Header = packet.view(l3).ok_or(Exit::Malformed)?;
@@ -96,7 +98,8 @@ fn of<F: Translated + Icmp, P: Places, M: Maps>(
     let icmp = packet.merge_paths(at.offset, OFFSETS);
     let quoted = Transport { protocol: location.protocol, offset: packet.merge_paths(location.l4, OFFSETS) };
     let mut change = quote::<F, P>(packet, location.l3, quoted, was, now).ok_or(Exit::Malformed)?;
-    // ICMPv6 counts the addresses of its packet, and an IPv4 header that is quoted has a checksum which makes up for its own.
+    // The checksum of ICMPv6 covers the addresses of its packet. In IPv4, the checksum of the quoted header makes up
+    // for the change of its addresses.
     if location.v6 {
         let sender = sender(back, from, was.destination, now.destination, own);
         let outer = address_change(address_change(Sum(0), from, sender), was.source, now.source);
@@ -106,8 +109,8 @@ fn of<F: Translated + Icmp, P: Places, M: Maps>(
     packet.store(after(icmp, CHECKSUM), change.after(check)).ok_or(Exit::Malformed)
 }
 
-/// Who an error comes from that came from `from`, which may be `peer` itself, that `other` stands for: to a backend everything comes
-/// from the source, and to a client what its peer says comes from the VIP.
+/// The new source of an error that came from `from`. An error to a client comes from `other`, the VIP, if its source is
+/// the flow's `peer` itself, and else keeps its source. Each error to a backend comes from the source address `own`.
 #[inline(always)]
 pub(super) const fn sender(back: bool, from: [u64; 2], peer: [u64; 2], other: [u64; 2], own: [u64; 2]) -> [u64; 2] {
     match (back, from[0] == peer[0] && from[1] == peer[1]) {
@@ -117,7 +120,7 @@ pub(super) const fn sender(back: bool, from: [u64; 2], peer: [u64; 2], other: [u
     }
 }
 
-/// Gives the quoted packet its other ends. Returns by what the sum of its words changes, but for the network header's.
+/// Replaces the ends of the quoted packet. Returns the change of the sum of its words, without the network header.
 #[inline(always)]
 fn quote<F: Translated, P: Packet>(packet: &mut P, l3: usize, at: Transport, was: Ends, now: Ends) -> Option<Sum> {
     let header: &mut F::Header = packet.view_mut(l3)?;
@@ -125,11 +128,11 @@ fn quote<F: Translated, P: Packet>(packet: &mut P, l3: usize, at: Transport, was
     quoted_ends(packet, at, was, now)
 }
 
-/// Gives the quoted transport header its other ports. Returns by what the sum of its words changes.
+/// Replaces the ports of the quoted transport header. Returns the change of the sum of its words.
 #[inline(always)]
 pub(super) fn quoted_ends<P: Packet>(packet: &mut P, at: Transport, was: Ends, now: Ends) -> Option<Sum> {
     let ports = Sum(0).without(was.ports.to_le()).with(now.ports.to_le());
-    // Some routers quote the ports and no more, and TCP's checksum stands farther behind.
+    // Some routers quote only the ports, and TCP's checksum is farther behind.
     let has_checksum = at.protocol == protocol::UDP && packet.load::<8>(at.offset).is_some();
     if !has_checksum {
         packet.store(at.offset, now.ports.to_le_bytes())?;

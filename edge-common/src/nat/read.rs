@@ -1,4 +1,4 @@
-//! What a packet shows of its translated flow, of either IP version: from here on both are one.
+//! What a packet shows about its translated flow. The code that follows is the same for both IP versions.
 
 use super::{rewrite::Translated, sign::Sign};
 use crate::{
@@ -7,22 +7,22 @@ use crate::{
     wire::{ip::Transport, ipv4::V4, ipv6::V6, packet::Packet},
 };
 
-/// A packet, as far as its entry depends on it.
+/// The parts of a packet that its entry depends on.
 pub(super) struct Read {
     pub(super) source: [u64; 2],
     pub(super) destination: [u64; 2],
-    /// As [`Head`](crate::wire::transport::Head) has them.
+    /// Ports in the form of [`Head`](crate::wire::transport::Head).
     pub(super) ports: u32,
     pub(super) protocol: u8,
     pub(super) v6: bool,
-    /// IP version, as a number that a verifier knows nothing of.
+    /// IP version, as a number whose value is unknown to the verifier.
     version: u64,
     pub(super) ttl: u8,
     pub(super) sign: Sign,
 }
 
 impl Read {
-    /// The packet at `location`; `None` if the frame ends before its ports.
+    /// Reads the packet at `location`; `None` if the frame ends before its ports.
     #[inline(always)]
     pub(super) fn at<P: Packet>(packet: &P, location: FlowLocation) -> Option<Self> {
         let at = Transport { protocol: location.protocol, offset: location.l4 };
@@ -38,7 +38,7 @@ impl Read {
         } else {
             addresses::<V4, P>(packet, location.l3)?
         };
-        // Or all that follows would be verified once for each IP version.
+        // Merged, or the verifier would check all that follows once for each IP version.
         let merged = |word: u64| packet.merge_paths(word as usize, usize::MAX) as u64;
         let (source, destination) = ([merged(a), merged(b)], [merged(c), merged(d)]);
         let version = merged(if location.v6 { 6 } else { 4 }) & 7;
@@ -46,21 +46,21 @@ impl Read {
         Some(Self { source, destination, ports, protocol, v6, version, ttl, sign })
     }
 
-    /// The same of one that an error quotes, of which no more than the ports need be there.
+    /// Reads a packet that an error quotes, which may be cut off behind its ports.
     #[inline(always)]
     pub(super) fn quoted<P: Packet>(packet: &P, location: FlowLocation) -> Option<Self> {
         let ports = u32::from_le_bytes(packet.load(location.l4)?);
         Self::with(packet, location, ports, Sign::NONE)
     }
 
-    /// Its flow, if it went to the client.
+    /// The packet's flow, if the packet went to the client.
     #[inline(always)]
     pub(super) const fn reversed(&self) -> Flow {
         let Self { source, destination, ports, protocol, version, .. } = *self;
         Flow::of_version(destination, source, ports.rotate_left(16), protocol, version)
     }
 
-    /// Its flow, if a client sent it.
+    /// The packet's flow, if a client sent the packet.
     #[inline(always)]
     pub(super) const fn flow(&self) -> Flow {
         let Self { source, destination, ports, protocol, version, .. } = *self;

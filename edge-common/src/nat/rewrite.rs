@@ -1,4 +1,4 @@
-//! A packet with other ends.
+//! Rewrites the addresses and ports of a packet.
 
 use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
@@ -23,8 +23,8 @@ const UDP_CHECKSUM: usize = 6;
 
 const _: () = assert!(TCP_CHECKSUM < TcpHdr::LEN);
 
-/// Both ends of a packet: addresses as a [`Flow`](crate::flow_table::Flow) has them, and the ports as
-/// [`Head`](crate::wire::transport::Head) has them.
+/// Both ends of a packet: addresses in the form of a [`Flow`](crate::flow_table::Flow), and ports in the form of
+/// [`Head`](crate::wire::transport::Head).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ends {
     pub(super) source: [u64; 2],
@@ -33,13 +33,13 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// The change of a sum that covers all of them.
+    /// The change of a sum that covers addresses and ports.
     #[inline(always)]
     pub(super) const fn change(&self, was: &Self) -> Sum {
         self.address_change(was).without(was.ports.to_le()).with(self.ports.to_le())
     }
 
-    /// Of a packet that goes the other way.
+    /// The ends of a packet in the other direction.
     #[inline(always)]
     pub(super) const fn reversed(self) -> Self {
         let Self { source, destination, ports } = self;
@@ -67,10 +67,10 @@ pub(super) const fn address_change(sum: Sum, [a, b]: [u64; 2], [c, d]: [u64; 2])
 
 /// An IP version whose packets are translated.
 pub(super) trait Translated: Lookup {
-    /// An address of it as a flow has it.
+    /// An address of this IP version in the form of a flow.
     fn words(address: &Self::Address) -> [u64; 2];
 
-    /// Gives a header other addresses; `change` is that of a sum over them.
+    /// Replaces the addresses of a header; `change` is that of a sum over them.
     fn set_addresses(header: &mut Self::Header, source: [u64; 2], destination: [u64; 2], change: Sum);
 }
 
@@ -108,7 +108,7 @@ const fn bytes([high, low]: [u64; 2]) -> [u8; 16] {
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
-/// Gives a transport header other ports, and a checksum that is as right as it was.
+/// Replaces the ports of a transport header, and updates its checksum, which stays wrong if it was wrong.
 #[inline(always)]
 pub(super) fn transport<P: Packet>(packet: &mut P, at: Transport, ports: u32, change: Sum) -> Option<()> {
     packet.store(at.offset, ports.to_le_bytes())?;
@@ -124,7 +124,7 @@ pub(super) fn check_after(was: [u8; 2], change: Sum, is_tcp: bool) -> [u8; 2] {
     if is_tcp {
         return change.after(was);
     }
-    // A datagram over IPv4 may have none.
+    // A UDP datagram over IPv4 may have no checksum.
     if was == [0; 2] {
         return was;
     }

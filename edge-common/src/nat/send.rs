@@ -1,4 +1,4 @@
-//! A packet whose flow's entry was found: translated, and sent.
+//! Translates and sends a packet whose flow's entry was found.
 
 use super::{
     hop::{self, Back},
@@ -22,7 +22,8 @@ use crate::{
     },
 };
 
-/// Translates the packet at `location` and sends it. Its flow was touched just before, so that nobody has taken its entry since.
+/// Translates the packet at `location` and sends it. Its flow was touched just before, so its entry was not claimed by
+/// another flow since.
 #[inline(always)]
 pub fn send<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
     let sent = if location.v6 {
@@ -47,7 +48,7 @@ fn of<F: Translated, P: Places, M: Maps>(
     let served = Translation::of(found.served);
     let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
     let link = Link::parse(packet).ok_or(Exit::Malformed)?;
-    // Of an error only what it quotes has ports.
+    // In an error, only the quoted packet has ports.
     let is_error = matches!(location.relation, FlowRelation::IcmpQuote);
     let at = Transport { protocol: location.protocol, offset: if is_error { 0 } else { location.l4 } };
     let ports = match at.offset {
@@ -56,7 +57,7 @@ fn of<F: Translated, P: Places, M: Maps>(
     };
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::Malformed)?;
     let (length, ttl) = (F::length(header), F::ttl(header));
-    // Whatever follows another fragment was not seen yet.
+    // The TTL of a later fragment and of an error was not checked before.
     if at.offset == 0 && ttl <= 1 {
         return Err(Exit::TtlExceededSilent.into());
     }
@@ -94,15 +95,15 @@ fn of<F: Translated, P: Places, M: Maps>(
     Ok(by(packet, addresses, next_hop, [Exit::NatTx, Exit::NatRedirect]))
 }
 
-/// Whether a packet has these ends: a later fragment may come when the entry is another flow's.
+/// Whether a packet has these ends: when a later fragment arrives, the entry may belong to another flow.
 #[inline(always)]
 pub(super) fn is_its(was: &Ends, [a, b]: [u64; 2], [c, d]: [u64; 2]) -> Result<(), Exit> {
     let is = was.source[0] == a && was.source[1] == b && was.destination[0] == c && was.destination[1] == d;
     if is { Ok(()) } else { Err(Exit::NatRaced) }
 }
 
-/// Gives the packet its other ends, one hop less to go, and a link layer, whose addresses' place it returns. A later fragment has no
-/// transport header.
+/// Replaces the packet's ends, lowers its TTL and writes a new link layer; returns the place of the frame's addresses.
+/// A later fragment has no transport header.
 #[inline(always)]
 fn translate<F: Translated, P: Places>(
     packet: &mut P,
@@ -121,7 +122,7 @@ fn translate<F: Translated, P: Places>(
     Ok(make_room(packet, link, vlan, F::ETHER_TYPE, || []).ok_or(Exit::NoRoom)?)
 }
 
-/// Sends a frame by one of two exits: by the interface that it came in by, or by another one.
+/// Sends a frame with one of two exits: by its ingress interface, or by another one.
 #[inline(always)]
 pub(super) fn by<P: Places>(
     packet: &mut P,

@@ -1,4 +1,4 @@
-//! What a packet shows of its translated flow, by its transport header.
+//! What a packet's transport header shows about its translated flow.
 
 use network_types::tcp::TcpHdr;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What a packet shows of its flow.
+/// What a packet shows about its flow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sign {
     pub(super) signal: Signal,
@@ -21,10 +21,10 @@ pub(super) struct Sign {
 }
 
 impl Sign {
-    /// Of a packet that shows nothing: without connections, or quoted by an error.
+    /// For a packet that shows nothing: of a protocol without connections, or quoted by an error.
     pub(super) const NONE: Self = Self { signal: Signal::Data, sequence: 0, acknowledged: 0 };
 
-    /// Of the packet whose transport header is `at`; `None` if the frame ends before it.
+    /// Reads the packet whose transport header is at `at`; `None` if the frame ends within the header.
     #[inline(always)]
     pub(super) fn of<P: Packet>(packet: &P, at: Transport) -> Option<Self> {
         if at.protocol != protocol::TCP {
@@ -45,7 +45,8 @@ impl Sign {
     }
 }
 
-/// What a Linux host in `TIME_WAIT` judges a new SYN by (RFC 6191): its timestamp, or without one its sequence number.
+/// The value by which a Linux host in `TIME_WAIT` judges a new SYN (RFC 6191): the SYN's timestamp, or without one its
+/// sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub is_timestamp: bool,
@@ -53,7 +54,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of the TCP segment at `offset`.
+    /// Reads the TCP segment at `offset`.
     #[inline(always)]
     pub(super) fn of<P: Packet>(packet: &P, offset: usize) -> Option<Self> {
         if let Some(at) = tcp::find_option(packet, offset, tcp::TIMESTAMPS, tcp::TIMESTAMPS_LENGTH)
@@ -65,8 +66,8 @@ impl Stamp {
         Some(Self { is_timestamp: false, value: start.sequence() })
     }
 
-    /// That of a segment of a connection whose SYN had a timestamp or not, as a value alone. After the SYN timestamps stand first,
-    /// aligned as RFC 7323 (appendix A) has it; `None` where they do not.
+    /// The value of a later segment of a connection; `is_stamped` if the connection's SYN had a timestamp. In such
+    /// segments the timestamps come first, aligned as in RFC 7323 (appendix A); `None` if they do not.
     #[inline(always)]
     pub(super) fn of_running<P: Packet>(packet: &P, offset: usize, is_stamped: bool) -> Option<u32> {
         if !is_stamped {
@@ -80,7 +81,7 @@ impl Stamp {
         if is_there { Some(u32::from_be_bytes([w, x, y, z])) } else { None }
     }
 
-    /// Whether a host whose connection ended with `last` takes a SYN of this stamp in its place.
+    /// Whether a host whose connection ended with `last` accepts a SYN with this stamp in its place.
     #[inline(always)]
     pub(super) const fn comes_after(self, last: Self) -> bool {
         self.is_timestamp == last.is_timestamp && self.value.wrapping_sub(last.value).cast_signed() > 0

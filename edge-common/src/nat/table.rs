@@ -1,4 +1,4 @@
-//! The table of translated flows: what an entry says, and where it is.
+//! The table of translated flows: the content of an entry, and its place.
 
 use super::sign::Stamp;
 use crate::{
@@ -10,10 +10,11 @@ use crate::{
     maps::Maps,
 };
 
-/// How long after both sides of a connection have closed it another one may have its tuple, in units: a second.
+/// Time after the close by both sides of a connection until another connection may have its tuple, in units: one
+/// second.
 const QUIET: i32 = 4;
 
-/// What an entry says of its flow, but for the ends that the client knows.
+/// The content of a flow's entry, without the ends that the client knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Translation {
     pub backend: BackendNumber,
@@ -21,17 +22,17 @@ pub struct Translation {
     pub source: u8,
     /// Whether the client's segments carry timestamps.
     pub is_stamped: bool,
-    /// The way back to the client; 0: not known.
+    /// The number of the return path to the client; 0 if not known.
     pub hop: u8,
     pub service: u16,
-    /// The backend's port, as it stands in a header.
+    /// The backend's port, in the byte order of the header.
     pub port: u16,
 }
 
 impl Translation {
     const STAMPED: u16 = 1 << 7;
 
-    /// As an entry has it, with what is remembered beside it.
+    /// The form in an entry, with the number that is remembered beside it.
     #[inline(always)]
     pub const fn served(self, sequence: u32) -> Served {
         let stamped = if self.is_stamped { Self::STAMPED } else { 0 };
@@ -63,22 +64,22 @@ pub(super) fn table<'a, M: Maps>(maps: &'a M, head: &'a NatHead) -> FlowTable<'a
     FlowTable { memory: maps.nat_flows(), mask: head.flows.mask, timeouts: &head.flows.timeouts, now }
 }
 
-/// The hash of what is translated but for the source's port: of a packet of the backend `from` to the source `to`. `port` is the
-/// backend's, as it stands in a header, and `ends` is that of the client's flow, by which protocol and IP version are told.
+/// The hash of the translated tuple without the source's port, of packets from the backend `from` to the source `to`.
+/// `port` is the backend's, in the byte order of the header.
 #[inline(always)]
 pub const fn tuple(head: &NatHead, from: [u64; 2], to: [u64; 2], port: u16, protocol: u8) -> Hash {
     head.hash_key.hash_words([from[0], from[1], to[0], to[1], port as u64 | (protocol as u64) << 32])
 }
 
-/// The place of a tuple's entry whose port is the `offset`-th: the port's, in a lane that is another one for each tuple and port.
-/// So each tuple has all ports, and none has others' but by chance.
+/// The place of a tuple's entry whose port is the `offset`-th. Each lane has one place for each port, and tuple and
+/// port determine the lane. So each tuple has all ports, and shares places with another tuple only by chance.
 #[inline(always)]
 pub const fn place(head: &NatHead, tuple: Hash, offset: u32) -> u32 {
     let mixed = (tuple.0 ^ (offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     scaled((mixed >> 32) as u32, head.lanes).wrapping_mul(head.ports).wrapping_add(offset)
 }
 
-/// A number below `count` for any of 32 bits, as evenly.
+/// Scales any number of 32 bits evenly to a number below `count`.
 #[inline(always)]
 pub(super) const fn scaled(number: u32, count: u32) -> u32 {
     ((number as u64).wrapping_mul(count as u64) >> 32) as u32
@@ -93,7 +94,7 @@ pub const fn port_of(head: &NatHead, number: u32) -> u16 {
     }
 }
 
-/// The source of this number, if it is one.
+/// The source address with this number.
 #[inline(always)]
 pub(super) fn source(head: &NatHead, number: u8) -> &NatSource {
     &head.sources[usize::from(number) & const { NAT_SOURCES - 1 }]
@@ -102,7 +103,8 @@ pub(super) fn source(head: &NatHead, number: u8) -> &NatSource {
 /// An entry of the table.
 type EntryOf<M> = Entry<<<M as Maps>::Nat as FlowMemory>::Words>;
 
-/// What is translated of a flow: addresses as a [`Flow`](crate::flow_table::Flow) has them, ports as they stand in headers.
+/// The translated tuple of a flow: addresses in the form of a [`Flow`](crate::flow_table::Flow), ports in the byte
+/// order of headers.
 pub(super) struct Outside {
     pub(super) backend: [u64; 2],
     pub(super) backend_port: u16,
@@ -113,7 +115,7 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// The entry of the flow that is translated to this, if there is one, and the flow.
+    /// The flow with this translated tuple and its entry, if there is one.
     #[inline(always)]
     pub(super) fn entry<'a, M: Maps>(
         &self,
@@ -146,7 +148,7 @@ impl Outside {
     }
 }
 
-/// The place of an entry whose port is known: for user space, which puts flows into another table.
+/// The place of an entry whose port is known: for user space, which moves flows to another table.
 pub struct OnePlace(pub u32);
 
 impl Claim<Native> for OnePlace {
@@ -167,20 +169,20 @@ impl Claim<Native> for OnePlace {
 pub struct Ports<'a> {
     pub head: &'a NatHead,
     pub tuple: Hash,
-    /// Where the search starts, and how it goes on.
+    /// The flow's hash, which determines where the search starts and how it goes on.
     pub flow: Hash,
-    /// Of the SYN; `None` of another protocol.
+    /// The stamp of the SYN; `None` for another protocol.
     pub stamp: Option<Stamp>,
     pub now: u32,
 }
 
 impl<W: Words> Claim<W> for Ports<'_> {
-    /// While half of the ports to one backend are of connections that ended within the last second, which can't be taken yet, one
-    /// connection in 2^32 finds no port; with sixteen places it would be one in 65,536.
+    /// If half of the ports to one backend belong to connections that ended within the last second, and so can't be
+    /// taken yet, one connection in 2^32 finds no port; with sixteen places it would be one in 65,536.
     const PROBES: u32 = 32;
 
-    /// Ports in an order that is the flow's own. Each is drawn anew: equal steps from one to the next would come by few ports where
-    /// the step is hardly more than a part of all of them.
+    /// The ports in an order that depends on the flow. Each port is drawn anew: with equal steps from one to the next,
+    /// few ports would be reached if the step is hardly more than a fraction of all ports.
     #[inline(always)]
     fn place(&self, probe: u32) -> u32 {
         let Hash(flow) = self.flow;
@@ -194,9 +196,10 @@ impl<W: Words> Claim<W> for Ports<'_> {
         <Self as Claim<W>>::PROBES
     }
 
-    /// A connection that the backend waits for the last packets of makes room a second later for one that the backend takes in its
-    /// place. Where nothing else is left it makes room for any: the backend answers with an ACK, the RST of the client ends its wait,
-    /// and the SYN that comes a second later is taken (RFC 9293, section 3.10.7.4). That is better than to be refused.
+    /// A connection whose last packets the backend still waits for makes room after a second for one that the backend
+    /// accepts in its place. If there is no other place, it makes room for any connection: the backend answers with an
+    /// ACK, the client's RST ends the wait, and the SYN that is sent again a second later is accepted (RFC 9293,
+    /// section 3.10.7.4). That is better than a refusal.
     #[inline(always)]
     fn weakness(&self, life: Life, entry: &Entry<W>) -> u32 {
         let Some(stamp) = self.stamp else { return 0 };
@@ -205,7 +208,7 @@ impl<W: Words> Claim<W> for Ports<'_> {
         }
         let served = entry.read();
         let last = Stamp { is_timestamp: Translation::of(served).is_stamped, value: served.sequence };
-        // In so long steps that it is less than of any half-open flow that may be taken.
+        // The steps are so long that the result is below that of any half-open flow that may be taken.
         let silent = life.age(self.now).cast_unsigned() << 3 >> 8 | 1;
         u32::from(stamp.comes_after(last)) << 29 | silent
     }

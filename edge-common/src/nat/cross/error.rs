@@ -1,10 +1,11 @@
-//! ICMP errors about packets that cross: an error of the other IP version, which quotes what its receiver has sent.
+//! ICMP errors about packets that cross: makes an error of the other IP version, which quotes the packet that its
+//! receiver has sent.
 //!
-//! All up to the quoted ports is made anew, and what follows stays where it is. So the checksum follows from the one that the
-//! error came with: an error that was damaged on its way stays one.
+//! All bytes before the quoted ports are made anew, and the rest stays in place. So the new checksum is computed from
+//! the one that the error arrived with: an error that was damaged on its way stays invalid.
 //!
-//! A router that has one IP version has no address of the other. So each error about what a client has sent comes from the VIP,
-//! and each about what a backend has sent from the source.
+//! A router with only one IP version has no address of the other. So each error about a client's packet comes from the
+//! VIP, and each error about a backend's packet from the source address of the translation.
 
 use super::{
     super::{quote::quoted_ends, rewrite::Ends},
@@ -27,7 +28,7 @@ use crate::{
     },
 };
 
-/// Bytes of the longest header that is taken out of a quotation.
+/// Bytes of the longest header that is removed from a quotation.
 const MAX_HEADER: usize = 64;
 /// Bytes of an ICMP header.
 const ICMP: usize = 8;
@@ -41,11 +42,11 @@ struct Error<H> {
     quoted: H,
 }
 
-// SAFETY: packed, of integers and of what is the same.
+// SAFETY: packed, of integers and fields that are `Wire` themselves.
 unsafe impl<H: Wire> Wire for Error<H> {}
 
-/// Gives the error at `location` the type that the other IP version has for it, the ports that its receiver knows, and the checksum
-/// that is right once [`cross_error`] has made all other headers anew.
+/// Writes the type that the other IP version has for the error at `location`, the ports that the error's receiver has
+/// used, and the checksum that is right once [`cross_error`] has made all other headers anew.
 #[inline(always)]
 pub fn cross_quote<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
     let quoted = if location.v6 {
@@ -56,7 +57,7 @@ pub fn cross_quote<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowL
     quoted.map_or_else(StepResult::from, |()| how.into())
 }
 
-/// Makes the error at `location` one of the other IP version, and sends it to whom the packet came from that it quotes.
+/// Converts the error at `location` to the other IP version, and sends it to the sender of the packet that it quotes.
 #[inline(always)]
 pub fn cross_error<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
     let crossed = if location.v6 {
@@ -69,39 +70,39 @@ pub fn cross_error<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowL
     }
 }
 
-/// Where the parts of an error stand, and its lengths.
+/// Offsets of the parts of an error, and its lengths.
 #[derive(Clone, Copy)]
 struct Layout {
-    /// Offsets of the message, of the quoted network header, and of the transport header behind that.
+    /// Offsets of the message, of the quoted network header, and of the transport header behind that header.
     icmp: usize,
     l3: usize,
     l4: usize,
-    /// Bytes of the message, before and after.
+    /// Bytes of the message, before and after the conversion.
     was: usize,
     now: usize,
 }
 
 impl Layout {
-    /// Of the error at `location`, whose packet has `length` bytes.
+    /// The layout of the error at `location`, whose packet has `length` bytes.
     #[inline(always)]
     fn of<G: Crossed, P: Packet>(packet: &P, link: Link, location: FlowLocation, length: usize) -> Self {
         let l3 = packet.merge_paths(location.l3, 0xff);
         let l4 = packet.merge_paths(location.l4, OFFSETS);
         let icmp = packet.merge_paths(l3.wrapping_sub(ICMP), 0xff);
-        // From the transport header on nothing moves.
+        // From the quoted transport header on, no byte moves.
         let rest = length.wrapping_sub(l4.wrapping_sub(link.l3));
         let (was, now) = (length.wrapping_sub(icmp.wrapping_sub(link.l3)), after(after(ICMP, G::MADE), rest & 0xffff));
         Self { icmp, l3, l4, was, now }
     }
 
-    /// Bytes of the quoted network header, and of what stands between it and the transport header.
+    /// Bytes of the quoted network header, and of the headers between it and the transport header.
     #[inline(always)]
     const fn header(&self) -> usize {
         self.l4.wrapping_sub(self.l3)
     }
 }
 
-/// The quoted packet's header, as its sender knows it.
+/// The quoted packet's header, as its sender has sent it.
 #[inline(always)]
 fn carried<F: Crossed>(quoted: &F::Header, layout: Layout, protocol: u8, now: &Ends) -> Carried {
     Carried {
@@ -124,19 +125,19 @@ fn quote<F: Errors, G: Crossed, P: Places, M: Maps>(
 ) -> Result<(), Exit> {
     let head = maps.nat_head().ok_or(Exit::BadTables)?;
     let sides = Sides::of(maps, head, how, location.v6)?;
-    // What is quoted went the other way than the error goes.
+    // The quoted packet went in the opposite direction of the error.
     let (was, now) = sides.ends(packet, how.back);
     let (was, now) = (was.reversed(), now.reversed());
     let link = Link::parse(packet).ok_or(Exit::Malformed)?;
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::Malformed)?;
     let length = F::length(header);
     let layout = Layout::of::<G, P>(packet, link, location, length);
-    // ICMPv6 counts the addresses of its packet.
+    // The checksum of ICMPv6 covers the addresses of its packet.
     let came = F::pseudo(F::words(F::source(header)), F::words(F::destination(header)), layout.was);
     let quoted: &F::Header = packet.view(layout.l3).ok_or(Exit::Malformed)?;
     let about = Quoted { length: F::length(quoted), header: layout.header() };
     let given = G::sum(&G::made(&carried::<F>(quoted, layout, location.protocol, &now)));
-    // From whom it goes, to whom: as the quoted packet, the other way round.
+    // The error has the ends of the quoted packet, reversed.
     let given = G::pseudo(now.destination, now.source, layout.now).and(given);
     if about.header > MAX_HEADER || after(G::MADE, layout.now) > G::LONGEST_ERROR {
         return Err(Exit::NatNoError);
@@ -146,10 +147,10 @@ fn quote<F: Errors, G: Crossed, P: Places, M: Maps>(
     let [type_, code, x, y, a, b, c, d] = message;
     let taken = taken.word([type_, code]).words([a, b, c, d]);
     let other = F::other(message, about).ok_or(Exit::NatNoError)?;
-    // It has a few values, of which each would be verified apart.
+    // Merged, since the verifier would check each of its few values separately.
     let [type_, code, _, _, a, b, c, d] = merged(packet, u64::from_ne_bytes(other)).to_ne_bytes();
     let given = given.word([type_, code]).words([a, b, c, d]);
-    // The complement of what is taken out is what is given in its place.
+    // The complement of the removed sum, plus the added sum.
     let change = given.word(taken.finish());
     let at = Transport { protocol: location.protocol, offset: layout.l4 };
     let change = quoted_ends(packet, at, was, now).ok_or(Exit::Malformed)?.and(change);
@@ -189,12 +190,12 @@ fn of<F: Errors, G: Crossed, P: Places, M: Maps>(
         tos,
         ttl: ttl.wrapping_sub(1),
         protocol: G::ICMP,
-        // What differs from error to error.
+        // The checksum differs from error to error.
         part: Part { place: 0, identification: u16::from_ne_bytes([c, d]).into() },
     };
     let (addresses, place) =
         make_room_up_to::<P, Error<G::Made>>(packet, link, layout.l4, vlan, G::ETHER_TYPE).ok_or(Exit::NoRoom)?;
-    // One after the other, so that none of it is put together on the stack.
+    // Written one after the other, so that no copy is built on the stack.
     let error = packet.at_mut(place);
     error.outer = G::made(&outer);
     error.message = message;

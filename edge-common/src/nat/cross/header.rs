@@ -1,4 +1,4 @@
-//! Network headers that are made of those of the other IP version (RFC 7915, sections 4.1 and 5.1).
+//! Network headers that are made from those of the other IP version (RFC 7915, sections 4.1 and 5.1).
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -13,62 +13,64 @@ use crate::wire::{
     protocol,
 };
 
-/// What a header takes from the one in whose place it stands.
+/// The values that a header takes from the header that it replaces.
 #[derive(Clone, Copy)]
 pub(super) struct Carried {
     pub(super) source: [u64; 2],
     pub(super) destination: [u64; 2],
-    /// Bytes of what follows the header, or the header of a fragment.
+    /// Bytes behind the header, or behind the fragment header.
     pub(super) length: usize,
     /// DSCP and ECN.
     pub(super) tos: u8,
     pub(super) ttl: u8,
-    /// As its own IP version numbers it.
+    /// The protocol, by its number in the new header's IP version.
     pub(super) protocol: u8,
     pub(super) part: Part,
 }
 
-/// Which part of a packet a fragment is.
+/// The part of a packet that a fragment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// As IPv6 has it: bytes before it, and one more if others follow. 0: it is all of the packet.
+    /// In the form of IPv6: the offset in bytes, plus one if more fragments follow. 0 for a whole packet.
     pub(super) place: u16,
-    /// What tells the fragments of this packet from those of others, should it be one or become some.
+    /// Distinguishes the fragments of this packet from those of others, if the packet is a fragment or may be
+    /// fragmented.
     pub(super) identification: u32,
 }
 
-/// An IP version whose packets can become those of the other one, and that such packets can be of.
+/// An IP version whose packets can be converted to the other one, and that packets of the other one can be converted
+/// to.
 pub(super) trait Crossed: Translated + Icmp {
-    /// A header of it.
+    /// A header of this IP version.
     type Made: Wire;
-    /// The same, and where it has one behind it, the header of a fragment.
+    /// The same for a fragment: followed by a fragment header, if this IP version has one.
     type MadePart: Wire;
 
-    /// Bytes of the two.
+    /// Bytes of each of the two.
     const MADE: usize = size_of::<Self::Made>();
     const MADE_PART: usize = size_of::<Self::MadePart>();
 
-    /// Bytes of the longest error that is made: of ICMPv6 no longer one may be (RFC 4443, section 2.4).
+    /// Bytes of the longest error that is made: an ICMPv6 error must not be longer (RFC 4443, section 2.4).
     const LONGEST_ERROR: usize;
 
     fn made(carried: &Carried) -> Self::Made;
     fn made_part(carried: &Carried) -> Self::MadePart;
 
-    /// The sum of a made header's words.
+    /// The sum of the words of a made header.
     fn sum(made: &Self::Made) -> Sum;
 
-    /// The sum of the pseudo-header of its ICMP.
+    /// The sum of the pseudo-header of the version's ICMP.
     fn pseudo(source: [u64; 2], destination: [u64; 2], length: usize) -> Sum;
 
-    /// Which part of its packet a fragment is.
+    /// The part of its packet that a fragment is.
     fn part<P: Packet>(packet: &P, header: &Self::Header, fragment: Fragment) -> Option<Part>;
 }
 
 /// "More fragments", in a [`Part::place`].
 const MORE: u16 = 1;
 
-/// The longest packet that may be fragmented: an IPv6 sender never makes a shorter one where only its header is too long (RFC
-/// 7915, section 5.1).
+/// The longest packet that may be fragmented: an IPv6 sender never shortens a packet of the minimum MTU, which has this
+/// length with an IPv4 header (RFC 7915, section 5.1).
 const LONGEST_IN_PIECES: usize = V6::LEAST_MTU - (Ipv6Hdr::LEN - Ipv4Hdr::LEN);
 
 /// Words of an IPv4 header.
@@ -87,7 +89,7 @@ pub(super) struct MadeV6([u64; 5]);
 // SAFETY: packed integers.
 unsafe impl Wire for MadeV6 {}
 
-/// The same, and words of the header of a fragment.
+/// [`MadeV6`], followed by the words of a fragment header.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub(super) struct MadeFragmentV6(MadeV6, [u32; 2]);
@@ -110,7 +112,7 @@ impl Crossed for V4 {
         let &Carried { source, destination, length, tos, ttl, protocol, part } = carried;
         let length = after(length, Ipv4Hdr::LEN);
         let start = (0x4500_0000 | u32::from(tos) << 16 | length as u32 & 0xffff).to_be();
-        // A packet that may be in pieces needs an identification, and one that may not has no use for it.
+        // A packet that may be fragmented needs an identification; one that may not be has no use for it.
         let fragmentation = if part.place != 0 || length <= LONGEST_IN_PIECES {
             let place = u32::from(part.place >> 3 | (part.place & MORE) << 13);
             (part.identification << 16 | place).to_be()
@@ -134,7 +136,7 @@ impl Crossed for V4 {
         Self::made(carried)
     }
 
-    /// None: its own checksum makes up for it.
+    /// Zero: the header's own checksum makes up for its words.
     #[inline(always)]
     fn sum(_made: &MadeV4) -> Sum {
         Sum(0)
@@ -182,7 +184,7 @@ impl Crossed for V6 {
         addresses.word([0, Self::ICMP]).word((length as u16).to_be_bytes())
     }
 
-    /// Its own header stands right before what it has of the packet.
+    /// The fragment header is directly before the fragment's data.
     #[inline(always)]
     fn part<P: Packet>(packet: &P, _header: &Ipv6Hdr, fragment: Fragment) -> Option<Part> {
         let [_, low] = packet.load(fragment.at.offset.wrapping_sub(const { FRAGMENT - 2 }))?;
@@ -191,10 +193,10 @@ impl Crossed for V6 {
     }
 }
 
-/// Bytes of the header of a fragment.
+/// Bytes of a fragment header.
 const FRAGMENT: usize = size_of::<[u32; 2]>();
 
-/// With the flow label that a translator gives, which is none (RFC 7915, section 4.1).
+/// The flow label is zero, as a translator sets it (RFC 7915, section 4.1).
 #[inline(always)]
 fn header_v6(carried: &Carried, next: u8, length: usize) -> MadeV6 {
     let &Carried { source, destination, tos, ttl, .. } = carried;
@@ -205,7 +207,7 @@ fn header_v6(carried: &Carried, next: u8, length: usize) -> MadeV6 {
     MadeV6([start.to_le(), source[0], source[1], destination[0], destination[1]])
 }
 
-/// A sum with both halves of a word.
+/// Adds both halves of a word to a sum.
 #[inline(always)]
 pub(super) const fn pair(sum: Sum, word: u64) -> Sum {
     sum.with(word as u32).with((word >> 32) as u32)

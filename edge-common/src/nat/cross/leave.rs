@@ -1,4 +1,4 @@
-//! What all packets have in common that become some of the other IP version: whose they are, whether they fit, and where they go.
+//! Parts that all packets to the other IP version have in common: the ends of the flow, the MTU, and the next hop.
 
 use super::super::{
     hop::{self, Back},
@@ -29,7 +29,8 @@ pub(super) struct Sides<'a> {
 }
 
 impl<'a> Sides<'a> {
-    /// Of the flow with this entry, whose packets cross: `v6` is the IP version of what goes `back`, or forth.
+    /// The sides of the flow with this entry, whose packets cross; `v6` is the IP version of the packet that goes
+    /// `back`, or forth.
     #[inline(always)]
     pub(super) fn of<M: Maps>(
         maps: &'a M,
@@ -41,7 +42,7 @@ impl<'a> Sides<'a> {
         let served = Translation::of(found.served);
         let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
         let backend_v6 = backend.family == Family::V6 as u8;
-        // The place may be another flow's by now.
+        // The entry may belong to another flow by now.
         if flow.is_v6() == backend_v6 || v6 != (backend_v6 == back) {
             return Err(Exit::NatRaced);
         }
@@ -52,7 +53,7 @@ impl<'a> Sides<'a> {
         Ok(Self { served, backend, inside, outside: Ends { source: own, destination: peer, ports } })
     }
 
-    /// Ends of the flow's packets that go `back` or forth: as they come, and as they leave.
+    /// The ends of the flow's packets that go `back` or forth: as they arrive, and as they leave.
     #[inline(always)]
     pub(super) fn ends<P: Packet>(&self, packet: &P, back: bool) -> (Ends, Ends) {
         let (was, now) =
@@ -61,7 +62,8 @@ impl<'a> Sides<'a> {
     }
 }
 
-/// The same ends, of which a verifier then knows nothing: what follows is looked at once, and not for each of both ways.
+/// Hides the value of the ends from the verifier, which then checks the code that follows once, and not for each
+/// direction.
 #[inline(always)]
 fn merged_ends<P: Packet>(packet: &P, Ends { source, destination, ports }: Ends) -> Ends {
     let both = |[a, b]: [u64; 2]| [merged(packet, a), merged(packet, b)];
@@ -69,25 +71,25 @@ fn merged_ends<P: Packet>(packet: &P, Ends { source, destination, ports }: Ends)
     Ends { source, destination, ports: merged(packet, ports.into()) as u32 }
 }
 
-/// Likewise.
+/// Hides the value of a word from the verifier.
 #[inline(always)]
 pub(super) fn merged<P: Packet>(packet: &P, word: u64) -> u64 {
     packet.merge_paths(word as usize, usize::MAX) as u64
 }
 
-/// Likewise.
+/// Hides the value of a flag from the verifier.
 #[inline(always)]
 pub(super) fn merged_flag<P: Packet>(packet: &P, flag: bool) -> bool {
     packet.merge_paths(flag.into(), 1) != 0
 }
 
-/// VLAN of a packet that leaves.
+/// VLAN identifier of a packet that leaves; 0 if untagged.
 #[inline(always)]
 pub(super) fn vlan<M: Maps>(maps: &M, served: Translation, look: HopLook<'_>, back: bool) -> Result<u16, Exit> {
     if back { Ok(hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?.vlan) } else { Ok(look.vlan) }
 }
 
-/// The MTU of the way that a packet leaves by, as far as it is known; 0: it is not.
+/// The MTU of the path that a packet leaves by, as far as it is known; 0 if not.
 #[inline(always)]
 pub(super) fn mtu<M: Maps>(maps: &M, served: Translation, backend: &Backend, back: bool) -> Result<u32, Exit> {
     if back {
@@ -97,7 +99,7 @@ pub(super) fn mtu<M: Maps>(maps: &M, served: Translation, backend: &Backend, bac
     Ok(if egress == 0 || path != 0 && path < egress { path } else { egress })
 }
 
-/// Sends a packet that is translated, and counts it.
+/// Sends a translated packet.
 #[inline(always)]
 pub(super) fn leave<P: Places, M: Maps>(
     packet: &mut P,
@@ -112,7 +114,8 @@ pub(super) fn leave<P: Places, M: Maps>(
         let next_hop = NextHop { egress, mac, source_mac };
         return Ok(by(packet, addresses, next_hop, [Exit::NatReplyTx, Exit::NatReplyRedirect]));
     }
-    // The kernel is not asked for one: with its request the stack of this chain of calls would be too deep for older verifiers.
+    // Without a lookup of the kernel's route: with its arguments the stack of this chain of calls would be too deep for
+    // older verifiers.
     let next_hop = look.kept().ok_or(Exit::NoNextHop)?;
     Ok(by(packet, addresses, next_hop, [Exit::NatTx, Exit::NatRedirect]))
 }

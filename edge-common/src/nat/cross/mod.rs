@@ -1,8 +1,9 @@
-//! Between IP versions: an IPv6 client's packets to a backend that has only IPv4, or the other way round (RFC 7915).
+//! Translation between IP versions: of an IPv6 client's packets to a backend that has only IPv4, or the other way round
+//! (RFC 7915).
 //!
-//! A packet gets a new network header in the place of the old one and of what stands behind that: options and extension headers
-//! are left out, but for those of a fragment. Its flow's entry has the client's ends, and its backend has the others, whatever
-//! version each is of.
+//! A packet gets a new network header in place of the old one and its options and extension headers, which are left out
+//! except for those of a fragment. The entry of its flow has the client's ends, and the backend has the others,
+//! whatever IP version either has.
 
 mod header;
 mod route;

@@ -1,4 +1,4 @@
-//! TCP and UDP: whole packets, and fragments.
+//! Converts TCP and UDP packets: whole packets, and fragments.
 
 use super::{
     super::{
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Offsets of the checksum in a TCP header and in a UDP header, and of the latter's length.
+/// Offsets of the checksum in a TCP header and in a UDP header, and of the length in a UDP header.
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
 const UDP_LENGTH: usize = 4;
@@ -36,8 +36,8 @@ const MAX_DATAGRAM: usize = 1_500;
 /// Bytes of headers before the data of a segment over IPv6.
 const SEGMENT_HEADERS: u32 = 60;
 
-/// Makes the packet at `location` one of the other IP version, and sends it. Its flow was touched just before, so that nobody has
-/// taken its entry since.
+/// Converts the packet at `location` to the other IP version, and sends it. Its flow was touched just before, so its
+/// entry was not claimed by another flow since.
 #[inline(always)]
 pub fn cross<P: Places, M: Maps>(packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
     let crossed = if location.v6 {
@@ -65,13 +65,14 @@ fn of<F: Routed, G: Crossed, P: Places, M: Maps>(
     let vlan = packet.merge_paths(vlan(maps, served, look, back)?.into(), 0xfff) as u16;
     let widest = packet.merge_paths(mtu(maps, served, backend, back)? as usize, 0xffff_ffff) as u32;
     let (was, now) = sides.ends(packet, back);
-    // So far it was asked twice which way the packet goes. It will be again, and the verifier is to look at all in between once.
+    // The code above has branched on the direction twice and the code below does so again; merged, so that the verifier
+    // checks the code between once.
     let back = merged_flag(packet, back);
     let link = Link::parse(packet).ok_or(Exit::Malformed)?;
     let header: &F::Header = packet.view(link.l3).ok_or(Exit::Malformed)?;
     let (length, tos, ttl) = (F::length(header), F::tos(header), F::ttl(header));
     let is_whole = F::dont_fragment(header);
-    // Whatever follows another fragment was not seen yet.
+    // The TTL of a later fragment was not checked before.
     if ttl <= 1 {
         return Err(Exit::TtlExceededSilent.into());
     }
@@ -80,7 +81,7 @@ fn of<F: Routed, G: Crossed, P: Places, M: Maps>(
     }
     let (source, destination) = (F::words(F::source(header)), F::words(F::destination(header)));
     is_its(&Ends { source, destination, ports: 0 }, was.source, was.destination)?;
-    // From here on all that is needed of how it came: four words less on the stack.
+    // From here on only this change is needed of the old ends: four words less on the stack.
     let change = Sum(merged(packet, now.address_change(&was).0));
     let (at, part, is_part) = match F::payload(packet, link.l3, header) {
         Payload::Transport(at) => (at, Part { place: 0, identification: 0 }, false),
@@ -135,8 +136,8 @@ struct Came {
 }
 
 impl Came {
-    /// Gives it other ports, and a checksum that is right with the other addresses. Returns what differs from packet to packet of a
-    /// flow.
+    /// Replaces the packet's ports, and corrects its checksum for the other addresses and ports. Returns a value that
+    /// differs between the packets of a flow.
     #[inline(always)]
     fn transport<F: Routed, P: Packet, M: Maps>(
         &self,
@@ -149,7 +150,7 @@ impl Came {
         let Self { at, payload, is_part, back } = *self;
         let [a, b, c, d, e, f, g, h] = packet.load(at.offset).ok_or(Exit::Malformed)?;
         let ports = u32::from_le_bytes([a, b, c, d]);
-        // A sequence number, or a length and a checksum.
+        // Of TCP a sequence number, of UDP a length and a checksum.
         let differs = u32::from_ne_bytes([e, f, g, h]) ^ ports;
         if F::ICMP == protocol::ICMP && at.protocol == protocol::UDP && [g, h] == [0; 2] {
             if is_part {
@@ -169,7 +170,7 @@ impl Came {
     }
 }
 
-/// Puts a header in the place of all that stands before offset `end`.
+/// Replaces everything before offset `end` by a new header.
 #[inline(always)]
 fn write<G: Crossed, P: Places>(
     packet: &mut P,
@@ -189,23 +190,24 @@ fn write<G: Crossed, P: Places>(
     Some(addresses)
 }
 
-/// Bytes of a packet.
+/// Lengths of a packet in bytes.
 struct Lengths {
     was: usize,
-    /// Of what it becomes.
+    /// The length after the conversion.
     now: usize,
-    /// The same, if its sender makes fragments of it once it is told to send less.
+    /// The length after the conversion if the sender fragments the packet once it has received a smaller MTU.
     in_pieces: usize,
 }
 
 impl Lengths {
-    /// Whether it fits what it leaves by; 0: nobody knows what does. Its sender is told what would, in packets of its own IP
-    /// version, but none below that one's least MTU. `is_whole`: no router may fragment it.
+    /// Whether the packet fits `mtu`; 0 if the MTU is unknown. The sender of a packet that does not fit receives an MTU
+    /// that would fit, for packets of its own IP version, but none below the minimum of that version. `is_whole`: no
+    /// router may fragment the packet.
     #[inline(always)]
     fn fit<F: Crossed>(&self, is_whole: bool, mtu: u32) -> Result<(), Decision> {
         let mtu = mtu as usize;
         if mtu == 0 || self.now <= mtu {
-            // What its length field can't say no packet can be.
+            // No packet is longer than its length field can express.
             return if self.now > usize::from(u16::MAX) { Err(Exit::NoRoom.into()) } else { Ok(()) };
         }
         let fits = after(mtu, self.was).saturating_sub(self.in_pieces).max(F::LEAST_MTU);
@@ -216,7 +218,8 @@ impl Lengths {
     }
 }
 
-/// Gives a datagram its other ports, and the checksum that it came without: IPv6 has none without one (RFC 7915, section 4.5).
+/// Replaces the ports of a datagram that came without a checksum, and computes the checksum, which IPv6 requires (RFC
+/// 7915, section 4.5).
 #[inline(always)]
 fn sum<P: Packet>(packet: &mut P, offset: usize, payload: usize, now: &Ends) -> Result<(), Exit> {
     packet.store(offset, now.ports.to_le_bytes()).ok_or(Exit::Malformed)?;
@@ -236,8 +239,8 @@ fn sum<P: Packet>(packet: &mut P, offset: usize, payload: usize, now: &Ends) -> 
     packet.store(after(offset, UDP_CHECKSUM), check).ok_or(Exit::Malformed)
 }
 
-/// Lowers the maximum segment size in a SYN that leaves IPv6, so that what comes back fits there once it is longer by its header:
-/// a sender that hears no ICMP would never learn that it does not.
+/// Lowers the maximum segment size in a SYN that leaves IPv6, so that the segments of the answer fit there after their
+/// header has grown: a sender that receives no ICMP would never learn that they do not fit.
 #[inline(always)]
 fn limit_segments<P: Packet>(packet: &mut P, offset: usize, mtu: u32) -> Option<()> {
     let [is] = packet.load(after(offset, tcp::FLAGS))?;
@@ -245,7 +248,7 @@ fn limit_segments<P: Packet>(packet: &mut P, offset: usize, mtu: u32) -> Option<
         return None;
     }
     let at = tcp::find_option(packet, offset, tcp::MSS, tcp::MSS_LENGTH)?;
-    // It stands behind an even number of bytes of the header or an odd one: then its bytes are of two words of the sum.
+    // At an odd offset in the header, the option's two bytes belong to two words of the sum.
     let is_odd = at & 1 != 0;
     let at = after(offset, at);
     let was: [u8; 2] = packet.load(at)?;

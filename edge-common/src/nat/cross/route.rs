@@ -1,5 +1,5 @@
-//! Source routes: what a sender says of a packet's way the other IP version can't say, so that it must not be left out (RFC 7915,
-//! sections 4.1 and 5.1).
+//! Source routes: the other IP version can't express them, and they must not be left out, so packets that have one are
+//! refused (RFC 7915, sections 4.1 and 5.1).
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -10,7 +10,7 @@ use crate::wire::{
     packet::{Packet, after},
 };
 
-/// Bytes of options at most.
+/// Maximum bytes of options.
 const MAX_OPTIONS: usize = 40;
 /// Options (RFC 791, section 3.1).
 const END: u8 = 0;
@@ -20,12 +20,12 @@ const STRICT_SOURCE_ROUTE: u8 = 137;
 
 /// An IP version with source routes.
 pub(super) trait Routed: Crossed {
-    /// Whether the packet with this header, at `l3`, has one.
+    /// Whether the packet with this header, at `l3`, has a source route.
     fn is_source_routed<P: Packet>(packet: &P, l3: usize, header: &Self::Header) -> bool;
 }
 
 impl Routed for V4 {
-    /// One that came to its end counts, too: hardly any host makes one, and no router should take it.
+    /// A source route that has reached its end counts, too: hardly any host makes one, and no router should accept it.
     #[inline(always)]
     fn is_source_routed<P: Packet>(packet: &P, l3: usize, header: &Ipv4Hdr) -> bool {
         let start = after(l3, Ipv4Hdr::LEN);
@@ -35,7 +35,7 @@ impl Routed for V4 {
             if at >= options {
                 return false;
             }
-            // What is cut off or of no length is no option either.
+            // An option that is cut off or has no length is no option.
             let Some([kind, length]) = packet.load(after(start, at)) else { return false };
             match kind {
                 END => return false,

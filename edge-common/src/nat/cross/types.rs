@@ -1,9 +1,9 @@
-//! ICMP errors as the other IP version has them (RFC 7915, sections 4.2 and 5.2).
+//! ICMP errors in the form of the other IP version (RFC 7915, sections 4.2 and 5.2).
 
 use super::header::Crossed;
 use crate::wire::{icmp::Icmp as _, ip::Family as _, ipv4::V4, ipv6::V6};
 
-/// The first eight bytes of a message: type, code, checksum, and what depends on them.
+/// The first eight bytes of a message: type, code, checksum, and four bytes whose meaning depends on the type.
 pub(super) type Message = [u8; 8];
 
 /// ICMP (RFC 792).
@@ -33,21 +33,21 @@ mod v6 {
 /// Offset of the protocol in an IPv6 header.
 const NEXT_HEADER_AT: u8 = 6;
 
-/// Lengths of packets that links have, for a router that does not say which (RFC 1191, section 7).
+/// Usual MTUs of links, for a router that reports none (RFC 1191, section 7).
 const PLATEAUS: [u16; 10] = [32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68];
 
 /// A packet that an error quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quoted {
-    /// Bytes of it, as its header says.
+    /// Bytes of the packet, according to its header.
     pub(super) length: usize,
-    /// Bytes of its header, with all that is left out of it.
+    /// Bytes of its network header, with all headers that the conversion leaves out.
     pub(super) header: usize,
 }
 
-/// An IP version with errors that the other one has, too.
+/// An IP version whose errors have counterparts in the other one.
 pub(super) trait Errors: Crossed {
-    /// The error as the other IP version has it, without a checksum; `None`: it has none.
+    /// The error in the form of the other IP version, without a checksum; `None` if there is no counterpart.
     fn other(message: Message, quoted: Quoted) -> Option<Message>;
 }
 
@@ -63,7 +63,7 @@ impl Errors for V4 {
             (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED) => {
                 let stated = usize::from(u16::from_be_bytes([high, low]));
                 let mtu = if stated == 0 { plateau(quoted.length) } else { stated };
-                // Longer by as much as the headers differ.
+                // The MTU grows by the difference of the headers.
                 let mtu = mtu.wrapping_add(Self::GROWTH).max(V6::LEAST_MTU) as u32;
                 let [a, b, c, d] = mtu.to_be_bytes();
                 Some([v6::TOO_BIG, 0, 0, 0, a, b, c, d])
@@ -74,7 +74,7 @@ impl Errors for V4 {
             (v4::PARAMETER_PROBLEM, 0 | 2) => {
                 let pointer = match pointer {
                     0 | 1 => pointer,
-                    // Its length, its TTL, its protocol, its source and its destination.
+                    // The length, the TTL, the protocol, the source and the destination.
                     2 | 3 => 4,
                     8 => 7,
                     9 => 6,
@@ -90,7 +90,7 @@ impl Errors for V4 {
 }
 
 impl V4 {
-    /// By how much a packet is longer over IPv6.
+    /// Bytes by which a packet is longer over IPv6.
     const GROWTH: usize = V6::MADE - Self::MADE;
 }
 
@@ -127,10 +127,11 @@ impl Errors for V6 {
     }
 }
 
-/// The MTU of a link that a packet of `length` bytes did not fit.
+/// The largest usual MTU that a packet of `length` bytes does not fit; 0 if there is none.
 #[inline(always)]
 fn plateau(length: usize) -> usize {
-    // From the smallest on, each is looked at: a loop that ends early would have the verifier follow all ends.
+    // All values are compared, beginning with the smallest: a loop that ends early would make the verifier follow every
+    // possible end.
     PLATEAUS.iter().rev().fold(0, |most, plateau| {
         let plateau = usize::from(*plateau);
         if plateau < length { plateau } else { most }
