@@ -194,6 +194,8 @@ fn flapping(stage: &mut Stage, seconds: u32) -> Result<Observed> {
 
 /// Runs `replay` with these lines about judging, and restores the configuration afterwards.
 fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<Observed>) -> Result<Observed> {
+    // The controller keeps a thousand events: it begins with none.
+    restart(&mut stage.lab, |_| Ok(()))?;
     let path = stage.lab.edge().configuration();
     let good = std::fs::read_to_string(&path)?;
     std::fs::write(&path, good.replace(&Configuration::default().judging, judging))?;
