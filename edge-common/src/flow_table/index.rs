@@ -55,7 +55,12 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         if number > self.mask {
             return None;
         }
-        let entry = self.memory.entry(number)?;
+        Self::whole(number, self.memory.entry(number)?, life)
+    }
+
+    /// The content of an entry whose life was `life`; `None` if another one began meanwhile.
+    #[inline(always)]
+    fn whole(number: u32, entry: &Entry<M::Words>, life: Life) -> Option<(Found, &Entry<M::Words>)> {
         let served = entry.read();
         // The reads are valid only if they were of one life.
         let life_after = Life(entry.life.load());
@@ -75,9 +80,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         if !life.is_live() || !entry.is(flow) {
             return None;
         }
-        let served = entry.read();
-        let after = Life(entry.life.load());
-        if after.is_same(life) { Some((Found { number, life: after, served }, entry)) } else { None }
+        Self::whole(number, entry, life)
     }
 
     /// The number of the flow's entry, and the entry's life before it was read.

@@ -150,13 +150,11 @@ fn passes<F: Family>(
     overhead: usize,
     backend: &Backend,
 ) -> Result<(), Decision> {
-    if exceeds(backend, length, overhead) && !goes_as_it_came(mode, ingress, backend) {
-        too_long::<F>(length, overhead, backend, || F::dont_fragment(header))?;
-    }
-    Ok(())
+    fits::<F>(length, ingress, mode, overhead, backend, || F::dont_fragment(header))
 }
 
-/// Whether a packet of `length` bytes plus `overhead` fits.
+/// Whether a packet of `length` bytes plus `overhead` fits. If it does not, and `dont_fragment` does not hold, routers
+/// behind the egress may fragment it.
 #[inline(always)]
 pub(crate) fn fits<F: Family>(
     length: usize,
@@ -164,9 +162,10 @@ pub(crate) fn fits<F: Family>(
     mode: Mode,
     overhead: usize,
     backend: &Backend,
+    dont_fragment: impl FnOnce() -> bool,
 ) -> Result<(), Decision> {
     if exceeds(backend, length, overhead) && !goes_as_it_came(mode, ingress, backend) {
-        too_long::<F>(length, overhead, backend, || true)?;
+        too_long::<F>(length, overhead, backend, dont_fragment)?;
     }
     Ok(())
 }

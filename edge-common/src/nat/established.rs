@@ -79,7 +79,7 @@ fn forth<F: Translated, P: Places, M: Maps>(
     let stays = is_established(&found)
         && State(backend.state).has_any(State::ALIVE)
         && (backend.family == Family::V6 as u8) == v6
-        && forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend).is_ok();
+        && forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || true).is_ok();
     if !stays || !hop::is_by(maps, served.hop, plain.came(packet)?) {
         return None;
     }

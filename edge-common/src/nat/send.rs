@@ -77,7 +77,7 @@ fn of<F: Translated, P: Places, M: Maps>(
         if !is_error {
             is_its(&was, flow.client, flow.vip)?;
         }
-        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend)?;
+        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || true)?;
         let ports = u32::from(port_of(head, entry).to_be()) | u32::from(served.port) << 16;
         (Ends { source: own, destination: peer, ports }, look.vlan)
     };

@@ -15,7 +15,11 @@ impl Decision {
     pub const HANDED_OVER: Self = Self(Self::HANDED_OVER_BIT | Exit::BadTables as u64);
     const HANDED_OVER_BIT: u64 = 1 << 10;
     const TO_SERVICE: u64 = 1 << 13;
-    // Bits 11, 12 and 14 are those of a packet that was sent ([`Decision::sent`]).
+    /// Of a translated packet that was sent; its detail is the egress interface. [`Self::BACK`]: to a client, not to a backend.
+    /// [`Self::ELSEWHERE`]: the egress is not the ingress.
+    pub(super) const SENT: u64 = 1 << 11;
+    pub(super) const BACK: u64 = 1 << 12;
+    pub(super) const ELSEWHERE: u64 = 1 << 14;
 
     /// [`Self::HANDED_OVER`] of a packet to a translated service. `bank` is the one that was published when the packet arrived.
     #[inline(always)]

@@ -13,12 +13,6 @@ pub struct Outcome {
 }
 
 impl Decision {
-    /// Of a translated packet that was sent; its detail is the egress interface. [`Self::BACK`]: to a client, not to a backend.
-    /// [`Self::ELSEWHERE`]: the egress is not the ingress.
-    const SENT: u64 = 1 << 11;
-    const BACK: u64 = 1 << 12;
-    const ELSEWHERE: u64 = 1 << 14;
-
     /// The decision about a packet that was translated and sent by the interface `egress`, to its backend or `back` to its client.
     #[inline(always)]
     pub const fn sent(egress: u32, back: bool, elsewhere: bool) -> Self {
