@@ -113,6 +113,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Whether the program is to be attached to the interface with this name.
+    pub(crate) fn names_interface(&self, name: &str) -> bool {
+        self.interfaces.iter().any(|interface| interface.name == name)
+    }
+
     /// Names of the pools that serve a service with this mode.
     pub(crate) fn pools_of(&self, mode: Mode) -> BTreeSet<&str> {
         let services = self.services.iter().filter(|service| service.mode == mode);

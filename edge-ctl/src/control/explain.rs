@@ -6,7 +6,7 @@ mod assumption;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::CString, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use edge_common::{
     abi::{self, BackendNumber, Failover, FlowEnds, RETURN_PLACES, State, return_place},
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     bpf::{BpfError, Explained, PinnedMaps, STATION},
     config::{Protocol, Service, configured},
+    net,
     plan::{self, Admin},
 };
 
@@ -207,8 +208,7 @@ fn concerned(inventory: &Inventory, asked: Asked) -> Vec<u32> {
 
 /// Index of an interface; 1, that of the loopback interface, if there is none of this name here.
 fn index(name: &str) -> u32 {
-    let name = CString::new(name).unwrap_or_default();
-    nix::net::if_::if_nametoindex(name.as_c_str()).unwrap_or(1)
+    net::index_of(name).ok().flatten().unwrap_or(1)
 }
 
 fn service_part(inventory: &Inventory, explained: &Explained, located: Located) -> Option<ServicePart> {
@@ -309,8 +309,7 @@ fn hop(octets: [u8; 6]) -> String {
 }
 
 fn interface(index: u32) -> String {
-    let name = nix::net::if_::if_indextoname(index).ok().and_then(|name| name.into_string().ok());
-    name.unwrap_or_else(|| format!("interface {index}"))
+    net::name_of(index).ok().flatten().unwrap_or_else(|| format!("interface {index}"))
 }
 
 fn state(explained: &Explained, number: BackendNumber) -> String {

@@ -297,15 +297,14 @@ pub(crate) fn publish_anew(
 /// Stores the MAC addresses at which the host takes frames: of configured interfaces, and of interfaces that the
 /// program is still attached to.
 pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
-    let attached = xdp::attached(maps.pins()).unwrap_or_else(|error| {
+    let left = xdp::attached_besides(maps.pins(), |name| config.names_interface(name)).unwrap_or_else(|error| {
         events.report(EventKind::LocalFault, "network devices", chain(&error));
         Vec::new()
     });
     let configured = config.interfaces.iter();
     let configured =
         configured.map(|interface| Receiver { name: &interface.name, virtual_macs: &interface.virtual_macs });
-    let others = attached.iter().filter(|name| config.interfaces.iter().all(|interface| interface.name != **name));
-    let receivers = configured.chain(others.map(|name| Receiver { name, virtual_macs: &[] }));
+    let receivers = configured.chain(left.iter().map(|name| Receiver { name, virtual_macs: &[] }));
     let left_out = maps.set_stations(&net::stations(devices, receivers));
     if left_out > 0 {
         let message = format!(

@@ -102,6 +102,6 @@ impl Attachments {
     }
 
     fn keep_only(&mut self, config: &Config) {
-        self.0.retain(|name, _| config.interfaces.iter().any(|interface| interface.name == *name));
+        self.0.retain(|name, _| config.names_interface(name));
     }
 }

@@ -165,13 +165,12 @@ impl Daemon {
     /// does name: until then it may be the only one that packets meet. Returns a warning for each that is not detached.
     pub(super) fn leave_interfaces(&self) -> Vec<String> {
         let Controller { inventory, events, .. } = &self.controller;
-        let attached = match xdp::attached(&self.pins) {
-            Ok(attached) => attached,
+        let left = match xdp::attached_besides(&self.pins, |name| inventory.config.names_interface(name)) {
+            Ok(left) => left,
             Err(error) => return vec![chain(&error)],
         };
-        let is_named = |name: &String| inventory.config.interfaces.iter().any(|interface| interface.name == *name);
         let mut warnings = Vec::new();
-        for removed in attached.iter().filter(|name| !is_named(name)) {
+        for removed in &left {
             if !self.program.is_everywhere() {
                 warnings.push(format!(
                     "the program stays on {removed} until it is attached to all interfaces of the configuration"

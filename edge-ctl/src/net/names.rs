@@ -17,7 +17,7 @@ use rustix::{
 /// # Errors
 /// If it can't be looked up, as without a descriptor for the lookup. The C library reports `ENOENT` then.
 pub(crate) fn index_of(name: &str) -> io::Result<Option<u32>> {
-    known(name_to_index(socket()?, name), Errno::NODEV)
+    known(name_to_index(socket()?, name))
 }
 
 /// The name of the interface with this index; `None` if there is no such interface.
@@ -25,7 +25,7 @@ pub(crate) fn index_of(name: &str) -> io::Result<Option<u32>> {
 /// # Errors
 /// As for [`index_of`].
 pub(crate) fn name_of(index: u32) -> io::Result<Option<String>> {
-    known(index_to_name(socket()?, index), Errno::NODEV)
+    known(index_to_name(socket()?, index))
 }
 
 /// Any socket: the kernel looks an interface up in its network namespace.
@@ -33,10 +33,10 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-fn known<T>(looked_up: rustix::io::Result<T>, absent: Errno) -> io::Result<Option<T>> {
+fn known<T>(looked_up: rustix::io::Result<T>) -> io::Result<Option<T>> {
     match looked_up {
         Ok(found) => Ok(Some(found)),
-        Err(errno) if errno == absent => Ok(None),
+        Err(Errno::NODEV) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -51,8 +51,13 @@ pub(super) fn all(pins: &PinDir) -> Result<Vec<EdgeLink>, BpfError> {
 /// # Errors
 /// If they cannot be looked up; there may be some then.
 pub(crate) fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
+    attached_besides(pins, |_| false)
+}
+
+/// As [`attached`], without the interfaces that `is_known` accepts, whose links are not looked up.
+pub(crate) fn attached_besides(pins: &PinDir, is_known: impl Fn(&str) -> bool) -> Result<Vec<String>, BpfError> {
     let mut interfaces = Vec::new();
-    for pinned in all(pins)? {
+    for pinned in all(pins)?.into_iter().filter(|pinned| !is_known(&pinned.interface)) {
         if link::is_attached(&pinned.path)? {
             interfaces.push(pinned.interface);
         }

@@ -28,7 +28,7 @@ pub(crate) use self::{
     decap_pins::DecapPins,
     decap_prefix::Prefix,
     edge::{EdgeProgram, detach_all, make_room},
-    edge_links::{attached, attached_by_others, attached_here, detach_interface},
+    edge_links::{attached, attached_besides, attached_by_others, attached_here, detach_interface},
     error::XdpError,
     features::check_kernel,
     link::interface_index,
