@@ -19,10 +19,10 @@ use crate::{
 /// Bytes of a UDP header.
 const UDP: usize = 8;
 
-/// Bytes between the outer IP header and the packet.
+/// Bytes between the outer IP header and the packet, in this variant of GUE.
 #[inline(always)]
-pub(super) const fn overhead(generation: &Generation) -> usize {
-    if generation.gue_variant == 0 { UDP + gue::HEADER } else { UDP }
+pub(super) const fn overhead(variant: u16) -> usize {
+    if variant == 0 { UDP + gue::HEADER } else { UDP }
 }
 
 /// A UDP header, in words as they stand in a frame.

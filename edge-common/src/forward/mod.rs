@@ -26,6 +26,16 @@ use crate::{
     },
 };
 
+/// Bytes that a tunnel adds to a packet, with an outer header of IPv4 or else IPv6; in GUE of this variant, if in any.
+pub const fn tunnel_overhead(is_v4: bool, gue_variant: Option<u16>) -> u16 {
+    let outer = if is_v4 { ipip::OuterV4::LENGTH } else { ipip::OuterV6::LENGTH };
+    let between = match gue_variant {
+        Some(variant) => gue::overhead(variant),
+        None => 0,
+    };
+    after(outer, between) as u16
+}
+
 /// A packet of a service, as forwarding needs it.
 #[derive(Clone, Copy)]
 pub struct Received<H> {

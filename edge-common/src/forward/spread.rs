@@ -69,7 +69,7 @@ pub(super) fn overhead(generation: &Generation, backend: &Backend, in_udp: bool)
 /// Bytes between the outer IP header and the packet.
 #[inline(always)]
 const fn between(generation: &Generation, in_udp: bool) -> usize {
-    if in_udp { gue::overhead(generation) } else { 0 }
+    if in_udp { gue::overhead(generation.gue_variant) } else { 0 }
 }
 
 /// Sends the packet, whose TTL does not end here, to `backend`; returns the egress interface.

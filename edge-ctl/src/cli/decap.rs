@@ -8,7 +8,10 @@ mod tests;
 use std::{net::IpAddr, path::Path};
 
 use anyhow::Context as _;
-use edge_common::abi::{DecapExit, MssExit, MssLimits};
+use edge_common::{
+    abi::{DecapExit, MssExit, MssLimits},
+    forward::tunnel_overhead,
+};
 use serde::Serialize;
 
 use crate::{
@@ -19,8 +22,8 @@ use crate::{
 
 /// The port that GUE is registered for.
 const GUE_PORT: &str = "6080";
-/// Bytes of the UDP and GUE headers, the longest headers between the outer IP header and the inner packet.
-const UDP_AND_GUE: u32 = 8 + 4;
+/// The variant of GUE with the longest headers.
+const LONGEST_GUE: u16 = 0;
 
 /// Options of `edge-ctl decap`.
 #[derive(clap::Args, Clone, Debug)]
@@ -155,10 +158,9 @@ fn mss_plan(args: &DecapArgs) -> Result<Option<MssPlan>, XdpError> {
         None => net::link_mtu(&args.interface)?,
     };
     // Tunnel packets may come from any of the edges, so the longest outer header counts.
-    let outer = if args.from.iter().any(|from| from.is_ipv6()) { 40 } else { 20 };
-    let outer = outer + if args.gue.is_some() { UDP_AND_GUE } else { 0 };
+    let outer = tunnel_overhead(!args.from.iter().any(|from| from.is_ipv6()), args.gue.map(|_| LONGEST_GUE));
     let egress = if args.egress.is_empty() { vec![args.interface.clone()] } else { args.egress.clone() };
-    Ok(Some(MssPlan { egress, limits: MssLimits::of_tunnel(mtu, outer) }))
+    Ok(Some(MssPlan { egress, limits: MssLimits::of_tunnel(mtu, outer.into()) }))
 }
 
 fn mss_in_words(mss: Option<&MssPlan>) -> String {

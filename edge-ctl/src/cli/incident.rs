@@ -14,7 +14,7 @@ use crate::{
     control::{
         events::Event,
         few,
-        incident::{Incident, Part, Step, incidents},
+        incident::{Incident, Kind, Part, Step, incidents},
         kept,
         status::{BackendState, ServiceState, Status},
     },
@@ -30,7 +30,7 @@ pub(super) fn incident(dirs: &Dirs, args: &IncidentArgs) -> Result<(), Failure> 
     let IncidentArgs { id, last, json } = args;
     let (events, status) = runtime(false)?.block_on(look(dirs))?;
     let flows = status.as_ref().map(|status| status.services.iter().map(|service| service.traffic.flows).sum());
-    let still = |kind: &str, name: &str| status.as_ref().is_none_or(|status| is_still_wrong(status, kind, name));
+    let still = |kind: Kind, name: &str| status.as_ref().is_none_or(|status| is_still_wrong(status, kind, name));
     let mut found = incidents(&events, flows, &still);
     if *last {
         found.drain(..found.len().saturating_sub(1));
@@ -82,17 +82,17 @@ async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
 }
 
 /// Whether what events have left open is so: a backend may have gone, and a service may have another pool by now.
-fn is_still_wrong(status: &Status, kind: &str, name: &str) -> bool {
+fn is_still_wrong(status: &Status, kind: Kind, name: &str) -> bool {
     let backends = || status.pools.iter().flat_map(|pool| &pool.backends);
     let is_bad = |state| match state {
         ServiceState::Ok | ServiceState::Failover | ServiceState::Unknown => false,
         ServiceState::Fallback | ServiceState::Panic | ServiceState::Exhausted | ServiceState::Unreachable => true,
     };
     match kind {
-        "backend" => backends().any(|backend| backend.name == name && backend.state == BackendState::Down),
-        "panic in" => status.pools.iter().any(|pool| pool.name == name && pool.panic),
-        "frozen" => status.daemon.as_ref().is_some_and(|daemon| daemon.frozen.is_some()),
-        _ => status.services.iter().any(|service| service.name == name && is_bad(service.state)),
+        Kind::Backend => backends().any(|backend| backend.name == name && backend.state == BackendState::Down),
+        Kind::Panic => status.pools.iter().any(|pool| pool.name == name && pool.panic),
+        Kind::Frozen => status.daemon.as_ref().is_some_and(|daemon| daemon.frozen.is_some()),
+        Kind::Left => status.services.iter().any(|service| service.name == name && is_bad(service.state)),
     }
 }
 

@@ -45,7 +45,7 @@ impl Config {
         let mut kept = Weights::default();
         for pool in &mut self.pools {
             for backend in &mut pool.backends {
-                let name = configured_backend(&format!("{}/{}", pool.name, backend.name));
+                let name = name_in_file(&pool.name, backend);
                 let word = weights.get(&name).filter(|word| word.weight != backend.file_weight);
                 backend.weight = word.map_or(backend.file_weight, |word| word.weight);
                 if let Some(word) = word {
@@ -57,23 +57,28 @@ impl Config {
         self
     }
 
+    /// All backends with their names in the file. Where a pool has parts, a backend with two addresses comes twice.
+    pub(crate) fn named_backends(&self) -> impl Iterator<Item = (String, &Backend)> {
+        self.pools
+            .iter()
+            .flat_map(|pool| pool.backends.iter().map(|backend| (name_in_file(&pool.name, backend), backend)))
+    }
+
     /// Backends, by their names in the file, whose weight the file changes from `before` without effect, since an
     /// operator's weight stays in force.
     pub(crate) fn overruled<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (String, &'a Backend)> {
-        let named = |config: &'a Self| {
-            let of = |pool: &'a super::Pool| {
-                let name = move |backend: &Backend| configured_backend(&format!("{}/{}", pool.name, backend.name));
-                pool.backends.iter().map(move |backend| (name(backend), backend))
-            };
-            config.pools.iter().flat_map(of)
-        };
-        let was: BTreeMap<_, _> = named(before).collect();
-        let now: BTreeMap<_, _> = named(self).filter(|(name, _)| self.weights.get(name).is_some()).collect();
+        let was: BTreeMap<_, _> = before.named_backends().collect();
+        let now: BTreeMap<_, _> = self.named_backends().filter(|(name, _)| self.weights.get(name).is_some()).collect();
         let changed = move |(name, backend): &(String, &Backend)| {
             was.get(name).is_some_and(|was| was.file_weight != backend.file_weight)
         };
         now.into_iter().filter(changed)
     }
+}
+
+/// `POOL/BACKEND` in the file, of a backend of the pool or the part of a pool with this name.
+fn name_in_file(pool: &str, backend: &Backend) -> String {
+    configured_backend(&format!("{pool}/{}", backend.name))
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use edge_common::abi::{BackendNumber, Mode};
+use edge_common::{
+    abi::{BackendNumber, Mode},
+    forward::tunnel_overhead,
+};
 
 use super::{data_plane::DataPlane, inventory::Inventory};
 
@@ -23,10 +26,9 @@ pub(crate) struct Narrow {
 /// All backends whose path is too narrow for an IPv6 service that reaches them by a tunnel.
 pub(crate) fn narrow(inventory: &Inventory, plane: &impl DataPlane) -> BTreeMap<BackendNumber, Narrow> {
     let mut found = BTreeMap::new();
-    for (pool, between) in pools(inventory) {
+    for (pool, gue_variant) in pools(inventory) {
         for member in inventory.members_of(pool) {
-            let outer = if member.backend.address.is_ipv4() { 20 } else { 40 };
-            let needed = LEAST.saturating_add(between).saturating_add(outer);
+            let needed = LEAST + tunnel_overhead(member.backend.address.is_ipv4(), gue_variant);
             let mtus = [plane.egress_mtu(member.number), plane.path_mtu(member.number)];
             if let Some(mtu) = mtus.into_iter().flatten().min()
                 && mtu < needed
@@ -38,19 +40,18 @@ pub(crate) fn narrow(inventory: &Inventory, plane: &impl DataPlane) -> BTreeMap<
     found
 }
 
-/// Positions of the pools that IPv6 services reach by a tunnel, with the bytes between the outer IP header and the packet.
-fn pools(inventory: &Inventory) -> BTreeMap<usize, u16> {
-    let in_udp = if inventory.config.tunnel.gue_variant == 0 { 8 + 4 } else { 8 };
+/// Positions of the pools that IPv6 services reach by a tunnel, with the variant of GUE if one of them does so in GUE.
+fn pools(inventory: &Inventory) -> BTreeMap<usize, Option<u16>> {
     let mut pools = BTreeMap::new();
     for service in inventory.config.services.iter().filter(|service| service.vips.iter().any(IpAddr::is_ipv6)) {
-        let between = match service.mode {
-            Mode::Ipip | Mode::IpipRange => 0,
-            Mode::Gue => in_udp,
+        let gue_variant = match service.mode {
+            Mode::Ipip | Mode::IpipRange => None,
+            Mode::Gue => Some(inventory.config.tunnel.gue_variant),
             Mode::Dsr | Mode::Nat => continue,
         };
         for pool in &service.pools {
-            let most: &mut u16 = pools.entry(*pool).or_default();
-            *most = between.max(*most);
+            let most: &mut Option<u16> = pools.entry(*pool).or_default();
+            *most = most.or(gue_variant);
         }
     }
     pools

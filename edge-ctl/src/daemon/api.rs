@@ -342,9 +342,18 @@ async fn request<T>(
     Caller { shared, deadline }: &Caller,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Refusal> {
+    ask(&shared.commands, *deadline, command).await
+}
+
+/// Hands a command to the daemon's loop, and waits for the answer.
+pub(super) async fn ask<T>(
+    commands: &mpsc::Sender<Request>,
+    deadline: Option<u64>,
+    command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
+) -> Result<T, Refusal> {
     let (back, answer) = oneshot::channel();
-    let request = Request { command: command(back), deadline: *deadline };
-    shared.commands.send(request).await.map_err(|_| stopping())?;
+    let request = Request { command: command(back), deadline };
+    commands.send(request).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }
 

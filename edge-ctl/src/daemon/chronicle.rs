@@ -1,12 +1,13 @@
 //! Keeps events on the disk: a thread of its own adds them, so that a disk that hangs costs nothing but what is not kept.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{self, RecvTimeoutError, SyncSender},
     thread,
     time::Duration,
 };
 
+use super::keeper::read_within;
 use crate::control::{
     events::{Event, Events},
     kept,
@@ -75,20 +76,10 @@ impl Chronicle {
 
 /// What was kept before; nothing where the disk does not answer, or has none.
 pub(super) fn read_at_start(directory: &Path) -> Vec<Event> {
-    let (done, result) = mpsc::sync_channel(1);
-    let path: PathBuf = directory.to_owned();
-    thread::spawn(move || {
-        // Nobody waits any more if it was too late.
-        let _late = done.send(kept::load_events(&path));
-    });
-    match result.recv_timeout(PATIENCE) {
-        Ok(Ok(events)) => events,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, directory = %directory.display(), "events from before cannot be read");
-            Vec::new()
-        }
-        Err(_) => Vec::new(),
-    }
+    read_within(PATIENCE, directory, kept::load_events).unwrap_or_else(|error| {
+        tracing::warn!(%error, directory = %directory.display(), "events from before cannot be read");
+        Vec::new()
+    })
 }
 
 #[cfg(test)]

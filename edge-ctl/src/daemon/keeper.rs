@@ -124,13 +124,25 @@ fn locked(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
 
 /// Reads the kept state, before the loop runs; fails after [`PATIENCE`].
 pub(super) fn read_at_start(directory: &Path) -> io::Result<Option<Kept>> {
+    read_within(PATIENCE, directory, kept::load)
+}
+
+/// Runs `read` on a thread of its own, since a disk may hang.
+///
+/// # Errors
+/// If `read` fails, or takes longer than `patience`.
+pub(super) fn read_within<T: Send + 'static>(
+    patience: Duration,
+    directory: &Path,
+    read: fn(&Path) -> io::Result<T>,
+) -> io::Result<T> {
     let (done, result) = mpsc::sync_channel(1);
     let directory = directory.to_owned();
     thread::spawn(move || {
         // The receiver is gone if the read took too long.
-        let _late = done.send(kept::load(&directory));
+        let _late = done.send(read(&directory));
     });
-    result.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(io::Error::other("the disk does not answer")))
+    result.recv_timeout(patience).unwrap_or_else(|_| Err(io::Error::other("the disk does not answer")))
 }
 
 #[cfg(test)]

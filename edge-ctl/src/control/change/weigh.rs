@@ -126,10 +126,7 @@ fn look_up(in_force: &Inventory, Weigh { backends, weight, reason }: &Weigh) -> 
     }
     let config = in_force.config.clone().weighted(&weights);
     let weight_of = |config: &Config, name: &str| {
-        let backends = config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
-        let mut found =
-            backends.filter(|(pool, backend)| configured_backend(&format!("{}/{}", pool.name, backend.name)) == name);
-        found.next().map_or(0, |(_, backend)| backend.weight)
+        config.named_backends().find(|(found, _)| found == name).map_or(0, |(_, backend)| backend.weight)
     };
     let change = |name: String| {
         let word = in_force.config.weights.get(&name);

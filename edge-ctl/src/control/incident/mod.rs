@@ -52,9 +52,9 @@ pub(crate) struct Incident {
 }
 
 /// All incidents in `events`, which are in order; the oldest first. `flows` is the number of new flows until now.
-/// `still` is given the kind (see [`Incident::open`]) and name of a fault without an end event, and returns whether it
+/// `still` is given the kind and name of a fault without an end event, and returns whether it
 /// still exists.
-pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(&str, &str) -> bool) -> Vec<Incident> {
+pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(Kind, &str) -> bool) -> Vec<Incident> {
     let mut found: Vec<(usize, usize, BTreeSet<Wrong>)> = Vec::new();
     let mut open: BTreeSet<Wrong> = BTreeSet::new();
     for (place, event) in events.iter().enumerate() {
@@ -94,7 +94,7 @@ pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(&s
     }
     let newest = found.len().saturating_sub(1);
     let incident = |(number, (first, last, left)): (usize, &(usize, usize, BTreeSet<Wrong>))| {
-        let is_open = |(kind, name): &&Wrong| number == newest && still(kind.name(), name);
+        let is_open = |(kind, name): &&Wrong| number == newest && still(*kind, name);
         let open: Vec<_> = left.iter().filter(is_open).collect();
         let until = open.is_empty().then(|| events[*last].at);
         // The last event of the incident is about its faults; operators' actions lie in between.
@@ -133,10 +133,14 @@ fn id(at: u64) -> String {
 type Wrong = (Kind, String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
+    /// A backend is down.
     Backend,
+    /// A service has left a pool.
     Left,
+    /// A pool is in panic.
     Panic,
+    /// Health is frozen.
     Frozen,
 }
 

@@ -3,7 +3,7 @@
 use super::{EventKind::*, *};
 
 /// Faults without an end event still exist.
-const ALL: fn(&str, &str) -> bool = |_, _| true;
+const ALL: fn(Kind, &str) -> bool = |_, _| true;
 
 /// Seconds since the start of a day, a kind, a subject.
 fn event(at: f64, kind: EventKind, subject: &str) -> Event {
@@ -98,7 +98,7 @@ fn a_daemon_that_starts_anew_does_not_leave_it_open_for_ever() {
 #[test]
 fn what_is_not_so_any_more_is_over_although_no_event_says_it() {
     let events = outage();
-    let removed = |kind: &str, name: &str| kind == "backend" && name == "a/a2";
+    let removed = |kind: Kind, name: &str| kind == Kind::Backend && name == "a/a2";
     let found = incidents(&events[..9], None, &removed);
     assert_eq!((found[0].until, &found[0].open[..]), (None, &["backend a/a2".to_owned()][..]));
     let found = incidents(&events[..9], None, &|_, _| false);

@@ -17,7 +17,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, mpsc},
     time::timeout,
 };
 
@@ -29,7 +29,7 @@ use crate::{
         metrics,
         status::Status,
     },
-    daemon::api::{Command, Refusal, Request},
+    daemon::api::{Command, Refusal, Request, ask},
 };
 
 const PAGE: &str = include_str!("page.html");
@@ -165,15 +165,9 @@ impl Shown {
         }
         let hangs =
             || Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the daemon is busy, and did not answer in time", None);
-        let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping", None);
-        let (back, answer) = oneshot::channel();
         let patience = u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
         let deadline = Some(boot_ms().saturating_add(patience));
-        let asked = async {
-            let request = Request { command: Command::Status(back), deadline };
-            self.commands.send(request).await.map_err(|_| stopping())?;
-            answer.await.map_err(|_| stopping())?
-        };
+        let asked = ask(&self.commands, deadline, Command::Status);
         let status: Arc<Status> = Arc::from(timeout(PATIENCE, asked).await.map_err(|_| hangs())??);
         *last = Some(Known { at: Instant::now(), status: Arc::clone(&status) });
         Ok(status)
