@@ -70,6 +70,7 @@ pub trait Fragments<K> {
     fn find(&self, key: &K) -> Option<FragmentRecord>;
     /// Evicts the oldest record if the map is full.
     fn insert(&self, key: &K, record: FragmentRecord);
+    fn remove(&self, key: &K);
 }
 
 /// The maps that the selection of a backend reads. A read past a map's end returns `None`.

@@ -20,4 +20,10 @@ impl<K> Fragments<K> for Aging<K> {
         // A full map evicts an entry for the new one. If the insert fails, the later fragments are dropped and counted.
         let _full = self.0.insert(key, record, BPF_ANY.into());
     }
+
+    #[inline(always)]
+    fn remove(&self, key: &K) {
+        // It fails only if there is no record, which is as good.
+        let _absent = self.0.remove(key);
+    }
 }

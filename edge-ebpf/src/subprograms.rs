@@ -118,8 +118,8 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
-    fn remember(&self, _packet: &P, _maps: &M, link: Link, bank: u32, how: Translate) -> StepResult {
-        StepResult(edge_remember(self.0, link.l3 as u32, link.ether_type.into(), bank, StepResult::from(how).0))
+    fn remember(&self, _packet: &P, _maps: &M, link: Link, bank: u32, result: StepResult) -> StepResult {
+        StepResult(edge_remember(self.0, link.l3 as u32, link.ether_type.into(), bank, result.0))
     }
 
     #[inline(always)]
@@ -249,8 +249,8 @@ subprogram!(edge_target(packet, maps, location: u64) -> u64 {
     flow::target(packet, maps, StepResult(location).location())
 });
 
-subprogram!(edge_remember(packet, maps, l3: u32, ether_type: u32, bank: u32, how: u64) -> u64 {
-    translated::remember(packet, maps, link(l3, ether_type), bank, StepResult(how).translate()).0
+subprogram!(edge_remember(packet, maps, l3: u32, ether_type: u32, bank: u32, result: u64) -> u64 {
+    translated::remember(packet, maps, link(l3, ether_type), bank, StepResult(result)).0
 });
 
 subprogram!(edge_quoted(packet, maps, location: u64) -> u64 {

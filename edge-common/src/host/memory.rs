@@ -132,6 +132,10 @@ impl<K: Ord + Copy> Fragments<K> for &RefCell<BTreeMap<K, FragmentRecord>> {
     fn insert(&self, key: &K, record: FragmentRecord) {
         self.borrow_mut().insert(*key, record);
     }
+
+    fn remove(&self, key: &K) {
+        self.borrow_mut().remove(key);
+    }
 }
 
 impl PoolMaps for Memory {

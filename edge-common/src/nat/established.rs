@@ -17,6 +17,7 @@ use crate::{
     maps::Maps,
     step::Decision,
     wire::{
+        checksum::Sum,
         ethernet,
         ipv4::V4,
         ipv6::V6,
@@ -75,11 +76,12 @@ fn forth<F: Translated, P: Places, M: Maps>(
     let (found, entry) = table.first(&flow, hash).or_else(|| table.look(&flow, hash))?;
     let served = Translation::of(found.served);
     let backend = maps.backend(served.backend)?;
-    let length = F::length(packet.at(plain.header));
+    let header = packet.at(plain.header);
+    let length = F::length(header);
     let stays = is_established(&found)
         && State(backend.state).has_any(State::ALIVE)
         && (backend.family == Family::V6 as u8) == v6
-        && forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || true).is_ok();
+        && forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || F::dont_fragment(header)).is_ok();
     if !stays || !hop::is_by(maps, served.hop, plain.came(packet)?) {
         return None;
     }
@@ -100,7 +102,7 @@ fn forth<F: Translated, P: Places, M: Maps>(
         destination: words_of(backend.address, v6),
         ports: u32::from(port_of(head, found.number).to_be()) | u32::from(served.port) << 16,
     };
-    Some(plain.leave(packet, now, vlan, next_hop, false))
+    Some(plain.leave(packet, now, vlan, next_hop, Some(hash.flow_label())))
 }
 
 /// Sends a backend's answer to its flow's client; `None` also if the packet is no answer.
@@ -122,13 +124,14 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
     if !is_established(&found) || flow.is_v6() != v6 {
         return None;
     }
-    let Back { egress, mac, source_mac, vlan } = hop::back(maps, Translation::of(found.served).hop)?;
-    if !table.advance(&found, entry, |stage| stage, None) {
+    let Back { egress, mac, source_mac, vlan, mtu } = hop::back(maps, Translation::of(found.served).hop)?;
+    let may_exceed = mtu != 0 && F::length(packet.at(plain.header)) > mtu as usize && egress != packet.ingress();
+    if may_exceed || !table.advance(&found, entry, |stage| stage, None) {
         return None;
     }
     let now = Ends { source: flow.vip, destination: flow.client, ports: flow.ports().rotate_left(16) };
     let next_hop = NextHop { egress, mac, source_mac };
-    Some(plain.leave(packet, now, vlan, next_hop, true))
+    Some(plain.leave(packet, now, vlan, next_hop, None))
 }
 
 /// Whether the flow is in the stage that data packets do not change.
@@ -172,21 +175,23 @@ impl<F: Translated, P: Places> Plain<F, P> {
         Some(Came { station, from, vlan: self.link.vlan(packet)? })
     }
 
-    /// Writes the ends `now`, a TTL lower by one and a new link layer, and sends the packet.
+    /// Writes the ends `now`, a TTL lower by one and a new link layer, and sends the packet; to a backend with the label
+    /// of its flow.
     #[inline(always)]
-    fn leave(&self, packet: &mut P, now: Ends, vlan: u16, next_hop: NextHop, back: bool) -> Decision {
+    fn leave(&self, packet: &mut P, now: Ends, vlan: u16, next_hop: NextHop, label: Option<u32>) -> Decision {
         let (was, &Self { link, header, transport, protocol }) = (self.ends(packet), self);
         let is_tcp = protocol == protocol::TCP;
         let check = packet.at(transport).check(is_tcp);
         packet.at_mut(transport).set(is_tcp, now.ports, check_after(check, now.change(&was), is_tcp));
         let header = packet.at_mut(header);
-        F::set_addresses(header, now.source, now.destination, now.address_change(&was));
+        let labelled = label.map_or(Sum(0), |label| F::set_label(header, label));
+        F::set_addresses(header, now.source, now.destination, now.address_change(&was).and(labelled));
         F::decrement_ttl(header);
         let NextHop { egress, mac, source_mac } = next_hop;
         match make_room(packet, link, vlan, F::ETHER_TYPE, || []) {
             Some(addresses) => packet.at_mut(addresses).set(mac, source_mac),
             None => return Exit::NoRoom.into(),
         }
-        Decision::sent(egress, back, egress != packet.ingress())
+        Decision::sent(egress, label.is_none(), egress != packet.ingress())
     }
 }

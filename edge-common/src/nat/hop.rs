@@ -5,8 +5,9 @@
 //! number of its hop, and each of the flow's packets is compared with this hop.
 
 use crate::{
-    abi::{Mac, NAT_HOPS, Station},
+    abi::{Exit, Mac, NAT_HOPS, Station},
     flow_table::Word,
+    forward::NextHop,
     maps::{HopWords, Maps, View},
     wire::packet::Packet,
 };
@@ -16,10 +17,10 @@ const PROBES: u32 = 8;
 
 /// A return path to clients, in four words:
 ///
-/// - the MAC address that frames came from, and the VLAN identifier above it; 0 if the place is free
+/// - the MAC address that frames came from, the VLAN identifier above it, and [`Hop::LEAVING`]; 0 if the place is free
 /// - the [`Station`] that frames came to; 0 while the CPU that has claimed the place fills it
 /// - the source MAC address of answers
-/// - the egress interface of answers
+/// - the egress interface of answers, and above it the MTU that the interface had when the hop was learnt
 #[derive(Clone, Copy)]
 pub struct Hop<'a>(pub &'a HopWords);
 
@@ -39,6 +40,8 @@ pub(super) struct Back {
     pub(super) mac: Mac,
     pub(super) source_mac: Mac,
     pub(super) vlan: u16,
+    /// MTU of the egress interface when the hop was learnt, bytes of IP packet; 0 if unknown.
+    pub(super) mtu: u32,
 }
 
 impl Came {
@@ -49,6 +52,11 @@ impl Came {
 }
 
 impl Hop<'_> {
+    /// The bit of a hop that no packet may adopt any more: the controller frees the place unless an entry names it. A
+    /// packet that has adopted the hop just before stores it in an entry within microseconds, and the controller reads
+    /// all entries after it has set the bit.
+    const LEAVING: u64 = 1 << 63;
+
     #[inline(always)]
     fn is(self, came: Came) -> bool {
         let [peer, station, ..] = self.0;
@@ -63,36 +71,54 @@ impl Hop<'_> {
 
     /// Claims the place for the hop `came`, if the place is free.
     #[inline(always)]
-    fn take(self, came: Came, own: Mac, ingress: u32) -> bool {
+    fn take(self, came: Came, own: Mac, ingress: u32, mtu: u32) -> bool {
         let [peer, station, source, egress] = self.0;
         if !peer.replace_if(0, came.peer()) {
             return false;
         }
         Word::store(source, own.0);
-        Word::store(egress, ingress.into());
+        Word::store(egress, u64::from(ingress) | u64::from(mtu) << 32);
         // The station is written last: it completes the hop.
         Word::store(station, came.station.0);
         true
     }
 
+    /// The next hop, if the place has held the same hop from the first read to the last.
     #[inline(always)]
     fn back(self) -> Option<Back> {
         let [peer, station, source, egress] = self.0;
-        let (station, peer) = (Word::load(station), Word::load(peer));
-        if station == 0 || peer == 0 {
-            return None;
-        }
-        Some(Back {
-            egress: Word::load(egress) as u32,
-            mac: Mac(peer << 16 >> 16),
+        let from = Word::load(peer);
+        let is_complete = Word::load(station) != 0;
+        let egress = Word::load(egress);
+        let back = Back {
+            egress: egress as u32,
+            mtu: (egress >> 32) as u32,
+            mac: Mac(from << 16 >> 16),
             source_mac: Mac(Word::load(source)),
-            vlan: (peer >> 48) as u16,
-        })
+            vlan: (from >> 48) as u16 & 0xfff,
+        };
+        // The station is cleared before the peer, and written after all else. So a hop whose peer stayed and whose station
+        // was there in between is the same hop throughout.
+        let same = (Word::load(peer) ^ from) & !Self::LEAVING == 0;
+        (from != 0 && is_complete && same).then_some(back)
     }
 
     /// Interface, MAC address and VLAN identifier of answers, for output to people; `None` if there is no hop.
     pub fn leads_to(self) -> Option<(u32, Mac, u16)> {
         self.back().map(|back| (back.egress, back.mac, back.vlan))
+    }
+
+    /// Whether the hop is leaving.
+    pub fn is_leaving(self) -> bool {
+        let [peer, ..] = self.0;
+        Word::load(peer) & Self::LEAVING != 0
+    }
+
+    /// Sets whether the hop is leaving, for user space, which alone changes a hop that is complete.
+    pub fn set_leaving(self, is: bool) {
+        let [peer, ..] = self.0;
+        let known = Word::load(peer) & !Self::LEAVING;
+        Word::store(peer, if is { known | Self::LEAVING } else { known });
     }
 
     /// Clears the hop, for user space.
@@ -113,6 +139,13 @@ pub(super) fn is_by<M: Maps>(maps: &M, hop: u8, came: Came) -> bool {
 #[inline(always)]
 pub(super) fn back<M: Maps>(maps: &M, hop: u8) -> Option<Back> {
     if hop == 0 { None } else { Hop(maps.nat_hop(hop.into())?).back() }
+}
+
+/// The next hop of an answer whose frame has got the tag of `vlan`, the VLAN of this hop when it was read before.
+#[inline(always)]
+pub(super) fn again<M: Maps>(maps: &M, hop: u8, vlan: u16) -> Result<NextHop, Exit> {
+    let back = back(maps, hop).filter(|back| back.vlan == vlan).ok_or(Exit::NoNextHop)?;
+    Ok(NextHop { egress: back.egress, mac: back.mac, source_mac: back.source_mac })
 }
 
 /// The number of the hop by which a frame `came`, in a new entry if there is none; 0 if there is no room.
@@ -141,6 +174,7 @@ pub(super) fn learn<P: Packet, M: Maps>(packet: &P, maps: &M, view: View<'_>, ca
     }
     let Some(own) = view.own_address(packet) else { return 0 };
     let Some(hop) = maps.nat_hop(free).map(Hop) else { return 0 };
-    let taken = free != 0 && came.from.is_known() && hop.take(came, own, packet.ingress());
+    let mtu = maps.mtu(packet.ingress());
+    let taken = free != 0 && came.from.is_known() && hop.take(came, own, packet.ingress(), mtu);
     if taken { free as u8 } else { 0 }
 }

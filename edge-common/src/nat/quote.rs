@@ -1,5 +1,11 @@
 //! ICMP errors about translated packets: an error goes to the sender of the packet that it quotes, and quotes the
 //! packet as it was sent.
+//!
+//! An error about a packet to a backend counts only if the quoted packet carries the label of its flow, and one that
+//! reports an MTU only if the quoted packet is longer: who does not see the packets can't make either up. A checksum that
+//! is wrong stays wrong, so the receiver of the error drops it.
+
+use network_types::icmp::Icmpv4Hdr;
 
 use super::{
     read::Read,
@@ -13,7 +19,7 @@ use crate::{
     step::{FlowLocation, StepResult, Translate},
     wire::{
         checksum::Sum,
-        icmp::Icmp,
+        icmp::{Icmp, Message},
         ip::{Payload, Transport},
         ipv4::V4,
         ipv6::V6,
@@ -47,15 +53,43 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         v6: read.v6,
     };
     if let Some((found, _, flow)) = outside.entry(maps, head, &table) {
+        let label = flow.hash(&head.hash_key).flow_label();
+        if !is_credible(packet, location, Some(label)) {
+            return Err(Exit::NotOurs);
+        }
         let crosses = flow.is_v6() != read.v6;
         return Ok(Translate { entry: found.number, back: true, starts: false, crosses });
     }
     // A packet from a VIP to a client: its flow has the ends reversed.
+    if !is_credible(packet, location, None) {
+        return Err(Exit::NotOurs);
+    }
     let flow = read.reversed();
     let found = table.find(&flow, flow.hash(&head.hash_key)).ok_or(Exit::NotOurs)?;
     let backend = maps.backend(found.served.backend).ok_or(Exit::BadTables)?;
     let crosses = (backend.family == Family::V6 as u8) != read.v6;
     Ok(Translate { entry: found.number, back: false, starts: false, crosses })
+}
+
+/// Whether the error that quotes the packet at `location` can come from a router or host that has received the packet.
+/// `label` is that of a packet to the backend, which nobody else knows; packets to clients have none.
+#[inline(always)]
+fn is_credible<P: Packet>(packet: &P, location: FlowLocation, label: Option<u32>) -> bool {
+    if location.v6 { credible::<V6, P>(packet, location, label) } else { credible::<V4, P>(packet, location, label) }
+        .is_some()
+}
+
+#[inline(always)]
+fn credible<F: Icmp, P: Packet>(packet: &P, location: FlowLocation, label: Option<u32>) -> Option<()> {
+    let message: [u8; Icmpv4Hdr::LEN] =
+        packet.load(packet.merge_paths(location.l3.wrapping_sub(Icmpv4Hdr::LEN), 0xff))?;
+    let header: &F::Header = packet.view(location.l3)?;
+    // A packet that routers may fragment is never too long for them, and has no label.
+    let is_too_big = [message[0], message[1]] == F::message(Message::TooBig);
+    let has_no_label = !F::dont_fragment(header) && !is_too_big;
+    let has_label = label.is_none_or(|label| has_no_label || F::is_labelled(header, label));
+    let is_longer = F::path_mtu(message).is_none_or(|mtu| F::length(header) > usize::from(mtu));
+    (has_label && is_longer).then_some(())
 }
 
 /// Rewrites the packet that the error at `location` quotes to the packet that the error's receiver has sent; the error

@@ -70,7 +70,7 @@ pub(super) trait Translated: Lookup {
     /// An address of this IP version in the form of a flow.
     fn words(address: &Self::Address) -> [u64; 2];
 
-    /// Replaces the addresses of a header; `change` is that of a sum over them.
+    /// Replaces the addresses of a header; `change` is that of a sum over the header.
     fn set_addresses(header: &mut Self::Header, source: [u64; 2], destination: [u64; 2], change: Sum);
 }
 

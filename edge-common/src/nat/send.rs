@@ -13,6 +13,7 @@ use crate::{
     maps::Maps,
     step::{Decision, FlowLocation, FlowRelation, StepResult, Translate},
     wire::{
+        checksum::Sum,
         ethernet::Addresses,
         ip::Transport,
         ipv4::V4,
@@ -71,20 +72,23 @@ fn of<F: Translated, P: Places, M: Maps>(
             is_its(&was, peer, own)?;
         }
         let ports = flow.ports().rotate_left(16);
-        let vlan = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?.vlan;
+        let Back { egress, mtu, vlan, .. } = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?;
+        if mtu != 0 && length > mtu as usize && egress != packet.ingress() {
+            fits_link::<F>(length, F::dont_fragment(header), maps.mtu(egress))?;
+        }
         (Ends { source: from, destination: flow.client, ports }, vlan)
     } else {
         if !is_error {
             is_its(&was, flow.client, flow.vip)?;
         }
-        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || true)?;
+        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || F::dont_fragment(header))?;
         let ports = u32::from(port_of(head, entry).to_be()) | u32::from(served.port) << 16;
         (Ends { source: own, destination: peer, ports }, look.vlan)
     };
-    let addresses = translate::<F, P>(packet, link, at, was, now, vlan)?;
+    let label = if back { None } else { Some(flow.hash(&head.hash_key).flow_label()) };
+    let addresses = translate::<F, P>(packet, link, at, was, now, label, vlan)?;
     if back {
-        let Back { egress, mac, source_mac, .. } = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?;
-        let next_hop = NextHop { egress, mac, source_mac };
+        let next_hop = hop::again(maps, served.hop, vlan)?;
         return Ok(by(packet, addresses, next_hop, [Exit::NatReplyTx, Exit::NatReplyRedirect]));
     }
     let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;
@@ -95,6 +99,20 @@ fn of<F: Translated, P: Places, M: Maps>(
     Ok(by(packet, addresses, next_hop, [Exit::NatTx, Exit::NatRedirect]))
 }
 
+/// Whether a packet to a client fits the MTU of the interface that it leaves by; 0 if unknown. No program can fragment a
+/// packet, so a sender that permits it receives the MTU as well.
+#[inline(always)]
+fn fits_link<F: Translated>(length: usize, dont_fragment: bool, mtu: u32) -> Result<(), Decision> {
+    if mtu == 0 || length <= mtu as usize {
+        return Ok(());
+    }
+    let fits = (mtu as usize).max(F::LEAST_MTU);
+    if length <= fits {
+        return Err(Exit::TooBigSilent.into());
+    }
+    Err(Decision::new(if dont_fragment { Exit::TooBig } else { Exit::NatTooBig }, fits as u32))
+}
+
 /// Whether a packet has these ends: when a later fragment arrives, the entry may belong to another flow.
 #[inline(always)]
 pub(super) fn is_its(was: &Ends, [a, b]: [u64; 2], [c, d]: [u64; 2]) -> Result<(), Exit> {
@@ -102,8 +120,8 @@ pub(super) fn is_its(was: &Ends, [a, b]: [u64; 2], [c, d]: [u64; 2]) -> Result<(
     if is { Ok(()) } else { Err(Exit::NatRaced) }
 }
 
-/// Replaces the packet's ends, lowers its TTL and writes a new link layer; returns the place of the frame's addresses.
-/// A later fragment has no transport header.
+/// Replaces the packet's ends, writes a `label`, lowers its TTL and writes a new link layer; returns the place of the
+/// frame's addresses. A later fragment has no transport header.
 #[inline(always)]
 fn translate<F: Translated, P: Places>(
     packet: &mut P,
@@ -111,13 +129,15 @@ fn translate<F: Translated, P: Places>(
     at: Transport,
     was: Ends,
     now: Ends,
+    label: Option<u32>,
     vlan: u16,
 ) -> Result<P::Place<Addresses>, Decision> {
     if at.offset != 0 {
         transport(packet, at, now.ports, now.change(&was)).ok_or(Exit::Malformed)?;
     }
     let header: &mut F::Header = packet.view_mut(link.l3).ok_or(Exit::Malformed)?;
-    F::set_addresses(header, now.source, now.destination, now.address_change(&was));
+    let labelled = label.map_or(Sum(0), |label| F::set_label(header, label));
+    F::set_addresses(header, now.source, now.destination, now.address_change(&was).and(labelled));
     F::decrement_ttl(header);
     Ok(make_room(packet, link, vlan, F::ETHER_TYPE, || []).ok_or(Exit::NoRoom)?)
 }

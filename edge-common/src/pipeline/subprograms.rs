@@ -99,8 +99,8 @@ pub trait Subprograms<P: Places, M: Maps> {
 
     /// Remembers the flow of a first fragment that is about to be translated.
     #[inline(always)]
-    fn remember(&self, packet: &P, maps: &M, link: Link, bank: u32, how: Translate) -> StepResult {
-        translated::remember(packet, maps, link, bank, how)
+    fn remember(&self, packet: &P, maps: &M, link: Link, bank: u32, result: StepResult) -> StepResult {
+        translated::remember(packet, maps, link, bank, result)
     }
 
     /// Finds the entry of the flow of the packet that is quoted at `location`.

@@ -35,11 +35,17 @@ pub fn process_with<P: Places, M: Maps>(
     let decided = parse(packet, maps, subprograms).unwrap_or_else(Into::into);
     let concluded = conclude(packet, maps, subprograms, decided);
     let exit = concluded.exit();
-    if matches!(exit, Exit::NatTx | Exit::NatRedirect | Exit::NatReplyTx | Exit::NatReplyRedirect) {
+    if is_sent(exit) {
         // The detail of a sent packet is its egress interface.
         return Ok(Outcome { exit, egress: concluded.detail() });
     }
     Err(exit)
+}
+
+/// Whether the packets of this exit are sent.
+#[inline(always)]
+const fn is_sent(exit: Exit) -> bool {
+    matches!(exit, Exit::NatTx | Exit::NatRedirect | Exit::NatReplyTx | Exit::NatReplyRedirect)
 }
 
 #[inline(always)]
@@ -110,8 +116,8 @@ fn slow<P: Places, M: Maps>(
             } else {
                 subprograms.back(packet, maps, location)
             };
-            if let (Step::Translate(how), FlowRelation::FirstFragment) = (result.step(), location.relation) {
-                result = subprograms.remember(packet, maps, link, view.bank, how);
+            if let (Step::Translate(_), FlowRelation::FirstFragment) = (result.step(), location.relation) {
+                result = subprograms.remember(packet, maps, link, view.bank, result);
             }
             (location, result)
         }
@@ -142,7 +148,13 @@ fn slow<P: Places, M: Maps>(
         (Step::Translate(how), FlowRelation::IcmpQuote) => subprograms.requote(packet, maps, location, how),
         _ => result,
     };
-    sent(packet, maps, subprograms, location, result)
+    let decided = sent(packet, maps, subprograms, location, result);
+    if matches!(location.relation, FlowRelation::FirstFragment) && !is_sent(decided.exit()) {
+        // A later fragment is of no use without the first one, and may be short enough to pass. If an answer is due, the
+        // packet still has the ends by which it was recorded.
+        subprograms.remember(packet, maps, link, view.bank, decided.into());
+    }
+    decided
 }
 
 /// The location of a later fragment, which has no ports.

@@ -8,7 +8,7 @@ use crate::{
     abi::{Exit, FragmentRecord, RateLimited},
     lookup::Lookup,
     maps::{Fragments as _, Maps},
-    step::{Decision, FlowRelation, StepResult, Translate},
+    step::{Decision, FlowRelation, Step, StepResult, Translate},
     wire::{
         ethernet,
         icmp::Icmp,
@@ -34,14 +34,15 @@ pub fn classify<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32)
     .unwrap_or_else(StepResult::from)
 }
 
-/// Records the flow of a first fragment that is about to be translated, so that later fragments follow it.
+/// Records the flow of a first fragment that is about to be translated, so that later fragments follow it; removes the
+/// record again if the result is that the fragment was not sent.
 #[inline(always)]
-pub fn remember<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32, how: Translate) -> StepResult {
+pub fn remember<P: Packet, M: Maps>(packet: &P, maps: &M, link: Link, bank: u32, result: StepResult) -> StepResult {
     let Some(view) = maps.view_of(bank) else { return Exit::NotOurs.into() };
     let look = Look { packet, maps, view, link };
     match link.ether_type {
-        ethernet::IPV4 => look.remember_translated::<V4>(how),
-        _ => look.remember_translated::<V6>(how),
+        ethernet::IPV4 => look.remember_translated::<V4>(result),
+        _ => look.remember_translated::<V6>(result),
     }
     .unwrap_or_else(StepResult::from)
 }
@@ -79,18 +80,22 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     }
 
     #[inline(always)]
-    fn remember_translated<F: Lookup + Icmp>(&self, how: Translate) -> Result<StepResult, Decision> {
+    fn remember_translated<F: Lookup + Icmp>(&self, result: StepResult) -> Result<StepResult, Decision> {
         let header: &F::Header = self.packet.view(self.link.l3).ok_or(Exit::Malformed)?;
         let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header) else {
             return Err(Exit::Malformed.into());
+        };
+        let (records, key) = (F::fragments(self.maps), super::fragment::key::<F>(header, fragment));
+        let Step::Translate(how) = result.step() else {
+            records.remove(&key);
+            return Ok(result);
         };
         let (now, limit) = (self.maps.now_ns(), self.view.generation.first_fragments_per_second);
         if !self.maps.try_take(RateLimited::FirstFragment, now, limit) {
             return Err(Exit::FragmentLimited.into());
         }
         let record = FragmentRecord { seen_ns: now, protocol: fragment.at.protocol, ..FragmentRecord::default() };
-        F::fragments(self.maps)
-            .insert(&super::fragment::key::<F>(header, fragment), record.of_entry(how.entry, how.back, how.crosses));
-        Ok(how.into())
+        records.insert(&key, record.of_entry(how.entry, how.back, how.crosses));
+        Ok(result)
     }
 }

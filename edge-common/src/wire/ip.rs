@@ -1,6 +1,9 @@
 //! The network layer: what the packet path needs of an IPv4 or IPv6 packet, once for each family.
 
-use super::packet::{Packet, Wire};
+use super::{
+    checksum::Sum,
+    packet::{Packet, Wire},
+};
 
 /// TTL and hop limit of packets that the edge itself makes.
 pub const DEFAULT_TTL: u8 = 64;
@@ -90,9 +93,12 @@ pub trait Family {
     /// The identification of the packet's fragments, should it be fragmented on the way.
     fn identification(header: &Self::Header) -> [u8; 2];
 
-    /// Whether an outer packet of this edge that no router may fragment carries the label of a flow: twenty bits, or as
-    /// many as fit.
-    fn is_labelled(outer: &Self::Header, label: u32) -> bool;
+    /// Writes the label of a flow, twenty bits or as many as fit, unless routers may fragment the packet. Returns the
+    /// change of a sum over the header.
+    fn set_label(header: &mut Self::Header, label: u32) -> Sum;
+
+    /// Whether a packet that no router may fragment carries this label.
+    fn is_labelled(header: &Self::Header, label: u32) -> bool;
 
     /// Whether a packet is from a single host and to a single other one, so that it may be answered.
     fn answerable(header: &Self::Header) -> bool;

@@ -3,7 +3,8 @@
 use network_types::ip::Ipv4Hdr;
 
 use super::{
-    checksum, ethernet,
+    checksum::{self, Sum},
+    ethernet,
     ip::{Family, Fragment, Payload, Transport},
     packet::{Packet, Wire, after, change_as, read_as},
     protocol,
@@ -31,6 +32,10 @@ struct Words {
 
 // SAFETY: packed integers.
 unsafe impl Wire for Words {}
+
+/// [`Words::fragmentation`] of a whole packet with DF, without its identification; and the bits of these two fields.
+const WHOLE: u32 = u32::from_ne_bytes([0, 0, DONT_FRAGMENT, 0]);
+const WHOLE_MASK: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// The IPv4 family.
 pub struct V4;
@@ -120,11 +125,22 @@ impl Family for V4 {
         header.id
     }
 
-    /// The identification carries the label, since it is free where DF is set; the lowest byte first, which is the cheapest
-    /// order to write.
+    /// The identification carries the label, since it is free where DF is set (RFC 6864, section 4.1); the lowest byte
+    /// first, which is the cheapest order to write.
     #[inline(always)]
-    fn is_labelled(outer: &Ipv4Hdr, label: u32) -> bool {
-        Self::dont_fragment(outer) && outer.id == (label as u16).to_le_bytes()
+    fn set_label(header: &mut Ipv4Hdr, label: u32) -> Sum {
+        let words: &mut Words = change_as(header);
+        let before = words.fragmentation;
+        if before & WHOLE_MASK != WHOLE {
+            return Sum(0);
+        }
+        words.fragmentation = (label & 0xffff).to_le() | WHOLE;
+        Sum(0).without(before).with(words.fragmentation)
+    }
+
+    #[inline(always)]
+    fn is_labelled(header: &Ipv4Hdr, label: u32) -> bool {
+        Self::dont_fragment(header) && header.id == (label as u16).to_le_bytes()
     }
 
     /// Neither end may be "this network", loopback, multicast, reserved or broadcast (RFC 1122, section 3.2.2).

@@ -3,6 +3,7 @@
 use network_types::ip::Ipv6Hdr;
 
 use super::{
+    checksum::Sum,
     ethernet,
     ip::{Family, Fragment, Payload, Transport},
     packet::{OFFSETS, Packet, after},
@@ -26,6 +27,9 @@ const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
+
+/// The bits of the flow label in the first word of a header.
+const FLOW_LABEL: u32 = 0xf_ffff;
 
 /// The IPv6 family.
 pub struct V6;
@@ -108,10 +112,16 @@ impl Family for V6 {
         [0; 2]
     }
 
-    /// The flow label carries the label.
+    /// The flow label carries the label, also in a fragment.
     #[inline(always)]
-    fn is_labelled(outer: &Ipv6Hdr, label: u32) -> bool {
-        u32::from_be_bytes(outer.vcf) & 0xf_ffff == label
+    fn set_label(header: &mut Ipv6Hdr, label: u32) -> Sum {
+        header.vcf = (u32::from_be_bytes(header.vcf) & !FLOW_LABEL | label & FLOW_LABEL).to_be_bytes();
+        Sum(0)
+    }
+
+    #[inline(always)]
+    fn is_labelled(header: &Ipv6Hdr, label: u32) -> bool {
+        u32::from_be_bytes(header.vcf) & FLOW_LABEL == label
     }
 
     /// Neither end may be multicast, unspecified or loopback (RFC 4443, section 2.4), nor an IPv4-mapped address, which no

@@ -329,13 +329,20 @@ impl PinnedMaps {
         Ok(true)
     }
 
-    /// Frees the hops that no flow uses, once more than half of all hops are taken: a packet that is learning a hop may
-    /// not have stored it in an entry yet.
+    /// Frees the hops that no flow uses, once more than half of all hops are taken. `named` are those that the last walk
+    /// has found in entries. An entry may have got its hop after the walk has read it, so a hop without an entry only
+    /// leaves first, and is freed if the next walk finds none either: no packet adopts it meanwhile.
     fn forget_hops(&self, named: &BTreeSet<u32>) {
-        let hops = (1..NAT_HOPS).filter_map(|number| Some((number, self.maps.nat_hops.words(number)?)));
-        let known: Vec<_> = hops.filter(|(_, hop)| Hop(hop).leads_to().is_some()).collect();
-        if known.len() > NAT_HOPS as usize / 2 {
-            known.into_iter().filter(|(number, _)| !named.contains(number)).for_each(|(_, hop)| Hop(hop).forget());
+        let hops = (1..NAT_HOPS).filter_map(|number| Some((number, Hop(self.maps.nat_hops.words(number)?))));
+        let known: Vec<_> = hops.filter(|(_, hop)| hop.leads_to().is_some()).collect();
+        let is_crowded = known.len() > NAT_HOPS as usize / 2;
+        for (number, hop) in known {
+            match (named.contains(&number), hop.is_leaving()) {
+                (true, true) => hop.set_leaving(false),
+                (false, true) => hop.forget(),
+                (false, false) if is_crowded => hop.set_leaving(true),
+                (true, false) | (false, false) => {}
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use edge_common::{
     },
 };
 
-use crate::namespace::LO;
+use crate::namespace::{EDGE0, LO};
 
 use super::{KEY, NatWorld, PoolPlan, Side, World, octets, stations};
 
@@ -77,8 +77,8 @@ impl World {
         memory.published.active = ACTIVE;
         memory.backends.clone_from(&self.backends);
         memory.routes.clone_from(&self.routes);
-        // The MTU of `lo` in a namespace.
-        memory.mtus = [(LO, 65_536)].into();
+        // The MTUs of a test's namespace.
+        memory.mtus = [(LO, 65_536), (EDGE0, 1_500)].into();
         memory.decap_addresses.clone_from(&self.decap_addresses);
         memory.decap_vips.clone_from(&self.decap_vips);
         memory.decap_edges.clone_from(&self.decap_edges);

@@ -113,6 +113,7 @@ fn carried<F: Crossed>(quoted: &F::Header, layout: Layout, protocol: u8, now: &E
         ttl: F::ttl(quoted),
         protocol,
         part: Part { place: 0, identification: 0 },
+        label: 0,
     }
 }
 
@@ -192,6 +193,7 @@ fn of<F: Errors, G: Crossed, P: Places, M: Maps>(
         protocol: G::ICMP,
         // The checksum differs from error to error.
         part: Part { place: 0, identification: u16::from_ne_bytes([c, d]).into() },
+        label: 0,
     };
     let (addresses, place) =
         make_room_up_to::<P, Error<G::Made>>(packet, link, layout.l4, vlan, G::ETHER_TYPE).ok_or(Exit::NoRoom)?;
@@ -200,5 +202,5 @@ fn of<F: Errors, G: Crossed, P: Places, M: Maps>(
     error.outer = G::made(&outer);
     error.message = message;
     error.quoted = G::made(&quoted);
-    leave(packet, maps, back, served, look, addresses)
+    leave(packet, maps, back, served, look, vlan, addresses)
 }

@@ -26,6 +26,8 @@ pub(super) struct Carried {
     /// The protocol, by its number in the new header's IP version.
     pub(super) protocol: u8,
     pub(super) part: Part,
+    /// The label of the flow, in a packet that no router may fragment.
+    pub(super) label: u32,
 }
 
 /// The part of a packet that a fragment is.
@@ -109,15 +111,15 @@ impl Crossed for V4 {
 
     #[inline(always)]
     fn made(carried: &Carried) -> MadeV4 {
-        let &Carried { source, destination, length, tos, ttl, protocol, part } = carried;
+        let &Carried { source, destination, length, tos, ttl, protocol, part, label } = carried;
         let length = after(length, Ipv4Hdr::LEN);
         let start = (0x4500_0000 | u32::from(tos) << 16 | length as u32 & 0xffff).to_be();
-        // A packet that may be fragmented needs an identification; one that may not be has no use for it.
+        // A packet that may be fragmented needs an identification; in one that may not be, the label takes its place.
         let fragmentation = if part.place != 0 || length <= LONGEST_IN_PIECES {
             let place = u32::from(part.place >> 3 | (part.place & MORE) << 13);
             (part.identification << 16 | place).to_be()
         } else {
-            const { u32::from_be_bytes([0, 0, DONT_FRAGMENT, 0]).to_be() }
+            (label & 0xffff).to_le() | const { u32::from_ne_bytes([0, 0, DONT_FRAGMENT, 0]) }
         };
         let header = |check: [u8; 2]| {
             [
@@ -196,11 +198,10 @@ impl Crossed for V6 {
 /// Bytes of a fragment header.
 const FRAGMENT: usize = size_of::<[u32; 2]>();
 
-/// The flow label is zero, as a translator sets it (RFC 7915, section 4.1).
 #[inline(always)]
 fn header_v6(carried: &Carried, next: u8, length: usize) -> MadeV6 {
-    let &Carried { source, destination, tos, ttl, .. } = carried;
-    let first = (6 << 28 | u32::from(tos) << 20).to_be();
+    let &Carried { source, destination, tos, ttl, label, .. } = carried;
+    let first = (6 << 28 | u32::from(tos) << 20 | label).to_be();
     let [high, low] = (length as u16).to_be_bytes();
     let second = u32::from_ne_bytes([high, low, next, ttl]);
     let start = u64::from(first.to_le()) | u64::from(second.to_le()) << 32;

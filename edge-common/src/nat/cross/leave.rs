@@ -1,7 +1,7 @@
 //! Parts that all packets to the other IP version have in common: the ends of the flow, the MTU, and the next hop.
 
 use super::super::{
-    hop::{self, Back},
+    hop,
     rewrite::Ends,
     send::by,
     table::{Translation, port_of, source, table},
@@ -9,7 +9,7 @@ use super::super::{
 use crate::{
     abi::{Backend, Exit, Family, NatHead},
     flow_table::words_of,
-    forward::{HopLook, NextHop},
+    forward::HopLook,
     maps::Maps,
     step::{Decision, Translate},
     wire::{
@@ -26,6 +26,8 @@ pub(super) struct Sides<'a> {
     pub(super) inside: Ends,
     /// From the source to the backend.
     pub(super) outside: Ends,
+    /// The label of packets to the backend.
+    pub(super) label: u32,
 }
 
 impl<'a> Sides<'a> {
@@ -50,7 +52,9 @@ impl<'a> Sides<'a> {
             (words_of(source(head, served.source).address, backend_v6), words_of(backend.address, backend_v6));
         let ports = u32::from(port_of(head, entry).to_be()) | u32::from(served.port) << 16;
         let inside = Ends { source: flow.client, destination: flow.vip, ports: flow.ports() };
-        Ok(Self { served, backend, inside, outside: Ends { source: own, destination: peer, ports } })
+        let outside = Ends { source: own, destination: peer, ports };
+        let label = flow.hash(&head.hash_key).flow_label();
+        Ok(Self { served, backend, inside, outside, label })
     }
 
     /// The ends of the flow's packets that go `back` or forth: as they arrive, and as they leave.
@@ -107,11 +111,11 @@ pub(super) fn leave<P: Places, M: Maps>(
     back: bool,
     served: Translation,
     look: HopLook<'_>,
+    vlan: u16,
     addresses: P::Place<Addresses>,
 ) -> Result<Decision, Decision> {
     if back {
-        let Back { egress, mac, source_mac, .. } = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?;
-        let next_hop = NextHop { egress, mac, source_mac };
+        let next_hop = hop::again(maps, served.hop, vlan)?;
         return Ok(by(packet, addresses, next_hop, [Exit::NatReplyTx, Exit::NatReplyRedirect]));
     }
     // Without a lookup of the kernel's route: with its arguments the stack of this chain of calls would be too deep for

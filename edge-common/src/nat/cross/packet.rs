@@ -33,6 +33,8 @@ const UDP_CHECKSUM: usize = 6;
 const UDP_LENGTH: usize = 4;
 /// Bytes of the longest datagram whose checksum is computed.
 const MAX_DATAGRAM: usize = 1_500;
+/// Bits of a label.
+const LABELS: usize = 0xf_ffff;
 /// Bytes of headers before the data of a segment over IPv6.
 const SEGMENT_HEADERS: u32 = 60;
 
@@ -65,6 +67,8 @@ fn of<F: Routed, G: Crossed, P: Places, M: Maps>(
     let vlan = packet.merge_paths(vlan(maps, served, look, back)?.into(), 0xfff) as u16;
     let widest = packet.merge_paths(mtu(maps, served, backend, back)? as usize, 0xffff_ffff) as u32;
     let (was, now) = sides.ends(packet, back);
+    // A packet to a client has none (RFC 7915, section 4.1).
+    let label = packet.merge_paths(if back { 0 } else { sides.label } as usize, LABELS) as u32;
     // The code above has branched on the direction twice and the code below does so again; merged, so that the verifier
     // checks the code between once.
     let back = merged_flag(packet, back);
@@ -117,13 +121,14 @@ fn of<F: Routed, G: Crossed, P: Places, M: Maps>(
         ttl: ttl.wrapping_sub(1),
         protocol: at.protocol,
         part: Part { identification, ..part },
+        label,
     };
     let is_part = merged_flag(packet, is_part);
     let addresses = write::<G, P>(packet, link, at.offset, vlan, &carried, is_part).ok_or(Exit::NoRoom)?;
     if !back {
         maps.count_forwarded(served.service.into(), served.backend, length as u64, how.starts);
     }
-    leave(packet, maps, back, served, look, addresses)
+    leave(packet, maps, back, served, look, vlan, addresses)
 }
 
 /// A packet with a transport header.

@@ -8,7 +8,7 @@ use edge_tests::{
     world::{CLIENT_MAC, DOWN, EDGE_MAC, Side},
 };
 
-use super::{BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, exit, run, segment, world};
+use super::{BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, exit, labelled, run, segment, world};
 
 const AWAY: u32 = 77;
 /// Initial sequence numbers of the client and of the backend.
@@ -25,6 +25,7 @@ fn to_backend(both: &Both, client: Client, egress: u32, segment: Tcp) -> Frame {
         _ => Payload::Udp(Udp { source: port, destination: BACKEND_PORT, data: segment.data, ..Udp::default() }),
     };
     let ip = Ip { ttl: 63, ..Ip::new(client.side.source(), address(client.side, backend), payload) };
+    let ip = labelled(ip, client.label(both));
     let number = u8::try_from(backend).expect("a few");
     Frame::new([0x02, 0, 0, 0xbb, 0, number], [0x02, 0, 0, 0xee, 0, u8::try_from(egress).expect("a small index")], ip)
 }

@@ -12,7 +12,7 @@ use edge_tests::{
 use super::{
     BACKEND_PORT, Client, PORT, TCP, UDP, address, exit,
     families::{answered, at_backend, at_client, ip, other, same, world},
-    packet, run, segment,
+    labelled, packet, run, segment,
 };
 
 /// An error: type, code, and the four bytes behind its checksum.
@@ -40,6 +40,8 @@ struct Flow {
     backend: u16,
     /// Source port of the flow at the backend.
     port: u16,
+    /// The label of its packets to the backend.
+    label: u32,
 }
 
 impl Flow {
@@ -48,7 +50,13 @@ impl Flow {
         run(both, &client.sends(segment(SYN, 5, 0)));
         run(both, &answered(client, both, segment(SYN | ACK, 100, 6)));
         let flow = client.translated(both).expect("a flow");
-        Self { client, backends: other(side), backend: flow.translation.backend, port: flow.port }
+        Self {
+            client,
+            backends: other(side),
+            backend: flow.translation.backend,
+            port: flow.port,
+            label: client.label(both),
+        }
     }
 
     /// A packet of the client, as a router behind the edge sees it, and as the client sent it.
@@ -57,7 +65,7 @@ impl Flow {
         let outside = packet(client.protocol(), (self.port, BACKEND_PORT), says.clone());
         let inside = packet(client.protocol(), (client.port, PORT), says.clone());
         [
-            Ip::new(backends.source(), address(backends, self.backend), outside),
+            labelled(Ip::new(backends.source(), address(backends, self.backend), outside), self.label),
             Ip::new(client.side.client(), client.side.vip(), inside),
         ]
     }
@@ -110,8 +118,8 @@ fn an_error_becomes_one_of_the_ip_version_of_whom_it_is_for() {
             for (of_v4, of_v6) in THERE_AND_BACK {
                 let (of_backends, of_clients) = if side == Side::V4 { (of_v6, of_v4) } else { (of_v4, of_v6) };
                 // With several lengths of the quotation from the transport header on.
-                for rest in [4, 8, 28, 1200] {
-                    let says = Tcp { data: vec![3; 300], ..segment(ACK, 6, 101) };
+                for rest in [4, 8, 28, 300] {
+                    let says = Tcp { data: vec![3; 1400], ..segment(ACK, 6, 101) };
                     let [outside, inside] = flow.forth(&says);
                     // From a router on the path to the backend, and from the backend itself: a router has no address in
                     // the client's IP version.
@@ -258,6 +266,8 @@ fn a_datagram_that_is_too_long_is_to_come_in_parts_that_fit_with_the_header_of_e
             assert_eq!((exit(&seen), told(&seen, Side::V4)), (answered, 1472));
         }
         assert_eq!(exit(&datagram(1473, false, Some(0))), Exit::NatTooBig);
+        assert_eq!(exit(&datagram(1473, false, Some(100))), Exit::FragmentUnknown, "the first one was not sent");
+        assert_eq!((exit(&datagram(1472, false, Some(0)))), Exit::NatRedirect);
         assert_eq!(exit(&datagram(1473, false, Some(100))), Exit::TooBigSilent, "no error about a later one");
     });
 }

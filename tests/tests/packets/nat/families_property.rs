@@ -1,7 +1,10 @@
 //! Any packet from a client of one IP version to a backend of the other: the translated packet has right checksums, and
 //! the backend's answer arrives as the client sent the original, except for fields that each router may change.
 
-use edge_common::{abi::Exit, flow_table::UNIT};
+use edge_common::{
+    abi::Exit,
+    flow_table::{Flow, UNIT},
+};
 use edge_tests::{
     both::{Both, Program, on_host},
     kernel::Arrival,
@@ -14,7 +17,7 @@ use proptest::{prelude::*, sample};
 use super::{
     Client, TCP, UDP, address, exit,
     families::{at_backend, ip, other, world},
-    packet, segment,
+    labelled, packet, segment,
 };
 
 /// A random packet of a client.
@@ -140,6 +143,7 @@ proptest! {
         length in 0usize..1200,
         kind in (sample::select(vec![1u8, 2, 3, 4, 11, 12]), 0u8..16, any::<[u8; 4]>()),
         wrong: bool,
+        strange: bool,
     ) {
         let memory = world(side, LO).memory();
         let client = sent.client(side);
@@ -149,7 +153,9 @@ proptest! {
         let says = Tcp { data: sent.data.clone(), ..segment(sent.flags, 6, 7) };
         let payload = packet(client.protocol(), (flow.port, super::BACKEND_PORT), says);
         let mut quoted = Ip::new(backends.source(), address(backends, flow.translation.backend), payload);
-        (quoted.tos, quoted.ttl, quoted.flow_label) = (sent.tos, sent.ttl, sent.flow_label);
+        (quoted.tos, quoted.ttl) = (sent.tos, sent.ttl);
+        let label = Flow::from(client.ends()).hash(&memory.nat.head.hash_key).flow_label();
+        quoted = labelled(quoted, if strange { label ^ 1 } else { label });
         quoted.options = vec![1; 4 * sent.options];
         quoted.extensions = sent.extensions.iter().map(|kind| Extension::filler(*kind, 0)).collect();
         let mut data = quoted.bytes();
@@ -162,6 +168,7 @@ proptest! {
         let seen = on_host(&memory, Program::Edge, &came, Arrival::by(LO));
         let left = exit(&seen);
         if left == Exit::NatReplyTx {
+            prop_assert!(!strange, "a packet that the edge did not send: {:?}", seen);
             prop_assert_eq!(verify::checksums(&seen.frame).is_ok(), was.is_ok(), "{:?}", seen);
         } else if left != Exit::NatNoError {
             prop_assert_eq!(left, Exit::NotOurs);

@@ -4,10 +4,12 @@
 mod alone;
 mod broken;
 mod connection;
+mod credible;
 mod families;
 mod families_errors;
 mod families_property;
 mod full;
+mod links;
 mod property;
 mod refused;
 mod rules;
@@ -17,6 +19,7 @@ use std::net::IpAddr;
 
 use edge_common::{
     abi::{Exit, FlowEnds, Mode},
+    flow_table::Flow,
     host::Translated,
 };
 use edge_tests::{
@@ -85,6 +88,11 @@ impl Client {
         both.memory.nat.flows().remove(&self.ends())
     }
 
+    /// The label that the flow's packets to its backend carry.
+    pub(crate) fn label(self, both: &Both) -> u32 {
+        Flow::from(self.ends()).hash(&both.memory.nat.head.hash_key).flow_label()
+    }
+
     /// A packet of the client; in a TCP service `segment` with the flow's ports.
     pub(crate) fn sends(self, segment: Tcp) -> Frame {
         let payload = packet(self.protocol(), (self.port, PORT), segment);
@@ -98,6 +106,16 @@ impl Client {
         let mac = [0x02, 0, 0, 0xbb, 0, u8::try_from(translation.backend).expect("a few")];
         Frame::new(EDGE_MAC, mac, Ip::new(address(self.side, translation.backend), self.side.source(), payload))
     }
+}
+
+/// A packet to a backend with its flow's label, if it has room for one: routers may fragment a packet without DF.
+pub(crate) fn labelled(mut ip: Ip, label: u32) -> Ip {
+    match (ip.source.is_ipv4(), ip.dont_fragment) {
+        (true, true) => ip.id = u16::try_from(label & 0xffff).expect("masked").swap_bytes(),
+        (true, false) => {}
+        (false, _) => ip.flow_label = label,
+    }
+    ip
 }
 
 pub(crate) fn address(side: Side, backend: u16) -> IpAddr {

@@ -10,7 +10,7 @@ use edge_tests::{
     world::{CLIENT_MAC, EDGE_MAC, Side},
 };
 
-use super::{BACKEND_PORT, Client, PORT, TCP, UDP, address, exit, run, segment, world};
+use super::{BACKEND_PORT, Client, PORT, TCP, UDP, address, exit, labelled, run, segment, world};
 
 fn ip(frame: &Frame) -> Ip {
     match &frame.network {
@@ -48,7 +48,7 @@ fn options_and_extension_headers_are_no_obstacle_either_way() {
                     ..Udp::default()
                 }),
             };
-            let sent = Ip { ttl: 63, ..Ip::new(side.source(), to, payload) };
+            let sent = labelled(Ip { ttl: 63, ..Ip::new(side.source(), to, payload) }, client.label(&both));
             let expected = ip(&with_options(Frame::new([0; 6], [0; 6], sent)));
             assert_eq!(seen.frame[14..], expected.bytes());
             let answer = with_options(client.answered(&both, segment(SYN | ACK, 100, 6)));
@@ -194,8 +194,12 @@ fn an_error_goes_to_who_sent_the_packet_that_it_is_about_and_quotes_what_that_ha
             let header = if side == Side::V4 { 20 } else { 40 };
             for length in [header + 4, header + 8, header + 28, 200] {
                 // From a router on the path to the backend, and from the backend itself.
+                let label = client.label(&both);
                 let outside = Ip::new(side.source(), backend, packet((flow.port, BACKEND_PORT), segment(ACK, 6, 101)));
+                let outside = labelled(outside, label);
+                // The sender's own identification is not known any more.
                 let inside = Ip::new(side.client(), side.vip(), packet((client.port, PORT), segment(ACK, 6, 101)));
+                let inside = labelled(inside, label);
                 for (from, seen_from) in [(side.router(), side.router()), (backend, side.vip())] {
                     let came =
                         Frame::new(EDGE_MAC, [2; 6], Ip::new(from, side.source(), error(side, &outside, length)));
@@ -212,6 +216,7 @@ fn an_error_goes_to_who_sent_the_packet_that_it_is_about_and_quotes_what_that_ha
                     Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.router(), side.vip(), error(side, &outside, length)));
                 let seen = run(&both, &came);
                 let left = Ip { ttl: 63, ..Ip::new(side.source(), backend, error(side, &inside, length)) };
+                let left = labelled(left, label);
                 assert_eq!(exit(&seen), Exit::NatTx, "{side:?} {service} {length}");
                 same_but_for_tcps_checksum(
                     &seen.frame[12..],

@@ -1,0 +1,132 @@
+//! Packets that are too long for the link that they leave by, and fragments of which the first one is.
+
+use edge_common::abi::Exit;
+use edge_tests::{
+    both::{Both, Program, Seen},
+    kernel::Arrival,
+    namespace::{EDGE0, LO, in_namespace, sh},
+    packet::{ACK, Extension, Frame, Ip, Network, Payload, SYN, Tcp, protocol},
+    world::Side,
+};
+
+use super::{Client, TCP, UDP, exit, run, segment, world};
+
+/// Sends the client's frames by `lo`, whose MTU is set, and those of the backends by another interface.
+struct TwoLinks(Both);
+
+impl TwoLinks {
+    fn new(side: Side, of_clients: u32, of_backends: u16) -> Self {
+        sh(&format!("ip link set lo mtu {of_clients}"));
+        let mut world = world(side, 64, 4, EDGE0);
+        world.backends.iter_mut().for_each(|backend| backend.mtu = of_backends);
+        let mut memory = world.memory();
+        memory.mtus = [(LO, of_clients), (EDGE0, 1_500)].into();
+        Self(Both::with_memory(world, memory))
+    }
+
+    fn by(&self, interface: u32, frame: &Frame) -> Seen {
+        let seen = self.0.try_run(Program::Edge, &frame.bytes(), Arrival::by(interface));
+        seen.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn open(&self, client: Client) {
+        run(&self.0, &client.sends(segment(SYN, 5, 0)));
+        self.by(EDGE0, &client.answered(&self.0, segment(SYN | ACK, 100, 6)));
+        run(&self.0, &client.sends(segment(ACK, 6, 101)));
+    }
+}
+
+/// A segment whose packet has `bytes` bytes.
+fn long(side: Side, bytes: usize) -> Tcp {
+    let headers = if side == Side::V4 { 40 } else { 60 };
+    Tcp { data: vec![5; bytes - headers], ..segment(ACK, 101, 6) }
+}
+
+fn without_df(mut frame: Frame) -> Frame {
+    let Network::Ip(ip) = &mut frame.network else { panic!("IP") };
+    ip.dont_fragment = false;
+    frame
+}
+
+#[test]
+fn a_backend_receives_the_mtu_of_its_clients_link() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let links = TwoLinks::new(side, 1_400, 1_500);
+            let client = Client { side, port: 40_000, service: TCP };
+            links.open(client);
+            let answer = |bytes: usize| client.answered(&links.0, long(side, bytes));
+            assert_eq!(exit(&links.by(EDGE0, &answer(1_400))), Exit::NatReplyRedirect);
+            let seen = links.by(EDGE0, &answer(1_401));
+            assert_eq!(exit(&seen), Exit::TooBig);
+            let at = if side == Side::V4 { 14 + 20 + 4 } else { 14 + 40 + 4 };
+            assert_eq!(seen.frame[at..at + 4], 1_400u32.to_be_bytes());
+            if side == Side::V4 {
+                assert_eq!(exit(&links.by(EDGE0, &without_df(answer(1_401)))), Exit::NatTooBig);
+            }
+            // What leaves by the link that it came by fits, however long it is.
+            assert_eq!(exit(&links.by(LO, &answer(1_401))), Exit::NatReplyTx);
+            links.0.compare_state().unwrap();
+        });
+    }
+}
+
+/// The path behind the backends' link is narrower than the link itself.
+#[test]
+fn routers_fragment_what_they_may_on_a_narrow_path_to_a_backend() {
+    in_namespace(|| {
+        let mut world = world(Side::V4, 64, 4, EDGE0);
+        world.backends.iter_mut().for_each(|backend| (backend.mtu, backend.path_mtu) = (1_500, 1_400));
+        let both = Both::new(world);
+        let client = Client { side: Side::V4, port: 40_000, service: UDP };
+        let datagram = |bytes: usize| client.sends(Tcp { data: vec![5; bytes - 28], ..Tcp::default() });
+        assert_eq!(exit(&run(&both, &datagram(1_400))), Exit::NatRedirect);
+        assert_eq!(exit(&run(&both, &datagram(1_401))), Exit::TooBig);
+        // On the slow and on the fast path, which the second packet of a flow takes.
+        for _ in 0..2 {
+            assert_eq!(exit(&run(&both, &without_df(datagram(1_500)))), Exit::NatRedirect);
+        }
+        let seen = run(&both, &without_df(datagram(1_501)));
+        assert_eq!(exit(&seen), Exit::TooBigSilent, "no program fragments at the egress");
+    });
+}
+
+/// A fragment of a datagram: `bytes` of payload at an offset in units of eight bytes.
+fn part(of: &Frame, bytes: usize, (offset, more): (u16, bool)) -> Frame {
+    let Network::Ip(ip) = &of.network else { panic!("IP") };
+    let mut payload = ip.bytes()[if ip.source.is_ipv4() { 20 } else { 40 }..].to_vec();
+    payload.resize(bytes, 7);
+    let mut ip = Ip { payload: Payload::Other(protocol::UDP, payload), ..ip.clone() };
+    if ip.source.is_ipv4() {
+        (ip.id, ip.dont_fragment, ip.more_fragments, ip.fragment_offset) = (77, false, more, offset);
+    } else {
+        ip.extensions = vec![Extension::fragment(offset, more, 77)];
+    }
+    Frame { network: Network::Ip(ip), ..of.clone() }
+}
+
+#[test]
+fn no_part_of_a_packet_goes_on_whose_first_part_does_not() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let links = TwoLinks::new(side, 1_400, 1_400);
+            let client = Client { side, port: 40_000, service: UDP };
+            let datagram = client.sends(Tcp::default());
+            run(&links.0, &datagram);
+            let long = part(&datagram, 1_440, (0, true));
+            let later = part(&datagram, 24, (180, false));
+            let refused = if side == Side::V4 { Exit::TooBigSilent } else { Exit::TooBig };
+            assert_eq!(exit(&links.by(LO, &long)), refused);
+            assert_eq!(exit(&links.by(LO, &later)), Exit::FragmentUnknown);
+            // One that fits, and the same in the other direction.
+            assert_eq!(exit(&links.by(LO, &part(&datagram, 640, (0, true)))), Exit::NatRedirect);
+            assert_eq!(exit(&links.by(LO, &part(&datagram, 24, (80, false)))), Exit::NatRedirect);
+            let answer = client.answered(&links.0, Tcp::default());
+            let long = part(&answer, 1_440, (0, true));
+            let refused = if side == Side::V4 { Exit::NatTooBig } else { Exit::TooBig };
+            assert_eq!(exit(&links.by(EDGE0, &long)), refused);
+            assert_eq!(exit(&links.by(EDGE0, &part(&answer, 24, (180, false)))), Exit::NotOurs);
+            links.0.compare_state().unwrap();
+        });
+    }
+}
