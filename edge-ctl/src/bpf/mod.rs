@@ -29,6 +29,7 @@ mod explained;
 mod slots;
 mod flows;
 mod nat;
+mod nat_hops;
 mod carry;
 mod transition;
 mod counters;

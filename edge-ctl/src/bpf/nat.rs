@@ -13,7 +13,7 @@ use edge_common::{
     nat::{self, Hop, OnePlace, Translation},
 };
 
-use super::{BpfError, PinnedMaps, error::out_of, flows::duration, maps::Maps};
+use super::{BpfError, PinnedMaps, error::out_of, flows::duration, maps::Maps, nat_hops};
 use crate::plan::NatPlan;
 
 /// The table's two arrays.
@@ -277,7 +277,8 @@ impl PinnedMaps {
         let mut walk = std::mem::take(&mut self.nat_walk);
         let done = self.walk_nat(&mut walk, self.capacity.nat_flows.div_ceil(PARTS), true, now);
         if let Ok(true) = done {
-            self.forget_hops(&walk.hops);
+            let hops = (1..NAT_HOPS).filter_map(|number| Some((number, Hop(self.maps.nat_hops.words(number)?))));
+            nat_hops::sweep(hops, &walk.hops);
             walk.hops.clear();
         }
         self.nat_walk = walk;
@@ -327,23 +328,6 @@ impl PinnedMaps {
         let backends = found.into_iter().map(backend).collect();
         walk.last = Some(NatUse { flows, room: all, ports: table.head.ports, backends });
         Ok(true)
-    }
-
-    /// Frees the hops that no flow uses, once more than half of all hops are taken. `named` are those that the last walk
-    /// has found in entries. An entry may have got its hop after the walk has read it, so a hop without an entry only
-    /// leaves first, and is freed if the next walk finds none either: no packet adopts it meanwhile.
-    fn forget_hops(&self, named: &BTreeSet<u32>) {
-        let hops = (1..NAT_HOPS).filter_map(|number| Some((number, Hop(self.maps.nat_hops.words(number)?))));
-        let known: Vec<_> = hops.filter(|(_, hop)| hop.leads_to().is_some()).collect();
-        let is_crowded = known.len() > NAT_HOPS as usize / 2;
-        for (number, hop) in known {
-            match (named.contains(&number), hop.is_leaving()) {
-                (true, true) => hop.set_leaving(false),
-                (false, true) => hop.forget(),
-                (false, false) if is_crowded => hop.set_leaving(true),
-                (true, false) | (false, false) => {}
-            }
-        }
     }
 }
 
