@@ -34,7 +34,9 @@ mod tests {
             let hop = HopWords::default();
             let [peer, station, source, egress] = &hop;
             Word::store(peer, 0x0200_0000_0000 | u64::from(number));
-            [source, egress, station].map(|word| Word::store(word, 7));
+            for word in [source, egress, station] {
+                Word::store(word, 7);
+            }
             hop
         };
         (1..=count).map(hop).collect()
