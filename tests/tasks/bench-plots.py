@@ -2,7 +2,7 @@
 """Plots of what `cargo xtask bench --json FILE` found, as SVG.
 
     pip install matplotlib
-    python3 xtask/bench-plots.py FILE [DIRECTORY]
+    python3 tests/tasks/bench-plots.py FILE [DIRECTORY]
 
 Writes flows.svg, live.svg, throughput.svg, latency.svg and failover.svg into DIRECTORY (by default, the current one);
 each only if FILE has figures for it.

@@ -120,7 +120,7 @@ fn peer(lab: &mut Lab, way: Way, tools: &Tools, times: Times) -> Result<Peer> {
     let peer = Peer {
         name: way.name().to_owned(),
         version: way.version(tools)?,
-        configuration: way.configuration().map(|file| format!("xtask/src/bench/peers/{file}")),
+        configuration: way.configuration().map(|file| format!("tests/tasks/src/bench/peers/{file}")),
         connections_per_second,
         requests_per_second,
         latency: steady.latency,
