@@ -1,4 +1,4 @@
-//! Builds the program of tasks, and starts tasks in it.
+//! Builds the program of tasks, and starts it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,7 +15,7 @@ use xtask::{
     tasks::{self, PROGRAM, Task},
 };
 
-/// Builds the program, and what the task needs, then lets the task with these words take over.
+/// Builds the program, and in its first build sets up what the task needs. Then replaces this process by the program.
 pub(crate) fn run(task: Task, words: &[OsString]) -> Result<ExitCode> {
     let needs_set_up = task.needs_set_up(words);
     if needs_set_up {
@@ -26,8 +26,8 @@ pub(crate) fn run(task: Task, words: &[OsString]) -> Result<ExitCode> {
     take_over(&program, words)
 }
 
-/// Replaces this process by the program with these words: it receives the user's signals, and its exit code is the
-/// user's.
+/// Replaces this process by the program with these arguments. The program then receives the signals that are sent to this
+/// process, and determines its exit code.
 pub(crate) fn take_over(program: &Path, words: &[impl AsRef<OsStr>]) -> Result<ExitCode> {
     let error = Command::new(program).args(words).exec();
     Err(error).with_context(|| format!("could not start {}", program.display()))
@@ -62,7 +62,7 @@ fn path() -> Result<PathBuf> {
     Ok(cargo::target_dir()?.join("debug").join(PROGRAM))
 }
 
-/// A part of the test run in the program at `program`. It prints its results as test programs do.
+/// A command for a part of the test run. Its output has a line with results, like that of a test program.
 pub(crate) fn part(program: &Path, name: &str) -> Command {
     let mut part = Command::new(program);
     part.args(["part", name]);

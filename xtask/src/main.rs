@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command. The words of a task are left to the program of tasks as they are.
+/// Runs a command. The program of tasks parses the arguments of a task; here they are only passed on.
 fn run(words: &[OsString]) -> Result<ExitCode> {
     if let Some(task) = Task::of(words) {
         return edge_tasks::run(task, words);

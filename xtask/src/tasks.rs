@@ -50,7 +50,7 @@ pub const DEMO: Task = Task {
 pub const ALL: [Task; 6] = [BENCH, BUDGETS, VM, LAB, OUTAGES, DEMO];
 
 impl Task {
-    /// The task that a command line is for, also if it asks for the task's help.
+    /// The task that a command line names, as the command or as the subject of `help`.
     pub fn of(words: &[OsString]) -> Option<Self> {
         let name = match words {
             [help, name, ..] if help == "help" => name,
@@ -60,8 +60,8 @@ impl Task {
         ALL.into_iter().find(|task| name == task.name)
     }
 
-    /// Whether this command line makes the task load programs or lay out a lab. Help does not, nor does the use of a lab
-    /// that is up.
+    /// Whether the task loads programs or lays out a lab with this command line. For help, and for the use of a running
+    /// lab, it does neither.
     pub fn needs_set_up(self, words: &[OsString]) -> bool {
         let is_help = |word: &OsString| word == "--help" || word == "-h";
         let wants_help = words.first().is_some_and(|word| word == "help")

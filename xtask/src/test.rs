@@ -81,7 +81,7 @@ fn build(is_root: bool, quick: bool) -> Result<Built> {
         let (sender, tasks) = mpsc::channel();
         scope.spawn(move || {
             if is_root {
-                // Nobody receives the result if the set-up has failed.
+                // The receiver is gone if the set-up has failed.
                 let _ = sender.send(edge_tasks::build());
             }
             if beside {
@@ -89,7 +89,7 @@ fn build(is_root: bool, quick: bool) -> Result<Built> {
             }
         });
         setup::everything()?;
-        // After the set-up, since two apts at a time are in each other's way.
+        // Not during the set-up: both run apt, which fails while another apt holds its locks.
         let tasks = is_root.then(|| tasks.recv().context("the build of the tasks panicked")?).transpose()?;
         let fetching = tasks.as_deref().filter(|_| whole).map(fetch_kernels).transpose()?.flatten();
         build::object(false)?;
