@@ -16,7 +16,7 @@ use crate::{
 
 /// A profile of the workspace's Cargo.toml.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Profile {
+pub enum Profile {
     #[default]
     Dev,
     Release,
@@ -25,7 +25,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
             Self::Release => "release",
@@ -45,13 +45,13 @@ impl Profile {
 /// Builds the object and `edge-ctl`; returns the path of `edge-ctl`.
 ///
 /// With `trace` the packet path has traces, for development.
-pub(crate) fn all(profile: Profile, trace: bool) -> Result<PathBuf> {
+pub fn all(profile: Profile, trace: bool) -> Result<PathBuf> {
     object(trace)?;
     edge_ctl(profile)
 }
 
 /// Builds `edge-ctl` around the existing object.
-pub(crate) fn edge_ctl(profile: Profile) -> Result<PathBuf> {
+pub fn edge_ctl(profile: Profile) -> Result<PathBuf> {
     step("building edge-ctl", || {
         let mut build = cargo::cargo();
         build.args(["build", "--quiet", "--bin", "edge-ctl", "--profile", profile.name()]);
@@ -75,7 +75,7 @@ pub(crate) fn edge_ctl(profile: Profile) -> Result<PathBuf> {
 /// the binary, or by its build ID.
 ///
 /// Each build of cargo restores the unstripped binary.
-pub(crate) fn strip(binary: &Path) -> Result<()> {
+pub fn strip(binary: &Path) -> Result<()> {
     let (aside, draft) = (binary.with_extension("debug"), binary.with_extension("stripped"));
     // It comes with the LLVM of bpf-linker.
     let objcopy = || Command::new(format!("/usr/lib/llvm-{LLVM}/bin/llvm-objcopy"));
@@ -87,12 +87,12 @@ pub(crate) fn strip(binary: &Path) -> Result<()> {
 }
 
 /// Whether the eBPF programs have been built before.
-pub(crate) fn has_object() -> bool {
+pub fn has_object() -> bool {
     cargo::root().join("target/bpf/edge").exists()
 }
 
 /// Builds the eBPF programs into `target/bpf`: `edge`, and the bench's.
-pub(crate) fn object(trace: bool) -> Result<()> {
+pub fn object(trace: bool) -> Result<()> {
     let Ebpf { toolchain, linker } = setup::ebpf()?;
     step("building the eBPF programs", || {
         // A separate target directory: two versions of cargo would invalidate each other's builds.
@@ -121,7 +121,7 @@ pub(crate) fn object(trace: bool) -> Result<()> {
 }
 
 /// The flag by which aya selects the kernel's architecture.
-pub(crate) fn target_arch() -> String {
+pub fn target_arch() -> String {
     format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH)
 }
 

@@ -9,30 +9,30 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Root of the checkout.
-pub(crate) fn root() -> &'static Path {
-    edge_tests::workspace()
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a member of the workspace")
 }
 
 /// Folder of the project's own tools.
-pub(crate) fn tools() -> PathBuf {
+pub fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
 /// Cargo's target directory, which contains this program and the builds (`debug`, `release`).
-pub(crate) fn target_dir() -> Result<PathBuf> {
+pub fn target_dir() -> Result<PathBuf> {
     let this = std::env::current_exe().context("could not find this program's own file")?;
     Ok(this.parent().and_then(Path::parent).context("this program is not in a target directory")?.to_owned())
 }
 
 /// The cargo that runs this task, as the user would start it.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     command(cargo)
 }
 
 /// A command in the checkout, without the environment variables of the running cargo and rustup, which a nested cargo
 /// of another toolchain would use. The user's settings for registries and the network stay.
-pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
     for (name, _) in std::env::vars_os() {
@@ -53,7 +53,7 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// Builds these test programs, with additional options `more` of cargo; returns their paths by name.
-pub(crate) fn test_programs(names: &[&str], more: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+pub fn test_programs(names: &[&str], more: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let mut build = cargo();
     build.args(["test", "--no-run", "--quiet", "--message-format=json"]).args(more);
     for name in names {
@@ -76,7 +76,7 @@ pub(crate) fn test_programs(names: &[&str], more: &[&str]) -> Result<BTreeMap<St
 ///
 /// # Errors
 /// If the command can't be started, or fails.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("could not start {}", shown(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", shown(command));
@@ -85,7 +85,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Output of `command`; `None` if it can't be run or fails.
-pub(crate) fn output(command: &mut Command) -> Option<String> {
+pub fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }

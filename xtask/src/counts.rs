@@ -4,16 +4,16 @@ use std::fmt;
 
 /// Tests that passed and failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
+pub struct Counts {
+    pub passed: usize,
+    pub failed: usize,
     /// Tests that failed once and passed when repeated; included in `passed`.
-    pub(crate) again: Vec<String>,
+    pub again: Vec<String>,
 }
 
 impl Counts {
     /// Counts a line of output if it is a result.
-    pub(crate) fn read(&mut self, line: &str) {
+    pub fn read(&mut self, line: &str) {
         let Some(result) = line.trim().strip_prefix("test result: ") else { return };
         for part in result.split(['.', ';']) {
             let words: Vec<_> = part.split_whitespace().collect();
@@ -29,15 +29,22 @@ impl Counts {
         }
     }
 
+    /// A line that [`Self::read`] counts.
+    pub fn line(&self) -> String {
+        let Self { passed, failed, .. } = self;
+        let result = if *failed == 0 { "ok" } else { "FAILED" };
+        format!("test result: {result}. {passed} passed; {failed} failed")
+    }
+
     /// Counts the repetition of failed tests, whose results are `others`.
-    pub(crate) fn again(&mut self, names: Vec<String>, others: &Self) {
+    pub fn again(&mut self, names: Vec<String>, others: &Self) {
         self.failed -= others.passed;
         self.passed += others.passed;
         self.again.extend(names);
     }
 
     /// Counts a check that is not a test program.
-    pub(crate) fn check(&mut self, passed: bool) {
+    pub fn check(&mut self, passed: bool) {
         self.passed += usize::from(passed);
         self.failed += usize::from(!passed);
     }
@@ -65,5 +72,7 @@ mod tests {
         assert_eq!(counts.to_string(), "10 passed, 2 failed");
         counts.again(vec!["a::b".to_owned()], &Counts { passed: 1, failed: 1, again: Vec::new() });
         assert_eq!(counts.to_string(), "11 passed, 1 failed (passed only when run again: a::b)");
+        counts.read(&Counts { passed: 4, failed: 3, again: Vec::new() }.line());
+        assert_eq!((counts.passed, counts.failed), (15, 4));
     }
 }

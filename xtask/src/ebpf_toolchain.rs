@@ -13,15 +13,15 @@ use crate::{
 };
 
 /// The newest LLVM version whose bitcode the project's bpf-linker reads.
-pub(crate) const LLVM: u32 = 22;
+pub const LLVM: u32 = 22;
 
 /// Oldest Rust version that builds the workspace, as in Cargo.toml.
 const RUST: u32 = 95;
 
 /// A cargo and its rustc.
 #[derive(Clone, Debug)]
-pub(crate) struct EbpfToolchain {
-    pub(crate) name: String,
+pub struct EbpfToolchain {
+    pub name: String,
     cargo: PathBuf,
     rustc: PathBuf,
 }
@@ -29,7 +29,7 @@ pub(crate) struct EbpfToolchain {
 impl EbpfToolchain {
     /// A rustup nightly with `rust-src` if a suitable one is installed, otherwise the distribution's toolchain. Nothing
     /// is ever added to rustup.
-    pub(crate) fn ensure() -> Result<Self> {
+    pub fn ensure() -> Result<Self> {
         if let Some(nightly) = rustup_nightly() {
             return Ok(nightly);
         }
@@ -49,14 +49,14 @@ impl EbpfToolchain {
     }
 
     /// This toolchain's cargo, with unstable features enabled (`-Z build-std`).
-    pub(crate) fn cargo(&self) -> Command {
+    pub fn cargo(&self) -> Command {
         let mut command = cargo::command(&self.cargo);
         command.env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1");
         command
     }
 
     /// Versions of the compiler and of its LLVM.
-    pub(crate) fn compiler(&self) -> Result<String> {
+    pub fn compiler(&self) -> Result<String> {
         let said = output(cargo::command(&self.rustc).arg("-vV")).context("rustc does not say its version")?;
         let field = |name| said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
         Ok(format!("rustc {}, LLVM {}", field("release: "), field("LLVM version: ")))

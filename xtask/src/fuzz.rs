@@ -6,8 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-
-use crate::{
+use xtask::{
     cargo,
     packages::{self, Package},
     step::step,
@@ -85,7 +84,7 @@ const FLAGS: [&str; 6] = [
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure(&[Package::any("g++")], "building libFuzzer")?;
-    crate::build::object(false)?;
+    xtask::build::object(false)?;
     let fuzzer = step("building the fuzzer", || build(options.target))?;
     let found = cargo::root().join("target/fuzz/found").join(options.target.name());
     let committed = options.target.corpus();

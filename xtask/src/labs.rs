@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use xtask::{cargo, counts::Counts};
 
-use crate::{cargo, counts::Counts, test_run::TestRun};
+use crate::test_run::TestRun;
 
 /// The test program.
 pub(crate) const LAB: &str = "lab";

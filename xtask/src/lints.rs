@@ -3,8 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-
-use crate::{
+use xtask::{
     build,
     cargo::{self, output},
     counts::Counts,

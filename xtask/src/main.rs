@@ -1,41 +1,23 @@
 //! `cargo xtask`: the entry point for set-up, build, test, lab, demo and bench.
 
-mod bench;
-mod budget;
-mod build;
-mod cargo;
-mod counts;
-mod demo;
-mod ebpf_toolchain;
+mod edge_tasks;
 mod fuzz;
-mod interpreter;
-mod interrupt;
-mod lab;
 mod labs;
-mod linker;
 mod lints;
-#[cfg(test)]
-mod measured;
-mod nginx;
-mod dnsmasq;
-mod outages;
 mod package;
-mod packages;
-mod programs;
 mod rules;
-mod setup;
 mod slowest;
-mod step;
 mod test;
 mod test_run;
-mod traced;
-mod unpacked;
-mod vm;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use xtask::{
+    build, setup,
+    tasks::{self, Task},
+};
 
 /// Builds, tests and shows the load balancer.
 #[derive(Debug, Parser)]
@@ -64,36 +46,17 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
-    /// Measure packets, the control plane, and others beside this load balancer (root).
-    Bench(bench::Options),
     /// Let libFuzzer look for frames that break a rule of the packet path, or for what the controller can't read.
     Fuzz(fuzz::Options),
     /// Formatting, clippy and dependencies.
     Lints,
-    /// Count the instructions of the programs, and compare them with `tests/budgets.toml` (root).
-    Budgets,
-    /// Load the programs, and run packets and a lab, on other kernels under qemu (root).
-    Vm(vm::Options),
-    /// What `vm --icount` runs in a guest.
-    #[command(hide = true)]
-    VmCost(vm::cost::GuestOptions),
-    /// A network of namespaces with clients, the load balancer, and two providers.
-    #[command(subcommand)]
-    Lab(lab::Command),
     /// Make a Debian and an RPM package.
     Package(package::Options),
-    /// Replay real outages in the lab, and see whether each is met (root).
-    Outages(outages::Options),
-    /// Show what the load balancer does while backends, a provider and its own controller die.
-    Demo {
-        /// One JSON object instead of the story.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().command) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    match run(&words) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");
@@ -102,29 +65,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
-    match command {
+/// Runs a command. The program of tasks parses the arguments of a task; here they are only passed on.
+fn run(words: &[OsString]) -> Result<ExitCode> {
+    if let Some(task) = Task::of(words) {
+        return edge_tasks::run(task, words);
+    }
+    match command() {
         Command::Setup => setup::everything().map(|_| ExitCode::SUCCESS),
         Command::Build { release, trace } => {
             let profile = if release { build::Profile::Release } else { build::Profile::Dev };
             build::all(profile, trace).map(|_| ExitCode::SUCCESS)
         }
         Command::Test { quick } => test::all(quick),
-        Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
-        Command::Budgets => budgets(),
         Command::Lints => lints::all().map(|()| ExitCode::SUCCESS),
-        Command::Vm(options) => vm::run(&options),
-        Command::VmCost(options) => vm::cost::guest(&options).map(|()| ExitCode::SUCCESS),
-        Command::Lab(command) => lab::run(command),
         Command::Package(options) => package::run(options),
-        Command::Outages(options) => outages::run(&options),
-        Command::Demo { json } => demo::run(json),
     }
 }
 
-fn budgets() -> Result<ExitCode> {
-    setup::root("budgets")?;
-    build::object(false)?;
-    budget::check().map(|()| ExitCode::SUCCESS)
+/// The command on the command line. The list of commands in the help includes tasks.
+fn command() -> Command {
+    let tasks = tasks::ALL.map(|task| clap::Command::new(task.name).about(task.about));
+    let matches = Args::command().subcommands(tasks).get_matches();
+    Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command
 }

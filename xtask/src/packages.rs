@@ -11,17 +11,17 @@ use crate::{
 
 /// A package, and the oldest sufficient version.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Package {
+pub struct Package {
     name: &'static str,
     at_least: Option<&'static str>,
 }
 
 impl Package {
-    pub(crate) const fn any(name: &'static str) -> Self {
+    pub const fn any(name: &'static str) -> Self {
         Self { name, at_least: None }
     }
 
-    pub(crate) const fn at_least(name: &'static str, version: &'static str) -> Self {
+    pub const fn at_least(name: &'static str, version: &'static str) -> Self {
         Self { name, at_least: Some(version) }
     }
 
@@ -48,7 +48,7 @@ impl Package {
 ///
 /// # Errors
 /// If packages are missing and can't be installed from here; the message contains the command to do so.
-pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
+pub fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
     let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
@@ -60,7 +60,7 @@ pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
              package manager"
         );
     }
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!("{purpose} needs {list}. Run this, then try again:\n\n  sudo apt-get install {list}\n");
     }
     if !missing.iter().all(|package| package.is_available()) {
@@ -85,17 +85,17 @@ pub(crate) fn ensure(packages: &[Package], purpose: &str) -> Result<()> {
 }
 
 /// Whether this system is managed by apt and dpkg.
-pub(crate) fn is_debian() -> bool {
+pub fn is_debian() -> bool {
     Path::new("/etc/debian_version").exists() && output(Command::new("apt-get").arg("--version")).is_some()
 }
 
 /// Updates the package lists.
-pub(crate) fn update() -> Result<()> {
+pub fn update() -> Result<()> {
     step("updating the package lists", || cargo::run(apt().args(["-qq", "update"])))
 }
 
 /// An `apt-get` without prompts.
-pub(crate) fn apt() -> Command {
+pub fn apt() -> Command {
     let mut command = cargo::command("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
     command

@@ -10,8 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-
-use crate::cargo;
+use xtask::cargo;
 
 /// Part of the names of tests with a broken rule.
 pub(crate) const BROKEN: &str = "broken::";

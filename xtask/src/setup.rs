@@ -14,13 +14,13 @@ use crate::{
 
 /// Tools to build eBPF programs.
 #[derive(Debug)]
-pub(crate) struct Ebpf {
-    pub(crate) toolchain: EbpfToolchain,
-    pub(crate) linker: PathBuf,
+pub struct Ebpf {
+    pub toolchain: EbpfToolchain,
+    pub linker: PathBuf,
 }
 
 /// Sets up all prerequisites.
-pub(crate) fn everything() -> Result<Ebpf> {
+pub fn everything() -> Result<Ebpf> {
     let ebpf = ebpf()?;
     lab()?;
     eprintln!("xtask: ready; eBPF is built by {}", ebpf.toolchain.name);
@@ -31,9 +31,9 @@ pub(crate) fn everything() -> Result<Ebpf> {
 ///
 /// # Errors
 /// Contains the command line for `cargo xtask VERB` as root.
-pub(crate) fn root(verb: &str) -> Result<()> {
+pub fn root(verb: &str) -> Result<()> {
     ensure!(
-        nix::unistd::geteuid().is_root(),
+        rustix::process::geteuid().is_root(),
         "this makes network namespaces and loads eBPF programs, which needs root:\n\n  \
          sudo -E env PATH=\"$PATH\" cargo xtask {verb}\n"
     );
@@ -41,14 +41,24 @@ pub(crate) fn root(verb: &str) -> Result<()> {
 }
 
 /// Sets up the prerequisites of a build.
-pub(crate) fn ebpf() -> Result<Ebpf> {
+pub fn ebpf() -> Result<Ebpf> {
     Ok(Ebpf { toolchain: EbpfToolchain::ensure()?, linker: linker::ensure()? })
 }
 
 /// Sets up the prerequisites of a lab.
-pub(crate) fn lab() -> Result<()> {
+pub fn lab() -> Result<()> {
     packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"].map(Package::any), "the lab")?;
     nginx::ensure()?;
     dnsmasq::ensure()?;
     traced::ensure()
+}
+
+/// Fails unless other kernels can be booted on this machine.
+///
+/// # Errors
+/// The reason.
+pub fn can_boot_kernels() -> Result<()> {
+    ensure!(cfg!(target_arch = "x86_64"), "kernels are booted on x86-64 only");
+    ensure!(packages::is_debian(), "kernels are fetched as Debian packages, and this is not Debian");
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 /// Runs `work` between two lines on standard error, which leaves standard output to results.
-pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("xtask: {what} ...");
     let start = Instant::now();
     let done = work();

@@ -2,22 +2,21 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
-    thread::{self, JoinHandle},
+    process::{Child, Command, ExitCode, Stdio},
+    sync::mpsc,
+    thread,
 };
 
-use anyhow::{Result, bail};
-
-use crate::{
-    budget,
+use anyhow::{Context as _, Result};
+use xtask::{
     build::{self, Profile},
     cargo,
     counts::Counts,
-    labs, lints, outages, rules, setup,
+    setup,
     step::step,
-    test_run::TestRun,
-    vm,
 };
+
+use crate::{edge_tasks, labs, lints, rules, test_run::TestRun};
 
 /// Test programs that need no root and only seconds.
 const FAST: [&str; 3] = ["cli", "flow_table", "layers"];
@@ -28,15 +27,21 @@ const MODEL: &str = "model";
 /// Test programs that take minutes, and need root.
 const BIG: [&str; 3] = [PACKETS, MODEL, labs::LAB];
 
-/// A thread that fetches other kernels.
-type Fetching = JoinHandle<Result<vm::Core>>;
+/// What is built beside the test programs.
+struct Built {
+    edge_ctl: PathBuf,
+    /// The program with the parts of the test run that need root, if the user is root.
+    tasks: Option<PathBuf>,
+    /// A process that fetches other kernels, if they are tested.
+    fetching: Option<Child>,
+}
 
 /// Runs all checks and tests, even after failures; fails if any of them failed.
 ///
 /// `quick` leaves out what takes minutes: other kernels, the model of flows, labs, and kills at each step.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
-    let is_root = nix::unistd::geteuid().is_root();
-    let (edge_ctl, fetched) = build(is_root && !quick)?;
+    let is_root = rustix::process::geteuid().is_root();
+    let Built { edge_ctl, tasks, fetching } = build(is_root, quick)?;
     let mut counts = Counts::default();
     if !is_root || quick {
         lints::counted(&mut counts);
@@ -47,22 +52,16 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
         fast.args(["--", "--skip", KILLED]);
     }
     tests("unit and property tests", &mut counts, &mut fast)?;
-    if is_root {
-        let budgets = step("comparing the programs with their budgets", budget::check);
-        if let Err(error) = &budgets {
-            eprintln!("xtask: {error:#}");
-        }
-        counts.check(budgets.is_ok());
+    if let Some(tasks) = tasks {
+        tests("budgets of the programs", &mut counts, &mut edge_tasks::part(&tasks, "budgets"))?;
         tests("packet tests", &mut counts, &mut cargo_test(&[], &[PACKETS]))?;
         if !quick {
             model(&mut counts)?;
-            if let Some(fetched) = fetched {
-                kernels(fetched, &edge_ctl, &mut counts);
+            if let Some(fetching) = fetching {
+                kernels(fetching, edge_tasks::part(&tasks, "kernels").arg(edge_ctl), &mut counts)?;
             }
             labs::run(&mut counts, beside_labs)?;
-            let (met, missed) = step("replaying outages", outages::fast)?;
-            counts.passed += met;
-            counts.failed += missed;
+            tests("replayed outages", &mut counts, &mut edge_tasks::part(&tasks, "outages"))?;
         }
     } else {
         eprintln!("xtask: packet and lab tests need root: sudo -E env PATH=\"$PATH\" cargo xtask test");
@@ -73,23 +72,34 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
 }
 
 /// Builds everything under test. What needs no eBPF programs is built beside them, since their compiler uses only one
-/// CPU; other kernels are fetched meanwhile. `whole` includes labs and kernels.
-fn build(whole: bool) -> Result<(PathBuf, Option<Fetching>)> {
-    let fetched = thread::scope(|scope| {
-        // With the programs of an earlier build, edge-ctl would be built twice.
-        if whole && !build::has_object() {
-            scope.spawn(build_what_needs_no_programs);
-        }
+/// CPU; other kernels are fetched meanwhile.
+fn build(is_root: bool, quick: bool) -> Result<Built> {
+    let whole = is_root && !quick;
+    // With the programs of an earlier build, edge-ctl would be built twice.
+    let beside = whole && !build::has_object();
+    let (tasks, fetching) = thread::scope(|scope| {
+        let (sender, tasks) = mpsc::channel();
+        scope.spawn(move || {
+            if is_root {
+                // The receiver is gone if the set-up has failed.
+                let _ = sender.send(edge_tasks::build());
+            }
+            if beside {
+                build_what_needs_no_programs();
+            }
+        });
         setup::everything()?;
-        let fetched = whole.then(fetch_kernels).flatten();
+        // Not during the set-up: both run apt, which fails while another apt holds its locks.
+        let tasks = is_root.then(|| tasks.recv().context("the build of the tasks panicked")?).transpose()?;
+        let fetching = tasks.as_deref().filter(|_| whole).map(fetch_kernels).transpose()?.flatten();
         build::object(false)?;
-        anyhow::Ok(fetched)
+        anyhow::Ok((tasks, fetching))
     })?;
     let programs = if whole { [&FAST[..], &BIG].concat() } else { [&FAST[..], &[PACKETS]].concat() };
     // A build failure is reported where the tests would run.
     let mut tests = cargo_test(&["--lib", "--bins"], &programs);
     drop(step("building all tests", || cargo::run(tests.args(["--no-run", "--quiet"]))));
-    Ok((build::edge_ctl(Profile::Dev)?, fetched))
+    Ok(Built { edge_ctl: build::edge_ctl(Profile::Dev)?, tasks, fetching })
 }
 
 /// Builds the parts of tests that need no eBPF programs. A failure is reported later, by the build that follows the
@@ -112,12 +122,12 @@ fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
 }
 
 /// Fetches other kernels during the builds, if this machine can run them.
-fn fetch_kernels() -> Option<Fetching> {
-    match vm::possible() {
-        Ok(()) => Some(thread::spawn(vm::Core::fetch)),
+fn fetch_kernels(tasks: &Path) -> Result<Option<Child>> {
+    match setup::can_boot_kernels() {
+        Ok(()) => edge_tasks::part(tasks, "fetch-kernels").spawn().map(Some).context("could not start the tasks"),
         Err(reason) => {
             eprintln!("xtask: other kernels are not tested: {reason:#}");
-            None
+            Ok(None)
         }
     }
 }
@@ -134,20 +144,17 @@ fn beside_labs() -> Counts {
 /// Lowers the priority of this thread's children, so that they yield on a busy machine. If that fails, the labs are
 /// slower, but no less correct.
 fn yield_processors() {
-    let thread = nix::unistd::gettid().to_string();
-    drop(cargo::output(Command::new("renice").args(["-n", "10", "-p", &thread])));
+    let _ = rustix::process::setpriority_process(None, 10);
 }
 
 /// Runs the programs and a core of the packet tests on other kernels, with nothing beside them.
-fn kernels(fetched: Fetching, edge_ctl: &Path, counts: &mut Counts) {
-    let before = counts.failed;
-    let core = fetched.join().unwrap_or_else(|_| bail!("fetching the kernels panicked"));
-    if let Err(error) = core.and_then(|core| step("other kernels", || core.test(edge_ctl, counts))) {
-        eprintln!("xtask: {error:#}");
-        if counts.failed == before {
-            counts.check(false);
-        }
+fn kernels(mut fetching: Child, part: &mut Command, counts: &mut Counts) -> Result<()> {
+    if fetching.wait()?.success() {
+        return tests("other kernels", counts, part);
     }
+    eprintln!("xtask: other kernels are not tested: they could not be fetched");
+    counts.check(false);
+    Ok(())
 }
 
 /// Runs the model of flows; its broken rules only if they were not yet noticed with these rules and this model.
@@ -175,8 +182,8 @@ mod tests {
 
     #[test]
     fn every_test_program_is_run() {
-        let folders =
-            ["edge-common", "edge-ctl", "tests", "xtask"].map(|package| cargo::root().join(package).join("tests"));
+        let folders = ["edge-common", "edge-ctl", "tests", "tests/tasks", "xtask"]
+            .map(|package| cargo::root().join(package).join("tests"));
         let entries = folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
         let is_program =
             |path: &PathBuf| path.extension().is_some_and(|kind| kind == "rs") || path.join("main.rs").exists();

@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use xtask::counts::Counts;
 
-use crate::{counts::Counts, slowest::Slowest};
+use crate::slowest::Slowest;
 
 /// A running test command.
 #[derive(Debug)]

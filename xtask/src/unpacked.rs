@@ -18,7 +18,7 @@ use crate::{
 
 /// Makes sure that `packages` are unpacked in the folder `name` of the project's tools, and that they contain `file`;
 /// returns the file's path.
-pub(crate) fn ensure(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
+pub fn ensure(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
     let path = cargo::tools().join(name).join(file);
     if !path.exists() {
         fetch(&cargo::tools().join(name), &packages.iter().map(|package| (*package).to_owned()).collect::<Vec<_>>())?;
@@ -29,7 +29,7 @@ pub(crate) fn ensure(name: &str, packages: &[&str], file: &str) -> Result<PathBu
 
 /// As [`ensure`], with all dependencies that the system lacks; or uses the system's own program. Returns a program that
 /// runs `file` with its libraries.
-pub(crate) fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
+pub fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<PathBuf> {
     let dir = cargo::tools().join(name);
     let wrapper = dir.join("run").join(Path::new(file).file_name().unwrap_or_default());
     let wrapped = || -> Result<bool> {

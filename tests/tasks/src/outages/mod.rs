@@ -1,0 +1,88 @@
+//! `cargo xtask outages`: replays real outages in the lab under load, and shows whether this edge withstands them.
+
+mod incident;
+mod page;
+mod rows;
+mod stage;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use edge_tests::lab::configuration::Configuration;
+use xtask::{
+    build::{self, Profile},
+    counts::Counts,
+    setup,
+    step::step,
+};
+
+use self::{incident::Incident, page::Row, stage::Stage};
+use crate::interrupt;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The one of this name only; all that take seconds without a name.
+    name: Option<String>,
+    /// Those that take minutes, too.
+    #[arg(long)]
+    long: bool,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Write docs/outages.md anew.
+    #[arg(long, conflicts_with = "name")]
+    page: bool,
+}
+
+/// Replays the outages, and shows the results.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    interrupt::install()?;
+    setup::root("outages")?;
+    setup::lab()?;
+    build::all(Profile::Dev, false)?;
+    let chosen: Vec<_> = rows::all()
+        .into_iter()
+        .filter(|row| options.name.as_ref().map_or(options.long || !row.long, |name| name == row.name))
+        .collect();
+    let names: Vec<_> = rows::all().iter().map(|row| row.name).collect();
+    ensure!(!chosen.is_empty(), "no such outage; there are: {}", names.join(", "));
+    let replayed = replay(&chosen)?;
+    if options.page {
+        page::write(&replayed)?;
+    }
+    print!("{}", if options.json { page::json(&replayed)? } else { page::table(&replayed) });
+    Ok(if replayed.iter().all(|row| row.observed.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Replays the outages that take seconds, and counts each as a test.
+pub(crate) fn fast(counts: &mut Counts) -> Result<()> {
+    let chosen: Vec<_> = rows::all().into_iter().filter(|row| !row.long).collect();
+    let replayed = replay(&chosen)?;
+    print!("{}", page::table(&replayed));
+    for row in &replayed {
+        counts.check(row.observed.met);
+    }
+    Ok(())
+}
+
+/// Replays in one lab, which is renewed after a replay that breaks it.
+fn replay(chosen: &[Incident]) -> Result<Vec<Row>> {
+    let mut stage = None;
+    let mut replayed = Vec::new();
+    for incident in chosen {
+        interrupt::check()?;
+        let mut at = match stage.take() {
+            Some(stage) => stage,
+            None => step("laying out the lab", || Stage::set(Configuration::default()))?,
+        };
+        let observed = step(incident.name, || (incident.replay)(&mut at));
+        if observed.as_ref().is_ok_and(|observed| observed.met) {
+            stage = Some(at);
+        }
+        let observed = observed.unwrap_or_else(|error| incident::Observed::all([(format!("{error:#}"), false)]));
+        replayed.push(Row { incident: *incident, observed });
+    }
+    stage.map_or(Ok(()), Stage::strike)?;
+    Ok(replayed)
+}
