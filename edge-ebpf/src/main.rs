@@ -38,8 +38,8 @@ use crate::{maps::KernelMaps, packet::ContextPacket, subprograms::Global};
 fn edge(ctx: XdpContext) -> u32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
     match pipeline::process_with(packet, maps, &Global(ctx.ctx)) {
-        Ok(Outcome { exit, egress }) => leave(&ctx, exit, egress),
-        Err(exit) => leave(&ctx, exit, 0),
+        Ok(forwarded) => send(&ctx, forwarded),
+        Err(exit) => leave(&ctx, exit),
     }
 }
 
@@ -48,28 +48,36 @@ fn edge(ctx: XdpContext) -> u32 {
 fn nat(ctx: XdpContext) -> u32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
     match translate::process_with(packet, maps, &Global(ctx.ctx)) {
-        Ok(Outcome { exit, egress }) => leave(&ctx, exit, egress),
-        Err(exit) => leave(&ctx, exit, 0),
+        Ok(forwarded) => send(&ctx, forwarded),
+        Err(exit) => leave(&ctx, exit),
     }
 }
 
+/// Sends a packet that was forwarded.
 #[inline(always)]
 #[cfg_attr(not(feature = "trace"), expect(unused_variables, reason = "the context is for the log"))]
-fn leave(ctx: &XdpContext, exit: Exit, egress: u32) -> u32 {
+fn send(ctx: &XdpContext, Outcome { exit, egress }: Outcome) -> u32 {
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(ctx, "exit {} egress {}", exit.name(), egress);
+    if exit.is_redirect() {
+        // SAFETY: the helper takes two numbers, and refuses an interface that is not there.
+        (unsafe { bpf_redirect(egress, 0) }) as u32
+    } else {
+        xdp_action::XDP_TX
+    }
+}
+
+/// Ends the path of a packet that is not forwarded, of which none leaves by another interface.
+#[inline(always)]
+#[cfg_attr(not(feature = "trace"), expect(unused_variables, reason = "the context is for the log"))]
+fn leave(ctx: &XdpContext, exit: Exit) -> u32 {
+    #[cfg(feature = "trace")]
+    aya_log_ebpf::info!(ctx, "exit {}", exit.name());
     match exit.verdict() {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
-        Verdict::Tx => xdp_action::XDP_TX,
-        Verdict::Redirect => redirect(egress),
+        Verdict::Tx | Verdict::Redirect => xdp_action::XDP_TX,
     }
-}
-
-/// Sends the frame out of interface `egress`.
-fn redirect(egress: u32) -> u32 {
-    // SAFETY: the helper takes two numbers, and refuses an interface that is not there.
-    (unsafe { bpf_redirect(egress, 0) }) as u32
 }
 
 #[panic_handler]

@@ -213,6 +213,29 @@ exits! {
     }
 }
 
+/// Number of exits of forwarded packets: a pair for each mode, and for answers in `nat`.
+const FORWARDED: usize = Exit::NatReplyRedirect as usize + 1;
+
+const _: () = {
+    let mut number = 0;
+    while number < Exit::ALL.len() {
+        let verdict = Exit::ALL[number].verdict();
+        let is_second = number < FORWARDED && number % 2 == 1;
+        assert!(matches!(verdict, Verdict::Redirect) == is_second);
+        assert!(number >= FORWARDED || is_second || matches!(verdict, Verdict::Tx));
+        number += 1;
+    }
+};
+
+impl Exit {
+    /// Whether a forwarded packet leaves by another interface: a single bit, since the exits of forwarded packets are
+    /// pairs.
+    #[inline(always)]
+    pub const fn is_redirect(self) -> bool {
+        self as u32 & 1 != 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
