@@ -75,11 +75,11 @@ fn fate(what: &str, Fate { exit, meaning, backend }: &Fate) -> String {
     let Some(BackendPart { name, state, next_hop, egress, vlan, mtu, path_mtu }) = backend else {
         return format!("{what:<12}{exit}: {meaning}\n");
     };
-    let way = match (next_hop, egress) {
+    let next_hop = match (next_hop, egress) {
         (Some(hop), Some(egress)) => format!("next hop {hop} by {egress}"),
-        _ => "next hop not known: the kernel is asked at each packet".to_owned(),
+        _ => "next hop not known: the kernel looks it up for each packet".to_owned(),
     };
-    let mut text = format!("{what:<12}to {name} ({state}): {exit}, {way}");
+    let mut text = format!("{what:<12}to {name} ({state}): {exit}, {next_hop}");
     for (what, value) in [("VLAN", vlan), ("MTU", mtu), ("path MTU", path_mtu)] {
         let _ = value.map(|value| write!(text, ", {what} {value}"));
     }

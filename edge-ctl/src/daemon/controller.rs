@@ -120,7 +120,7 @@ impl<P: DataPlane> Controller<P> {
             && let Ok(services) = self.inventory.service(service)
         {
             for pool in services.iter().flat_map(|(service, _)| &service.pools) {
-                self.judgement.ways.release(*pool);
+                self.judgement.returns.release(*pool);
             }
         }
         self.report_moves();
@@ -315,7 +315,7 @@ impl<P: DataPlane> Controller<P> {
         }
         self.judgement.restart(&self.inventory);
         self.judgement.heed(&self.inventory, &self.plane);
-        self.judgement.ways.restart(&self.inventory, &self.plane, self.now);
+        self.judgement.returns.restart(&self.inventory, &self.plane, self.now);
         Ok(())
     }
 

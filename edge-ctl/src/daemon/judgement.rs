@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::BackendNumber;
 
-use super::{hearing, panic_mode::Panic, probed::Probed, reach::Reach, returning::Ways};
+use super::{hearing, panic_mode::Panic, probed::Probed, reach::Reach, returning::Returns};
 use crate::{
     control::{data_plane::DataPlane, inventory::Inventory},
     health::{self, Blame, Condition, Count, Deafness, Health, HealthChange, References, Standing, Verdict},
@@ -26,7 +26,7 @@ pub(super) struct Judgement {
     /// By position of the pool.
     blame: Vec<Blame>,
     panic: Panic,
-    pub(super) ways: Ways,
+    pub(super) returns: Returns,
     frozen: Option<Frozen>,
     /// End of the last freeze.
     thawed: Option<Duration>,
@@ -126,13 +126,13 @@ impl Judgement {
         } else {
             Standing::Out
         };
-        let withheld = if health == Health::Down { 0 } else { self.ways.of(backend) };
+        let withheld = if health == Health::Down { 0 } else { self.returns.of(backend) };
         Condition { health, standing, withheld, cut_off: false }
     }
 
     /// Whether the passage of time alone can bring a change, since some health is in doubt.
     pub(super) fn is_restless(&self) -> bool {
-        self.restless || self.ways.is_active() || self.panic.is_active()
+        self.restless || self.returns.is_active() || self.panic.is_active()
     }
 
     /// Marks a judgement as due.
@@ -155,7 +155,7 @@ impl Judgement {
                     self.start_slowly(inventory, *backend, now);
                 }
                 Health::Up | Health::Unknown => {}
-                Health::Down => self.ways.stop(*backend),
+                Health::Down => self.returns.stop(*backend),
             }
         }
         let mut ruling = Ruling { changes, ..Ruling::default() };
@@ -179,7 +179,7 @@ impl Judgement {
     fn start_slowly(&mut self, inventory: &Inventory, backend: BackendNumber, now: Duration) {
         let pool = self.probed.get(&backend).and_then(|probed| inventory.config.pools.get(probed.pool?));
         if let Some(pool) = pool {
-            self.ways.start(backend, pool.judging.slow_start, now);
+            self.returns.start(backend, pool.judging.slow_start, now);
         }
     }
 
@@ -218,7 +218,7 @@ impl Judgement {
         let Some(why) = health::deafness(counts, self.references(), self.thawed) else { return };
         self.frozen = Some(Frozen { since: now, why });
         ruling.frozen.clone_from(&self.frozen);
-        self.ways.pardon(inventory, now);
+        self.returns.pardon(inventory, now);
         let reason = format!("as before: {}, so this host may be to blame", why.reason());
         let pardoned: BTreeMap<_, _> = self
             .probed

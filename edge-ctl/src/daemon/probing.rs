@@ -21,7 +21,7 @@ use crate::{
         events::{EventKind, Events},
         inventory::Inventory,
     },
-    net::{self, PrivateNet, Way},
+    net::{self, PrivateNet, ResolvedRoute},
     probe::{Carrier, Network, ProbeTarget, Subject, Through},
     xdp::{ProbePrograms, XdpError},
 };
@@ -71,8 +71,13 @@ impl Probing {
         (!all.is_empty()).then(|| all.join("\n"))
     }
 
-    pub(super) fn ways_changed(&mut self, changes: &[(BackendNumber, Option<Way>)], config: &Config, events: &Events) {
-        self.network.ways.set(changes);
+    pub(super) fn routes_changed(
+        &mut self,
+        changes: &[(BackendNumber, Option<ResolvedRoute>)],
+        config: &Config,
+        events: &Events,
+    ) {
+        self.network.routes.set(changes);
         self.look(config, events);
     }
 
@@ -139,7 +144,7 @@ impl Probing {
     fn take_answers(&mut self, config: &Config, events: &Events, now: Instant) {
         let State::Loaded(programs, carrier) = &mut self.state else { return };
         let mut interfaces: BTreeSet<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
-        for index in self.network.ways.interfaces() {
+        for index in self.network.routes.interfaces() {
             match net::name_of(index) {
                 Ok(name) => interfaces.extend(name),
                 // What is received on stays until the lookup succeeds.

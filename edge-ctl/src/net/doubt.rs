@@ -13,7 +13,7 @@ use edge_common::abi::BackendNumber;
 
 use super::{
     next_hop::{Lookup, Neighbour, NeighbourKey, Resolution, Tables, neighbours, resolve},
-    way::Destination,
+    route::Destination,
 };
 
 /// Whether the last probe of each backend got any answer. Backends without a result are missing.
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::net::{
         next_hop::Link,
-        way::{Hop, Route},
+        route::{Hop, Route},
     };
 
     const MAC: [u8; 6] = [2; 6];

@@ -1,4 +1,4 @@
-//! A private network of the daemon: a namespace with a single way out, the door, which is a device in the host's
+//! A private network of the daemon: a namespace with a single exit, the door, which is a device in the host's
 //! network.
 //!
 //! The sockets of probes are in this namespace. Whatever the host's routes, rules, filters and addresses are, packets of

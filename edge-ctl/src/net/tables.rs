@@ -14,8 +14,8 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    next_hop::{Link, LinkKind, Lookup, Neighbour, NeighbourKey, NoWay, Tables, Vlan},
-    way::{Hop, Route},
+    next_hop::{Link, LinkKind, Lookup, Neighbour, NeighbourKey, Tables, Unreachable, Vlan},
+    route::{Hop, Route},
 };
 
 /// The effect of a message.
@@ -238,8 +238,8 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Nei
 pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
     match message.header.kind {
         RouteType::Unicast => {}
-        RouteType::Local => return Lookup::NoWay(NoWay::OwnAddress),
-        _ => return Lookup::NoWay(NoWay::NotUnicast),
+        RouteType::Local => return Lookup::Unreachable(Unreachable::OwnAddress),
+        _ => return Lookup::Unreachable(Unreachable::NotUnicast),
     }
     let (mut egress, mut mtu, mut source) = (None, None, None);
     for attribute in &message.attributes {
@@ -253,12 +253,14 @@ pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
                 });
             }
             RouteAttribute::PrefSource(address) => source = ip(address),
-            RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => return Lookup::NoWay(NoWay::Encapsulates),
+            RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => {
+                return Lookup::Unreachable(Unreachable::Encapsulates);
+            }
             _ => {}
         }
     }
     let via = gateway(&message.attributes).unwrap_or(address);
-    egress.map_or(Lookup::NoWay(NoWay::NoRoute), |egress| {
+    egress.map_or(Lookup::Unreachable(Unreachable::NoRoute), |egress| {
         Lookup::Via(Route { hops: vec![Hop { egress, via, weight: 1 }], mtu, source })
     })
 }

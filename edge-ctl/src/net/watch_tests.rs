@@ -23,7 +23,7 @@ pub(super) struct Watching {
     runtime: tokio::runtime::Runtime,
     events: mpsc::Receiver<NetEvent>,
     pub(super) known: BTreeMap<BackendNumber, Option<NextHopEntry>>,
-    pub(super) ways: BTreeMap<BackendNumber, Option<Way>>,
+    pub(super) routes: BTreeMap<BackendNumber, Option<ResolvedRoute>>,
     reach: BTreeMap<BackendNumber, Option<String>>,
     links: Vec<String>,
     pub(super) devices: Devices,
@@ -53,7 +53,7 @@ impl Watching {
             runtime,
             events,
             known: BTreeMap::new(),
-            ways: BTreeMap::new(),
+            routes: BTreeMap::new(),
             reach: BTreeMap::new(),
             links: Vec::new(),
             devices: Devices::new(),
@@ -65,7 +65,7 @@ impl Watching {
     fn take(&mut self, event: NetEvent) {
         match event {
             NetEvent::NextHops(changes) => self.known.extend(changes),
-            NetEvent::Ways(changes) => self.ways.extend(changes),
+            NetEvent::Routes(changes) => self.routes.extend(changes),
             NetEvent::Reach(changes) => self.reach.extend(changes),
             NetEvent::LinkChanged(name) => self.links.push(name),
             NetEvent::Devices(devices) => self.devices = devices,

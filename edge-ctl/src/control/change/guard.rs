@@ -88,9 +88,9 @@ impl Findings {
                 removals.push(format!("service {} loses {:.0} % of its capacity", before.name, lost * 100.0));
             }
         }
-        let ways_in = ways_in(old, new);
-        let closed = ways_in.len();
-        removals.extend(ways_in);
+        let lost_ingress = lost_ingress(old, new);
+        let closed = lost_ingress.len();
+        removals.extend(lost_ingress);
         removals.extend(renamed(new, decided));
         let removed = closed + services + taken_off + old_pools.difference(&new_pools).count() + pools.gone;
         let removed = if removals.is_empty() { 0 } else { u32::try_from(removed).unwrap_or(u32::MAX).max(1) };
@@ -135,7 +135,7 @@ impl Findings {
 
 /// Interfaces that `new` lacks, and announcements that it lacks for VIPs that it keeps: packets of clients arrive by
 /// these.
-fn ways_in(old: &Config, new: &Config) -> Vec<String> {
+fn lost_ingress(old: &Config, new: &Config) -> Vec<String> {
     let names: BTreeSet<_> = new.interfaces.iter().map(|interface| &interface.name).collect();
     let gone = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
     let mut closed: Vec<_> =

@@ -128,13 +128,13 @@ impl<P: DataPlane> Controller<P> {
     /// new flows may go to another pool.
     fn bring_back(&mut self) -> Result<bool, BpfError> {
         let Self { judgement, inventory, reach, plane, now, .. } = self;
-        let shares = judgement.ways.shares(*now);
-        let ways = std::mem::take(&mut judgement.ways);
+        let shares = judgement.returns.shares(*now);
+        let returns = std::mem::take(&mut judgement.returns);
         let is_up = |backend| judgement.is_up(reach, backend);
         let enough = |pool| Panic::is_enough_up(inventory, plane, pool, is_up);
-        let mut stepped = ways;
+        let mut stepped = returns;
         let (withheld, returning) = stepped.step(inventory, enough, *now);
-        judgement.ways = stepped;
+        judgement.returns = stepped;
         for (backend, share) in shares {
             if self.plane.state(backend).has_all(State::NEW) {
                 self.plane.set_share(backend, share)?;

@@ -156,7 +156,7 @@ fn a_probe_that_begins_while_nothing_can_be_sent_there_knows_nothing_yet() {
     unreachable(&mut controller, &[6]);
     assert!(controller.plane.state(6).has_all(State::DOWN));
     controller.replace(inventory()).unwrap();
-    assert!(controller.plane.state(6).has_all(State::DOWN), "there is still no way to it");
+    assert!(controller.plane.state(6).has_all(State::DOWN), "it is still unreachable");
     controller.reach(vec![(6, None)]).unwrap();
     assert_eq!(controller.plane.state(6), State(State::NEW | State::ALIVE | State::ENABLED), "unknown serves");
 }

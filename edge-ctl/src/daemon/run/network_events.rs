@@ -33,9 +33,9 @@ impl Daemon {
                     }
                 }
             }
-            NetEvent::Ways(changes) => {
+            NetEvent::Routes(changes) => {
                 let Controller { inventory, events, .. } = &self.controller;
-                self.probing.ways_changed(&changes, &inventory.config, events);
+                self.probing.routes_changed(&changes, &inventory.config, events);
             }
             NetEvent::Reach(changes) => {
                 if let Err(error) = self.controller.reach(changes) {

@@ -52,14 +52,14 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn via(next_hop: &str) -> SurveyedWay {
-    SurveyedWay::Via { egress: "eth0".to_owned(), next_hop: ip(next_hop) }
+fn via(next_hop: &str) -> SurveyedRoute {
+    SurveyedRoute::Via { egress: "eth0".to_owned(), next_hop: ip(next_hop) }
 }
 
 /// A host without findings.
 fn host() -> Host {
     let eth0 = SurveyedInterface { mtu: 1500, up: true, ethernet: true, ..SurveyedInterface::default() };
-    let ways = [
+    let routes = [
         ("10.1.0.11", via("10.0.0.254")),
         ("10.1.0.12", via("10.0.0.254")),
         ("10.0.0.11", via("10.0.0.11")),
@@ -77,7 +77,7 @@ fn host() -> Host {
         network: Survey {
             interfaces: [("eth0".to_owned(), eth0)].into(),
             addresses: [ip("10.0.0.1")].into(),
-            ways: ways.map(|(address, way)| (ip(address), way)).into(),
+            routes: routes.map(|(address, route)| (ip(address), route)).into(),
         },
         sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
         ports: HostPorts::default(),
@@ -150,8 +150,8 @@ fn segments_that_are_put_together() {
         config.interfaces[0].mode = if mode == "generic" { AttachMode::Generic } else { AttachMode::Native };
         let mut host = host();
         host.network.interfaces.get_mut("eth0").expect("it is there").offloads.gro = true;
-        let near = SurveyedWay::Via { egress: egress.to_owned(), next_hop: ip("10.0.0.11") };
-        host.network.ways.insert(ip("10.0.0.11"), near);
+        let near = SurveyedRoute::Via { egress: egress.to_owned(), next_hop: ip("10.0.0.11") };
+        host.network.routes.insert(ip("10.0.0.11"), near);
         compare(&config, &host).into_iter().map(|finding| finding.remedy).collect::<Vec<_>>()
     };
     let remedy = ["ethtool -K eth0 gro off"];
@@ -179,14 +179,14 @@ fn the_tunnels_source() {
 #[test]
 fn ranges_of_tunnel_sources_that_the_host_would_send_back() {
     let text = TEXT.replace("[tunnel]", "[tunnel]\nsource_v4_range = \"10.9.0.0/24\"");
-    let found = |ends: [SurveyedWay; 2], forwarding| {
+    let found = |ends: [SurveyedRoute; 2], forwarding| {
         let mut host = host();
-        host.network.ways.extend([ip("10.9.0.0"), ip("10.9.0.255")].into_iter().zip(ends));
+        host.network.routes.extend([ip("10.9.0.0"), ip("10.9.0.255")].into_iter().zip(ends));
         host.sysctls.insert("net.ipv4.conf.eth0.forwarding".to_owned(), forwarding);
         let findings = compare(&configuration(&text), &host).into_iter();
         findings.filter(|finding| finding.subject == "tunnel").map(|finding| finding.remedy).collect::<Vec<_>>()
     };
-    let none = || SurveyedWay::None("unreachable".to_owned());
+    let none = || SurveyedRoute::None("unreachable".to_owned());
     let remedy = ["ip route add unreachable 10.9.0.0/24"];
     assert_eq!(found([via("10.0.0.254"), via("10.0.0.254")], 1), remedy);
     assert_eq!(found([none(), via("10.0.0.254")], 1), remedy, "a part of it");
@@ -210,18 +210,18 @@ fn settings_of_the_host() {
 }
 
 #[test]
-fn ways_to_backends() {
+fn routes_to_backends() {
     let lose = |addresses: &[&str]| {
         found(|host| {
             for address in addresses {
-                host.network.ways.insert(ip(address), SurveyedWay::None("no route".to_owned()));
+                host.network.routes.insert(ip(address), SurveyedRoute::None("no route".to_owned()));
             }
         })
     };
     assert_eq!(lose(&["10.1.0.11"]), [warning("service tunnelled")]);
     assert_eq!(lose(&["10.1.0.11", "10.1.0.12"]), [error("service tunnelled")]);
     let route = |addresses: &[&str]| {
-        found(|host| host.network.ways.extend(addresses.iter().map(|address| (ip(address), via("10.0.0.254")))))
+        found(|host| host.network.routes.extend(addresses.iter().map(|address| (ip(address), via("10.0.0.254")))))
     };
     assert_eq!(route(&["10.0.0.11"]), [warning("pool near")]);
     assert_eq!(route(&["10.0.0.11", "10.0.0.12"]), [error("pool near")]);

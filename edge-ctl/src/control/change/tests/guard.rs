@@ -113,7 +113,7 @@ fn what_is_taken_away_needs_the_number_of_it() {
                 refused.contains(&format!("--allow-removal {removed}")) && refused.contains(says),
                 "{what}: {refused}"
             );
-            assert_eq!(found.judge(How::Rollback, &Words::default()), Ok(()), "{what}: the way back is free");
+            assert_eq!(found.judge(How::Rollback, &Words::default()), Ok(()), "{what}: a rollback is always allowed");
         }
     }
 }

@@ -138,7 +138,7 @@ fn policy_by_the_tunnels_source_is_followed() {
         watching.expect(2, Some(OTHER));
         // The kernel looks up no route from an address that the host does not have; the lookup without a source is used.
         watching.expect(3, Some(PEER));
-        let source = |number| watching.ways[&number].and_then(|way| way.source).map(|source| source.to_string());
+        let source = |number| watching.routes[&number].and_then(|route| route.source).map(|source| source.to_string());
         assert_eq!(source(1).as_deref(), Some("10.0.0.1"));
         assert_eq!(source(2).as_deref(), Some("10.0.0.1"), "one that answers come back to");
     });
