@@ -233,7 +233,7 @@ fn too_big(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
         for data in [fits + 1, 1460] {
             let frame = from_client(side, transport(protocol::UDP, port, data));
             let out = error(side, &frame, types.too_big, mtu);
-            let what = "Longer than the way to the backend takes: the client learns what fits.";
+            let what = "Longer than the MTU of the path to the backend: the client is sent the MTU that fits.";
             let name = format!("{} {name}, {data} bytes", side_name(side));
             cases.push(Case::answered(Exit::TooBig, &name, what, &frame, &out));
         }

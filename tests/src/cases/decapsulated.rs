@@ -51,7 +51,7 @@ fn good(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     marked.tos = 0xb9;
     let outer = with_ip(tunnelled(side, marked.clone()), |ip| ip.tos = 0x03);
     marked.tos = 0xbb;
-    let what = "Congestion on the way is the inner packet's, too; DSCP stays the inner one.";
+    let what = "Congestion on the path is marked in the inner packet, too; DSCP stays the inner one.";
     push(&format!("{name}, congestion"), what, &outer, &bare(marked));
 }
 

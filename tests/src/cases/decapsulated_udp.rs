@@ -73,7 +73,7 @@ fn good(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
         marked.tos = 0xb9;
         let frame = with_ip(sent(side, datagram(&header, &marked)), |ip| ip.tos = 0x03);
         marked.tos = 0xbb;
-        push("congestion", "Congestion on the way is the inner packet's, too.", &frame, &bare(marked));
+        push("congestion", "Congestion on the path is marked in the inner packet, too.", &frame, &bare(marked));
         let mut padded = sent(side, datagram(&header, packet));
         padded.trailer = vec![0; 9];
         let mut out = bare(packet.clone());
@@ -131,7 +131,7 @@ fn headers(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
 fn checksums(cases: &mut Vec<Case>, side: Side, name: &str, inner: Side, packet: &Ip) {
     for (variant, header) in variants(packet) {
         let wrong = Udp { checksum: Some(0x1234), ..datagram(&header, packet) };
-        let what = "Something on the way has changed it, or the one who sent it.";
+        let what = "The packet was changed on the path, or sent with a wrong checksum.";
         let name = format!("{name}, {variant}");
         let frame = sent(side, wrong);
         cases.push(Case::decapsulated(DecapExit::GueChecksum, &format!("{name}, wrong"), what, &frame, None));

@@ -97,7 +97,7 @@ fn overlaps(cases: &mut Vec<Case>, side: Side) {
 
 /// Packets with features that the other IP version lacks.
 fn across(cases: &mut Vec<Case>, side: Side) {
-    let what = "The way that its sender wants can't be said in the other IP version.";
+    let what = "Its source route has no equivalent in the other IP version.";
     let mut route = Extension::filler(protocol::ROUTING, 2);
     route.rest[2] = 1;
     let frame = with_ip(from_client(side, udp(port::NAT_ACROSS)), |ip| {
@@ -243,7 +243,7 @@ fn extension_headers(cases: &mut Vec<Case>, side: Side) {
 
 fn faults(cases: &mut Vec<Case>, side: Side) {
     for (exit, name, port, what) in [
-        (Exit::NoNextHop, "lost", port::LOST, "Nobody knows the way to the backend."),
+        (Exit::NoNextHop, "lost", port::LOST, "There is no known next hop for the backend."),
         (Exit::DsrOffLink, "behind a router", port::DSR_BEHIND, "The router would send it to an edge again."),
         (Exit::BadTables, "no such service", port::BAD_SERVICE, "The index names a service that is not there."),
         (Exit::BadTables, "no such family", port::BAD_FAMILY, "The backend of a tunnel has no family."),

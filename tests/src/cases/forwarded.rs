@@ -8,7 +8,7 @@ use super::{
     side_name,
 };
 use crate::{
-    both::Way,
+    both::ProgramExit,
     namespace::{EDGE0, LO},
     packet::{ACK, Extension, FIN, Frame, Icmp, Ip, PSH, Payload, RST, SYN, Tag, Tcp, Udp, protocol},
     world::{Side, VIRTUAL_MAC, World},
@@ -127,7 +127,7 @@ fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     let what = "DSCP and ECN are the client's, and copied to a tunnel's header.";
     push(protocol::TCP, "DSCP and ECN", what, &with_ip(from_client(side, tcp(port, ACK)), |ip| ip.tos = 0xbb));
     let longest = 1500 - length_of_headers(scene, side, mode);
-    push(protocol::UDP, "as long as the MTU", "Exactly the MTU of the way.", &{
+    push(protocol::UDP, "as long as the MTU", "Exactly the MTU of the path.", &{
         from_client(side, transport(protocol::UDP, port, longest))
     });
     push(protocol::UDP, "without data", "A datagram with nothing in it.", &{
@@ -279,7 +279,7 @@ fn forwarded(
     let starts = matches!(&ip(frame).payload, Payload::Tcp(tcp) if tcp.flags & (SYN | ACK) == SYN);
     let name = format!("{} {} port {port}: {name}", side_name(side), protocol_name(protocol));
     let verdict = if egress == LO { Verdict::Tx } else { Verdict::Redirect };
-    let mut case = Case::new(Way::Edge(exit), verdict, &name, what, frame, Some(&out));
+    let mut case = Case::new(ProgramExit::Edge(exit), verdict, &name, what, frame, Some(&out));
     case.forwarded = Some(Forwarded { egress, service, backend, bytes, starts });
     case
 }

@@ -90,7 +90,7 @@ fn no_connection_breaks_whose_backend_lives() {
     let most: u64 = watch.most_records.into_iter().sum();
     assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
     assert!(watch.handed_over >= 10, "slots were handed over only {} times: {watch:?}", watch.handed_over);
-    assert!(run.left <= FEW, "connections are gone, but not their records: {:?}", watch.under_way);
+    assert!(run.left <= FEW, "connections are gone, but not their records: {:?}", watch.transitions);
 }
 
 #[test]

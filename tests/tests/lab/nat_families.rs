@@ -130,7 +130,7 @@ impl Families {
 }
 
 /// VIP and backend of each of the four combinations.
-fn ways() -> impl Iterator<Item = (&'static str, &'static str)> {
+fn combinations() -> impl Iterator<Item = (&'static str, &'static str)> {
     VIPS.into_iter().zip(BACKENDS).flat_map(|(vips, backend)| vips.map(|vip| (vip, backend)))
 }
 
@@ -148,7 +148,7 @@ fn a_web_server_with_tls_serves_clients_of_both_ip_versions_whichever_it_has() {
     let families = Families::start(&[]);
     let wanted = sum(&families.dir.path().join("much"));
     let got = families.dir.path().join("got");
-    for (vip, backend) in ways() {
+    for (vip, backend) in combinations() {
         assert_eq!(families.get(vip, "", None).trim(), backend, "{vip}");
         families.get(vip, "much", Some(&got));
         assert_eq!(sum(&got), wanted, "{vip}");
@@ -165,7 +165,7 @@ fn a_web_server_with_tls_serves_clients_of_both_ip_versions_whichever_it_has() {
 fn much_data_goes_up_and_comes_back_unharmed_and_so_do_datagrams_in_fragments() {
     let families = Families::start(&[]);
     let data = much();
-    for (vip, backend) in ways() {
+    for (vip, backend) in combinations() {
         let exchange = || tcp_echo::exchange(service(vip, ECHO), &data);
         let exchanged = families.client(exchange).unwrap_or_else(|error| panic!("{vip}: {error}"));
         assert_eq!(exchanged.backend, backend, "{vip}");
@@ -182,7 +182,7 @@ fn much_data_goes_up_and_comes_back_unharmed_and_so_do_datagrams_in_fragments() 
 #[test]
 fn a_client_hears_that_nobody_listens_at_a_port_of_the_other_ip_version() {
     let families = Families::start(&[]);
-    for (vip, _) in ways() {
+    for (vip, _) in combinations() {
         let ask = || -> io::Result<usize> {
             let socket = connected(service(vip, NOBODY))?;
             socket.send(b"is there anybody?")?;
@@ -227,7 +227,7 @@ fn path_mtu_discovery_sees_the_way_behind_and_before_the_edge() {
         (BACKENDS[1], &format!("{narrow}route replace default via fd01:2::1 advmss 1440\n")),
     ]);
     let data = much();
-    for (vip, backend) in ways() {
+    for (vip, backend) in combinations() {
         let exchanged = families.client(|| tcp_echo::exchange(service(vip, ECHO), &data[..1 << 20]));
         assert_eq!(exchanged.unwrap_or_else(|error| panic!("{vip}: {error}")).backend, backend, "{vip}");
     }
@@ -244,7 +244,7 @@ fn what_a_backend_sends_fits_a_narrow_link_to_the_client() {
     let routes = "route replace default via 10.0.0.1 advmss 1460\nroute replace default via fd00::1 advmss 1440\n";
     let families = Families::start(&[(EDGE, narrow), (CLIENT, &format!("{narrow}{routes}"))]);
     let data = much();
-    for (vip, backend) in ways().filter(|(vip, backend)| vip.contains(':') == (*backend == BACKENDS[0])) {
+    for (vip, backend) in combinations().filter(|(vip, backend)| vip.contains(':') == (*backend == BACKENDS[0])) {
         let exchanged = families.client(|| tcp_echo::exchange(service(vip, ECHO), &data[..1 << 20]));
         assert_eq!(exchanged.unwrap_or_else(|error| panic!("{vip}: {error}")).backend, backend, "{vip}");
         for length in [1340, 1371, 1400] {

@@ -134,7 +134,7 @@ impl Narrow {
         let echoes =
             Backend::all().map(|backend| TcpEcho::start(lab.netns(&backend.to_string()), &backend.to_string()));
         let echoes = echoes.collect::<Result<_>>().expect("backends echo");
-        narrow(&lab).expect("a way becomes narrow");
+        narrow(&lab).expect("a path gets a small MTU");
         let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
         // The MTU of tunnels is left to ICMP.
         let more = if gue { &["--keep-mss", "--gue"][..] } else { &["--keep-mss"] };

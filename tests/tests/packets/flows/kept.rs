@@ -22,7 +22,7 @@ use super::{
 };
 
 const STATES: [u32; 7] = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::RETIRED | State::ALIVE];
-const WAYS: [Tracking; 3] = [Tracking::Tcp, Tracking::Quic, Tracking::Learn];
+const TRACKINGS: [Tracking; 3] = [Tracking::Tcp, Tracking::Quic, Tracking::Learn];
 
 /// An event of a sequence.
 #[derive(Clone, Copy, Debug)]
@@ -81,9 +81,9 @@ fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
 }
 
 /// A world whose services use this tracking if it fits their protocol.
-fn world_of(side: Side, way: Tracking, policy: WhenExhausted) -> World {
+fn world_of(side: Side, mode: Tracking, policy: WhenExhausted) -> World {
     let mut world = world(side);
-    world.services[UDP as usize].tracking = tracking(way, UDP);
+    world.services[UDP as usize].tracking = tracking(mode, UDP);
     world.services.iter_mut().for_each(|service| service.when_exhausted = policy);
     world
 }
@@ -102,14 +102,14 @@ proptest! {
     #[test]
     fn no_packet_costs_another_flow_its_record(
         side in sample::select(Side::BOTH.to_vec()),
-        way in sample::select(WAYS.to_vec()),
+        mode in sample::select(TRACKINGS.to_vec()),
         policy in policy(),
         stable: bool,
         limit in sample::select(vec![0u32, 1, 3, 1 << 30]),
         room in sample::select(vec![1usize, 2, 4, 8]),
         happening in prop::collection::vec(happens(true), 1..150),
     ) {
-        let mut world = world_of(side, way, policy);
+        let mut world = world_of(side, mode, policy);
         world.records_per_second = limit;
         world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
@@ -138,19 +138,19 @@ proptest! {
     #[test]
     fn no_flow_moves_while_its_backend_lives(
         side in sample::select(Side::BOTH.to_vec()),
-        way in sample::select(WAYS.to_vec()),
+        mode in sample::select(TRACKINGS.to_vec()),
         policy in policy(),
         stable: bool,
         happening in prop::collection::vec(happens(false), 1..150),
     ) {
-        let mut world = world_of(side, way, policy);
+        let mut world = world_of(side, mode, policy);
         world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
         let mut memory = world.memory();
         let goes = |memory: &Memory, flow: &Flow, says, slow| {
             reached(&on_host(memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1))).1
         };
-        let stateless = |flow: &Flow| tracking(way, flow.service) == Tracking::Stateless;
+        let stateless = |flow: &Flow| tracking(mode, flow.service) == Tracking::Stateless;
         // Backend of each flow; none once the backend has died.
         let mut homes: Vec<_> = flows.iter().map(|flow| goes(&memory, flow, Runs, false)).collect();
         for what in happening {
@@ -163,7 +163,7 @@ proptest! {
             };
             let (flow, home) = (&flows[nth], homes[nth]);
             let to = goes(&memory, flow, says, slow);
-            let starts = says == Starts && tracking(way, flow.service) != Tracking::Learn;
+            let starts = says == Starts && tracking(mode, flow.service) != Tracking::Learn;
             if stateless(flow) {
                 continue;
             }
@@ -173,7 +173,7 @@ proptest! {
                 prop_assert_eq!(goes(&memory, flow, says, slow), to);
             } else if home.is_some() {
                 prop_assert_eq!(to, home, "{:?} {:?}", what, flow);
-            } else if tracking(way, flow.service) == Tracking::Learn {
+            } else if tracking(mode, flow.service) == Tracking::Learn {
                 let lives = |to: &u16| State(world.backends[usize::from(*to)].state).has_all(State::ALIVE);
                 homes[nth] = to.filter(lives);
             }
@@ -182,11 +182,11 @@ proptest! {
 }
 
 /// The tracking of a service in a world with this tracking.
-fn tracking(way: Tracking, service: u32) -> Tracking {
-    match (service, way) {
+fn tracking(mode: Tracking, service: u32) -> Tracking {
+    match (service, mode) {
         (TCP, _) => Tracking::Tcp,
         (_, Tracking::Tcp) => Tracking::Stateless,
-        (_, way) => way,
+        (_, mode) => mode,
     }
 }
 
@@ -195,9 +195,9 @@ fn a_stable_service_asks_for_no_record_whatever_its_packets_say() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));
-            for way in WAYS {
+            for mode in TRACKINGS {
                 both.change(|world| {
-                    world.services[UDP as usize].tracking = tracking(way, UDP);
+                    world.services[UDP as usize].tracking = tracking(mode, UDP);
                     world.services.iter_mut().for_each(|service| service.in_transition = false);
                 });
                 for slot in 0..SLOTS {

@@ -20,7 +20,7 @@ use edge_common::{
     host::{FlowRecord, Flows, Memory},
 };
 use edge_tests::{
-    both::{Both, Seen, Way},
+    both::{Both, ProgramExit, Seen},
     packet::{ACK, Extension, Frame, Icmp, Ip, Payload, SYN, Tcp, Udp, protocol},
     world::{CLIENT_MAC, EDGE_MAC, Side, World},
 };
@@ -173,7 +173,7 @@ pub(crate) fn framed(packet: Ip) -> Vec<u8> {
 
 /// Exit of a packet, and the backend that it reached, according to the frame's last MAC byte.
 pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
-    let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
+    let ProgramExit::Edge(exit) = seen.exit else { panic!("the wrong program") };
     (exit, (exit == Exit::DsrTx).then(|| u16::from(seen.frame[5])))
 }
 

@@ -108,7 +108,7 @@ proptest! {
             let there = on_host(&memory, Program::Edge, &frame, Arrival::by(LO));
             prop_assert!(verify::checksums(&there.frame).is_ok(), "{:?}: {:?}", sent, there);
             if exit(&there) != Exit::NatTx {
-                prop_assert!(sent.service == TCP, "{:?}: {:?}", sent, there.way);
+                prop_assert!(sent.service == TCP, "{:?}: {:?}", sent, there.exit);
                 continue;
             }
             let (tos, ttl, was) = behind(&there.frame);

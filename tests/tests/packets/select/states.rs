@@ -366,8 +366,8 @@ fn upset(world: &mut World, random: &mut StdRng) {
         world.pools[pool].min_healthy = random.random_range(1..5);
     }
     if random.random_ratio(1, 10) {
-        let ways = [Tracking::Stateless, Tracking::Learn];
-        world.services[1].tracking = *ways.choose(random).expect("some");
+        let trackings = [Tracking::Stateless, Tracking::Learn];
+        world.services[1].tracking = *trackings.choose(random).expect("some");
     }
     for service in &mut world.services {
         if random.random_ratio(1, 4) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
 use edge_common::abi::Exit;
 use edge_tests::{
-    both::{Both, Program, Way, on_host},
+    both::{Both, Program, ProgramExit, on_host},
     kernel::Arrival,
     namespace::in_namespace,
     packet::{Ip, SYN, protocol},
@@ -153,12 +153,12 @@ fn to_the_other_bank(both: &mut Both) {
 #[test]
 fn a_first_fragment_is_forgotten_after_five_seconds() {
     let memory = world().memory();
-    let way = |packet: &Ip| on_host(&memory, Program::Edge, &frame(packet), Arrival::by(1)).way;
+    let exit_of = |packet: &Ip| on_host(&memory, Program::Edge, &frame(packet), Arrival::by(1)).exit;
     for flow in flows() {
         let pieces = fragments(&flow.packet(240), 80, 3);
         let started = 1 << 40;
         memory.clock_ns.set(started);
-        assert_eq!(way(&pieces[0]), Way::Edge(flow.exit()));
+        assert_eq!(exit_of(&pieces[0]), ProgramExit::Edge(flow.exit()));
         for (after, exit) in [
             (0, flow.exit()),
             (4_999_999_999, flow.exit()),
@@ -166,7 +166,7 @@ fn a_first_fragment_is_forgotten_after_five_seconds() {
             (u64::MAX - started, Exit::FragmentUnknown),
         ] {
             memory.clock_ns.set(started + after);
-            assert_eq!(way(&pieces[1]), Way::Edge(exit), "{flow:?}: {after} ns later");
+            assert_eq!(exit_of(&pieces[1]), ProgramExit::Edge(exit), "{flow:?}: {after} ns later");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use edge_common::abi::Exit;
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     packet::{Ip, Payload, protocol, verify},
     world::Side,
 };
@@ -23,7 +23,7 @@ const NARROW: [(u16, u16); 4] = [(1270, 0), (0, 1270), (1500, 1270), (1270, 1290
 /// Checks that `packet` is answered with this MTU.
 fn check_told(both: &Both, flow: Flow, packet: &Ip, mtu: u16) {
     let seen = run(both, packet);
-    assert_eq!(seen.way, Way::Edge(Exit::TooBig), "{flow:?}");
+    assert_eq!(seen.exit, ProgramExit::Edge(Exit::TooBig), "{flow:?}");
     verify::checksums(&seen.frame).expect("right checksums");
     let icmp = 14 + header(flow.side);
     assert_eq!(seen.frame[icmp + 4..icmp + 8], u32::from(mtu).to_be_bytes(), "{flow:?}: the MTU that is told");

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use edge_common::abi::{Backend, BackendNumber, Exit};
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     cases::scene::{labelled, to_tunnel, tunnelled_to},
     packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, Udp, protocol},
     world::Side,
@@ -63,10 +63,10 @@ fn is_learnt(both: &Both, frame: &Frame) -> bool {
     let bytes = frame.bytes();
     let seen = both.run(&bytes);
     assert_eq!(seen.frame, bytes, "the host gets it as it came");
-    match seen.way {
-        Way::Edge(Exit::PathMtu) => true,
-        Way::Edge(Exit::NotOurs) => false,
-        other @ (Way::Edge(_) | Way::Decap(_)) => panic!("{other:?}"),
+    match seen.exit {
+        ProgramExit::Edge(Exit::PathMtu) => true,
+        ProgramExit::Edge(Exit::NotOurs) => false,
+        other @ (ProgramExit::Edge(_) | ProgramExit::Decap(_)) => panic!("{other:?}"),
     }
 }
 
@@ -298,7 +298,7 @@ fn an_error_that_is_made_up_teaches_nothing() {
         let mut damaged = too_big(tunnel, 1_300, &real.bytes()).bytes();
         *damaged.last_mut().expect("a byte") ^= 1;
         both.memory.path_mtus.borrow_mut().clear();
-        assert_eq!(both.run(&damaged).way, Way::Edge(Exit::NotOurs), "{flow:?}: a checksum that is wrong");
+        assert_eq!(both.run(&damaged).exit, ProgramExit::Edge(Exit::NotOurs), "{flow:?}: a checksum that is wrong");
         assert_eq!(learnt(both, owner), None);
         assert!(quotes(&real));
     });

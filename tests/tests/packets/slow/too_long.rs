@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edge_common::abi::{Backend, Exit};
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     kernel::{self, Arrival},
     namespace::in_namespace,
     packet::{Ip, Payload, protocol, verify},
@@ -33,7 +33,7 @@ fn check_fits(both: &Both, flow: Flow, mtu: u16) {
     for length in [fits + 1, 1500] {
         let long = of_length(flow, length);
         let seen = run(both, &long);
-        assert_eq!(seen.way, Way::Edge(Exit::TooBig), "{flow:?}: {length} bytes, {mtu}");
+        assert_eq!(seen.exit, ProgramExit::Edge(Exit::TooBig), "{flow:?}: {length} bytes, {mtu}");
         verify::checksums(&seen.frame).expect("right checksums");
         let icmp = 14 + header(flow.side);
         let expected = if flow.side == Side::V4 { [3, 4] } else { [2, 0] };

@@ -7,7 +7,7 @@ use edge_common::{
     maps::Maps as _,
 };
 use edge_tests::{
-    both::{Both, Seen, Way, hex},
+    both::{Both, ProgramExit, Seen, hex},
     namespace::in_namespace,
     packet::{ACK, Extension, Frame, Icmp, Ip, Payload, Tcp, Udp, protocol},
     world::{CLIENT_MAC, DRAINED, EDGE_MAC, Side, World, octets},
@@ -253,7 +253,7 @@ pub(crate) fn run(both: &Both, packet: &Ip) -> Seen {
 }
 
 pub(crate) fn exit(both: &Both, packet: &Ip) -> Exit {
-    let Way::Edge(exit) = run(both, packet).way else { panic!("the wrong program") };
+    let ProgramExit::Edge(exit) = run(both, packet).exit else { panic!("the wrong program") };
     exit
 }
 
@@ -266,7 +266,7 @@ pub(crate) fn forwarded(both: &Both, flow: Flow, packet: &Ip) -> (BackendNumber,
 /// [`forwarded`] for outer IPv4 headers with or without DF.
 pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: bool) -> (BackendNumber, u32) {
     let seen = run(both, packet);
-    assert_eq!(seen.way, Way::Edge(flow.exit()), "{flow:?}: {packet:?}");
+    assert_eq!(seen.exit, ProgramExit::Edge(flow.exit()), "{flow:?}: {packet:?}");
     let backend = u16::from(seen.frame[5]);
     let mut inner = packet.clone();
     inner.ttl -= 1;
