@@ -11,7 +11,7 @@ use super::{
     to_json,
 };
 use crate::control::{
-    explain::{Asked, BackendPart, Explanation, Fate},
+    explain::{BackendPart, Explanation, Fate, FlowQuery},
     offline::Offline,
 };
 
@@ -20,8 +20,8 @@ pub(super) fn explain(dirs: &Dirs, args: &ExplainArgs) -> Result<(), Failure> {
     if client.is_ipv4() != vip.is_ipv4() {
         return Err(Failure::Families { client: *client, vip: *vip });
     }
-    let asked = Asked { protocol: *protocol, client: *client, vip: *vip };
-    let explained = Offline::open(&dirs.pin_dir).and_then(|offline| offline.explain(asked, assumptions));
+    let query = FlowQuery { protocol: *protocol, client: *client, vip: *vip };
+    let explained = Offline::open(&dirs.pin_dir).and_then(|offline| offline.explain(query, assumptions));
     let explanation = explained.map_err(|error| Failure::offline(error, dirs))?;
     let text = if *json { to_json(&explanation, true) } else { render(&explanation, coloured(&io::stdout())) };
     print_line(text.trim_end());

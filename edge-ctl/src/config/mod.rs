@@ -73,7 +73,7 @@ pub(crate) use self::{
 };
 use self::{
     problems::{Problems, Read},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Longest accepted file, bytes. 65,535 backends take some 5 MB; a longer file is not a configuration, and checking it
@@ -295,7 +295,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         Ok(defaults) => (pools::read(&root, defaults), services::read(&root, defaults)),
         Err(reported) => (Err(*reported), Err(*reported)),
     };
-    let slots = slots.map(|slots| slots.unwrap_or(Found { value: DEFAULT_SLOTS, at: 0 }));
+    let slots = slots.map(|slots| slots.unwrap_or(Located { value: DEFAULT_SLOTS, at: 0 }));
     let default_slots = slots.map(|slots| slots.value);
     let sections = across::Sections { slots, tunnel, nat, limits, interfaces, pools, services };
     sections.check(problems);

@@ -8,7 +8,7 @@ use super::{
     problems::Read,
     schema::TUNNEL,
     values::{self, Entry, Wrong},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Outer source addresses of tunnels, and the settings of tunnels in UDP.
@@ -131,7 +131,7 @@ pub(super) fn read(root: &Table<'_>) -> Read<Tunnel> {
 fn range(table: &Table<'_>, key: &'static str, source: &'static str) -> Read<Option<Range>> {
     let v4 = source == "source_v4";
     let found = table.optional(key, |entry: &Entry<'_>| prefix(entry, v4))?;
-    let Some(Found { value, at }) = found else { return Ok(None) };
+    let Some(Located { value, at }) = found else { return Ok(None) };
     if table.has(source) {
         return Ok(Some(value));
     }

@@ -144,8 +144,8 @@ fn backends(registry: &mut Registry, status: &Status) {
         if let Some(known) = flag_of(backend.health).filter(|_| backend.forced.is_none()) {
             up.get_or_create(&labels).set(known);
         }
-        if let Some(said) = backend.forced.and_then(flag_of) {
-            forced.get_or_create(&labels).set(said);
+        if let Some(flag) = backend.forced.and_then(flag_of) {
+            forced.get_or_create(&labels).set(flag);
         }
         weights.get_or_create(&labels).set(backend.weight.into());
         for (state, name) in [

@@ -126,13 +126,18 @@ fn cold(
 /// Applies operators' decisions to the published configuration. The maps are usable from here on.
 fn finish(maps: &mut PinnedMaps, inventory: &Inventory, kept: Option<&Kept>, events: &Events) -> Result<(), BpfError> {
     if let Some(kept) = kept {
-        say_again(kept, inventory, maps, events)?;
+        restore_decisions(kept, inventory, maps, events)?;
     }
     maps.pins().end_filling()
 }
 
 /// Applies operators' decisions from before the reboot, as far as they still refer to something configured.
-fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: &Events) -> Result<(), BpfError> {
+fn restore_decisions(
+    kept: &Kept,
+    inventory: &Inventory,
+    maps: &mut PinnedMaps,
+    events: &Events,
+) -> Result<(), BpfError> {
     for BackendWord { name, decision, reason } in &kept.backends {
         let Ok(named) = inventory.backend(name) else {
             let message = format!("{reason} before the reboot; the configuration does not name it any more");
@@ -158,7 +163,7 @@ fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: 
         for number in named.numbers {
             let forced = |before| Word { forced: Some(word.health()), ..plan::word(before) };
             // A drain keeps its own reason.
-            let reason = Some(maps.why(number).reason).filter(|said| !said.is_empty()).unwrap_or(reason.clone());
+            let reason = Some(maps.why(number).reason).filter(|reason| !reason.is_empty()).unwrap_or(reason.clone());
             maps.change_state(number, |before| plan::with_word(before, forced(before), Health::Unknown), &reason)?;
         }
         events.report(EventKind::HealthForced, name, format!("{reason}; as before the reboot"));

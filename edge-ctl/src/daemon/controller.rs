@@ -45,8 +45,8 @@ pub(crate) struct Controller<P> {
     reach: Reach,
     certificates: Certificates,
     unrecorded: Unrecorded,
-    scarce: scarce::Told,
-    narrow: narrow::Told,
+    scarce: scarce::Reported,
+    narrow: narrow::Reported,
     /// `CLOCK_MONOTONIC` at the last message.
     pub(crate) now: Duration,
     /// Destination of new flows of each service, as last checked.
@@ -66,8 +66,8 @@ impl<P: DataPlane> Controller<P> {
             reach: Reach::default(),
             certificates: Certificates::default(),
             unrecorded: Unrecorded::default(),
-            scarce: scarce::Told::default(),
-            narrow: narrow::Told::default(),
+            scarce: scarce::Reported::default(),
+            narrow: narrow::Reported::default(),
             now: Duration::ZERO,
             serving: Vec::new(),
             repaired: 0,

@@ -91,8 +91,9 @@ impl Judgement {
 
     /// Takes the health set by operators from the maps.
     pub(super) fn heed(&mut self, inventory: &Inventory, plane: &impl DataPlane) {
-        let said = inventory.addresses().filter_map(|(number, ..)| Some((number, plan::forced(plane.state(number))?)));
-        self.forced = said.collect();
+        let forced =
+            inventory.addresses().filter_map(|(number, ..)| Some((number, plan::forced(plane.state(number))?)));
+        self.forced = forced.collect();
     }
 
     /// The health set by an operator, or else the result of the backend's probes.

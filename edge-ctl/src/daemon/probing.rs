@@ -99,7 +99,7 @@ impl Probing {
                     self.loaded(loaded.unwrap_or_else(|error| resume_unwind(error.into_panic())), events);
                 }
             }
-            State::Loaded(_, carrier) if is_gone(carrier) => {
+            State::Loaded(_, carrier) if is_closed(carrier) => {
                 let message = format!("their device {} is gone; it is made anew", carrier.door().name);
                 events.report(EventKind::LocalFault, PROBES, message);
                 self.network.carriage.set(None);
@@ -188,7 +188,7 @@ fn load(pins: &PinDir) -> Loaded {
 
 /// Whether the carrier's device is no longer in this network namespace, or another one has its name. A failed lookup (no
 /// descriptor left) says nothing of the kind.
-fn is_gone(carrier: &Carrier) -> bool {
+fn is_closed(carrier: &Carrier) -> bool {
     let door = carrier.door();
     net::index_of(&door.name).is_ok_and(|index| index != Some(door.index))
 }

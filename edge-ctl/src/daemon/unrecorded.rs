@@ -8,7 +8,7 @@ use edge_common::abi::{FlowCount, FlowCounts};
 use crate::control::status::UnrecordedStatus;
 
 const WHY: &str = "the flow table is full, or more start than `flows_per_second`";
-/// How long all flows must have been recorded before the trouble is over.
+/// How long all flows must have been recorded before the fault is over.
 const OVER: Duration = Duration::from_mins(1);
 
 /// The last counts of the services in transition, by service number.

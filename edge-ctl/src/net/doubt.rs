@@ -39,7 +39,7 @@ pub(super) fn doubtful(
 ) -> BTreeSet<NeighbourKey> {
     let (mut alive, mut silent) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
     for (number, destination) in backends {
-        let Resolution::Found { neighbour, .. } = resolve(tables, *destination, given_up) else { continue };
+        let Resolution::Resolved { neighbour, .. } = resolve(tables, *destination, given_up) else { continue };
         match heard.get(number) {
             Some(true) => {
                 alive.insert(neighbour);

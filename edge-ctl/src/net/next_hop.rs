@@ -142,7 +142,7 @@ pub(super) enum Unreachable {
 /// The result of [`resolve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resolution {
-    Found {
+    Resolved {
         entry: NextHopEntry,
         neighbour: NeighbourKey,
     },
@@ -157,7 +157,7 @@ pub(super) enum Resolution {
 impl Resolution {
     pub(super) fn entry(&self) -> Option<NextHopEntry> {
         match self {
-            Self::Found { entry, .. } => Some(*entry),
+            Self::Resolved { entry, .. } => Some(*entry),
             Self::Unresolved { .. } | Self::Unreachable(_) => None,
         }
     }
@@ -167,7 +167,7 @@ impl Resolution {
     /// `given_up` are neighbours that the kernel has given up on.
     pub(super) fn why_not(&self, native: bool, given_up: &BTreeSet<NeighbourKey>) -> Option<String> {
         match self {
-            Self::Unreachable(Unreachable::NotQueried) | Self::Found { .. } => None,
+            Self::Unreachable(Unreachable::NotQueried) | Self::Resolved { .. } => None,
             Self::Unreachable(Unreachable::UnsupportedVlan) if !native => None,
             Self::Unreachable(reason) => Some(reason.to_string()),
             Self::Unresolved { neighbour, .. } => {
@@ -179,7 +179,7 @@ impl Resolution {
     /// The neighbour that this result depends on.
     pub(super) fn neighbour(&self) -> Option<NeighbourKey> {
         match self {
-            Self::Found { neighbour, .. } | Self::Unresolved { neighbour, .. } => Some(*neighbour),
+            Self::Resolved { neighbour, .. } | Self::Unresolved { neighbour, .. } => Some(*neighbour),
             Self::Unreachable(_) => None,
         }
     }
@@ -227,7 +227,7 @@ pub(super) fn resolve(tables: &Tables, destination: Destination, given_up: &BTre
         _ => resolve_hop(tables, hop, route.mtu),
     });
     let rank = |resolution: &Resolution| match resolution {
-        Resolution::Found { .. } => 0,
+        Resolution::Resolved { .. } => 0,
         Resolution::Unresolved { neighbour, .. } if !given_up.contains(neighbour) => 1,
         Resolution::Unresolved { .. } => 2,
         Resolution::Unreachable(_) => 3,
@@ -287,7 +287,7 @@ fn resolve_hop(tables: &Tables, Hop { egress, via, .. }: Hop, route_mtu: Option<
         own_mtu: mtu == link.egress_mtu,
         vlan: link.vlan,
     };
-    Resolution::Found { entry, neighbour }
+    Resolution::Resolved { entry, neighbour }
 }
 
 /// A link's contribution to a next hop.

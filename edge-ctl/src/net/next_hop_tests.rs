@@ -42,9 +42,9 @@ fn on_link_and_behind_a_gateway() {
     let entry = NextHopEntry { egress: 2, mac: MAC, source_mac: OWN, mtu: 1500, own_mtu: true, vlan: 0 };
     let neighbour = (2, ip("10.0.0.9"));
     let tables = tables();
-    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Found { entry, neighbour });
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Resolved { entry, neighbour });
     let entry = NextHopEntry { mtu: 1400, own_mtu: false, ..entry };
-    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Found { entry, neighbour });
+    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Resolved { entry, neighbour });
 }
 
 #[test]

@@ -35,9 +35,9 @@ impl Tables {
     pub(super) fn apply(&mut self, message: &RouteNetlinkMessage) -> Change {
         match message {
             RouteNetlinkMessage::NewLink(link) => self.link_is(link),
-            RouteNetlinkMessage::DelLink(link) => self.link_gone(link),
+            RouteNetlinkMessage::DelLink(link) => self.link_removed(link),
             RouteNetlinkMessage::NewNeighbour(neighbour) => self.neighbour_is(neighbour),
-            RouteNetlinkMessage::DelNeighbour(neighbour) => self.neighbour_gone(neighbour),
+            RouteNetlinkMessage::DelNeighbour(neighbour) => self.neighbour_removed(neighbour),
             RouteNetlinkMessage::NewAddress(_)
             | RouteNetlinkMessage::DelAddress(_)
             | RouteNetlinkMessage::NewRoute(_)
@@ -59,7 +59,7 @@ impl Tables {
         if *link == before { Change::Nothing } else { Change::Routes }
     }
 
-    fn link_gone(&mut self, message: &LinkMessage) -> Change {
+    fn link_removed(&mut self, message: &LinkMessage) -> Change {
         let index = message.header.index;
         if is_bridge_port(message) || self.links.remove(&index).is_none() {
             return Change::Nothing;
@@ -74,7 +74,7 @@ impl Tables {
         changed(key, before, now)
     }
 
-    fn neighbour_gone(&mut self, message: &NeighbourMessage) -> Change {
+    fn neighbour_removed(&mut self, message: &NeighbourMessage) -> Change {
         let Some((key, _)) = neighbour(message) else { return Change::Nothing };
         let before = self.neighbours.remove(&key).unwrap_or(Neighbour::Unknown);
         changed(key, before, Neighbour::Unknown)

@@ -289,7 +289,7 @@ impl Watcher {
             }
             changed.push((*number, entry));
             match resolution {
-                Resolution::Found { .. } => {}
+                Resolution::Resolved { .. } => {}
                 Resolution::Unresolved { neighbour: (_, next_hop), .. } => {
                     tracing::info!(backend = number, %address, %next_hop, "no next hop: it has not answered yet");
                 }

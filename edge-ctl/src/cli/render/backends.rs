@@ -51,7 +51,7 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     let certificate = backend.certificate.filter(|certificate| certificate.state != CertificateState::Valid);
     let certificate = certificate.map(|certificate| certificate.to_string());
     let reason = Some(backend.reason.clone()).filter(|reason| !reason.is_empty());
-    let said = [reason, why_weight, certificate, path, narrow];
+    let notes = [reason, why_weight, certificate, path, narrow];
     [
         Cell::from(format!("  {bare}")),
         Cell::from(&backend.address),
@@ -61,7 +61,7 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
         packets,
         bits,
         flows,
-        Cell::from(said.into_iter().flatten().collect::<Vec<_>>().join("; ")),
+        Cell::from(notes.into_iter().flatten().collect::<Vec<_>>().join("; ")),
     ]
 }
 

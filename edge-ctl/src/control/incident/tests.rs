@@ -46,9 +46,9 @@ fn the_story_of_an_outage() {
     assert_eq!(incident.until, Some(events[12].at));
     assert_eq!(incident.first.subjects, ["a/a1", "a/a2", "a/a3"]);
     assert_eq!(incident.before.len(), 1, "fifteen minutes before is too long ago");
-    let told: Vec<_> = incident.steps.iter().map(|step| (step.part, step.kind)).collect();
+    let steps: Vec<_> = incident.steps.iter().map(|step| (step.part, step.kind)).collect();
     assert_eq!(
-        told,
+        steps,
         [
             (Part::Known, BackendDown),
             (Part::Moved, PoolLeft),

@@ -49,8 +49,8 @@ pub(super) fn force(
         let change = |before| plan::with_word(before, Word { forced: health, ..plan::word(before) }, found);
         // The reason of a drain or a disable stays.
         let admin = plan::admin(plane.state(*number));
-        let said = Some(plane.why(*number).reason).filter(|said| admin != Admin::Enabled && !said.is_empty());
-        plane.change_state(*number, change, said.as_deref().unwrap_or(&why))?;
+        let kept = Some(plane.why(*number).reason).filter(|reason| admin != Admin::Enabled && !reason.is_empty());
+        plane.change_state(*number, change, kept.as_deref().unwrap_or(&why))?;
     }
     let kind = if health.is_some() { EventKind::HealthForced } else { EventKind::HealthAuto };
     events.report(kind, &name, why);
@@ -101,7 +101,7 @@ mod tests {
         operations::{Operation, operate},
     };
 
-    fn say(plane: &mut FakeDataPlane, found: impl Into<Condition>, health: Option<Health>) -> Outcome {
+    fn force_health(plane: &mut FakeDataPlane, found: impl Into<Condition>, health: Option<Health>) -> Outcome {
         let (backend, reason) = ("a1".to_owned(), Some("disk".to_owned()));
         let (found, operation) = (found.into(), Operation::Health { backend, health, reason });
         operate(&inventory(), plane, |_| found, &Events::new(), &operation).unwrap()
@@ -110,15 +110,15 @@ mod tests {
     #[test]
     fn a_word_is_kept_undone_and_said_once() {
         let mut plane = FakeDataPlane::fresh(&inventory());
-        let down = say(&mut plane, Health::Up, Some(Health::Down));
+        let down = force_health(&mut plane, Health::Up, Some(Health::Down));
         assert!(down.changed && down.message.ends_with("undo: edge-ctl health provider-a/a1 auto"), "{}", down.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN | State::FORCED_DOWN));
         assert_eq!(plane.why(1).reason, "down by an operator's word: disk");
-        assert!(!say(&mut plane, Health::Up, Some(Health::Down)).changed);
-        let up = say(&mut plane, Health::Down, Some(Health::Up));
+        assert!(!force_health(&mut plane, Health::Up, Some(Health::Down)).changed);
+        let up = force_health(&mut plane, Health::Down, Some(Health::Up));
         assert!(up.message.ends_with("undo: edge-ctl health provider-a/a1 down"), "{}", up.message);
         assert!(plane.state(1).has_all(State::NEW | State::UP | State::FORCED_UP));
-        let auto = say(&mut plane, Health::Down, None);
+        let auto = force_health(&mut plane, Health::Down, None);
         assert!(auto.message.contains("again: down"), "{}", auto.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN));
     }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_where_nothing_can_be() {
         let mut plane = FakeDataPlane::fresh(&inventory());
-        let up = say(&mut plane, Condition::CUT_OFF, Some(Health::Up));
+        let up = force_health(&mut plane, Condition::CUT_OFF, Some(Health::Up));
         assert!(up.message.contains("nothing can be sent to it now"), "{}", up.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN | State::FORCED_UP));
     }
@@ -136,7 +136,7 @@ mod tests {
         let mut plane = FakeDataPlane::fresh(&inventory());
         let drain = Operation::Drain { backend: "a1".to_owned(), reason: Some("fans".to_owned()) };
         operate(&inventory(), &mut plane, |_| Health::Up.into(), &Events::new(), &drain).unwrap();
-        let down = say(&mut plane, Health::Up, Some(Health::Down));
+        let down = force_health(&mut plane, Health::Up, Some(Health::Down));
         assert!(down.message.contains("it stays drained"), "{}", down.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DRAINED | State::DOWN | State::FORCED_DOWN));
         assert_eq!(plane.why(1).reason, "drained by an operator: fans");
@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn a_pool_that_loses_its_last_backend_is_warned_of() {
         let mut plane = FakeDataPlane::fresh(&inventory());
-        assert!(say(&mut plane, Health::Up, Some(Health::Down)).warnings.is_empty(), "two of two needed are left");
+        assert!(
+            force_health(&mut plane, Health::Up, Some(Health::Down)).warnings.is_empty(),
+            "two of two needed are left"
+        );
         let operation = Operation::Health { backend: "a2".to_owned(), health: Some(Health::Down), reason: None };
         let outcome = operate(&inventory(), &mut plane, |_| Health::Up.into(), &Events::new(), &operation).unwrap();
         assert!(outcome.warnings[0].contains("service web goes to pool provider-b"), "{:?}", outcome.warnings);

@@ -24,7 +24,7 @@ pub(crate) fn show_cut_off(status: &mut Status, cut_off: &BTreeMap<String, Strin
             show(service, &status.pools, cut_off);
         } else {
             service.parts.iter_mut().for_each(|part| show(part, &status.pools, cut_off));
-            joined::settle(service);
+            joined::combine_states(service);
         }
     }
 }

@@ -219,8 +219,8 @@ impl<P: DataPlane> Controller<P> {
     /// Writes what follows for a backend from what is known of others.
     fn adjust(&mut self, backend: BackendNumber, why: &str) -> Result<bool, BpfError> {
         let note = self.plane.why(backend).reason;
-        let said = if why.is_empty() { note } else { format!("{note}; {why}") };
-        let (before, after) = self.write(backend, &said)?;
+        let reason = if why.is_empty() { note } else { format!("{note}; {why}") };
+        let (before, after) = self.write(backend, &reason)?;
         if after != before
             && !why.is_empty()
             && let Some(name) = self.inventory.name(backend)

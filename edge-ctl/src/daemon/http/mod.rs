@@ -22,7 +22,7 @@ use crate::control::{
     status::HttpStatus,
 };
 
-/// How long a connection may take, whatever is asked and however slowly its answer is read.
+/// How long a connection may take, whatever is requested and however slowly its answer is read.
 const LONGEST: Duration = Duration::from_secs(15);
 
 const SUBJECT: &str = "http";

@@ -188,11 +188,11 @@ async fn one_address_is_probed_once_for_all_that_have_it() {
     targets[4].probe.fall = 7;
     engine.probe(targets.clone());
     assert_eq!(engine.targets(), 5);
-    let mut told = BTreeMap::<_, usize>::new();
+    let mut reported = BTreeMap::<_, usize>::new();
     for _ in 0..20 {
-        *told.entry(receiver.recv().await.expect("it runs").subject).or_default() += 1;
+        *reported.entry(receiver.recv().await.expect("it runs").subject).or_default() += 1;
     }
-    assert!(told.len() == 5 && told.values().all(|count| *count == 4), "{told:?}");
+    assert!(reported.len() == 5 && reported.values().all(|count| *count == 4), "{reported:?}");
     assert!((4..=5).contains(&accepted.load(Ordering::Relaxed)), "{accepted:?}");
     // Removed subjects get no more reports, and the others miss none.
     targets.truncate(2);

@@ -119,14 +119,14 @@ async fn health(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpi
             continue;
         }
         let serve = async move {
-            let asked = body.data().await.unwrap().unwrap();
+            let request = body.data().await.unwrap().unwrap();
             let grpc = |status: &str| {
                 let mut trailers = hyper::HeaderMap::new();
                 trailers.insert("grpc-status", status.parse().unwrap());
                 trailers
             };
             let mut sending = respond.send_response(Response::new(()), false).unwrap();
-            let (message, status) = match asked.get(7..).unwrap_or_default() {
+            let (message, status) = match request.get(7..).unwrap_or_default() {
                 b"up" | b"" => (&[0, 0, 0, 0, 2, 8, 1][..], "0"),
                 b"down" => (&[0, 0, 0, 0, 2, 8, 2][..], "0"),
                 _ => (&[][..], "5"),

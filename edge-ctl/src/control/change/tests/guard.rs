@@ -101,16 +101,16 @@ fn what_is_taken_away_needs_the_number_of_it() {
             "",
         ),
     ];
-    for (what, new, removed, says) in cases {
+    for (what, new, removed, finding) in cases {
         let found = findings(&old, &new);
         assert_eq!(found.removed, removed, "{what}: {found:?}");
-        assert!(found.removals.iter().any(|line| line.contains(says)) || says.is_empty(), "{what}: {found:?}");
+        assert!(found.removals.iter().any(|line| line.contains(finding)) || finding.is_empty(), "{what}: {found:?}");
         let allowed = |allow_removal| found.judge(How::Apply, &Words { allow_removal, ..Words::default() });
         assert_eq!(allowed(removed), Ok(()), "{what}");
         if let Some(fewer) = removed.checked_sub(1) {
             let refused = allowed(fewer).unwrap_err().to_string();
             assert!(
-                refused.contains(&format!("--allow-removal {removed}")) && refused.contains(says),
+                refused.contains(&format!("--allow-removal {removed}")) && refused.contains(finding),
                 "{what}: {refused}"
             );
             assert_eq!(found.judge(How::Rollback, &Words::default()), Ok(()), "{what}: a rollback is always allowed");
@@ -150,18 +150,18 @@ fn a_destination_that_moves_is_a_service_that_is_removed() {
     let more = old.replace("\"80/tcp\"", "\"any/udp\", \"78-80/tcp\"").replace("\"192.0.2.1\"", "\"192.0.2.0/29\"");
     assert_eq!(findings(&old, &more).removals, [""; 0], "more of them, and the same among them");
     let found = findings(&more, &old);
-    let says = [
+    let expected = [
         "service web is at 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more and any/udp, 78-80/tcp no more: its clients there are \
          not served",
         "service dns is at 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more no more: its clients there are not served",
     ];
-    assert_eq!(found.removals, says);
+    assert_eq!(found.removals, expected);
 }
 
 #[test]
 fn keys_that_move_flows_need_another_word() {
     let old = text(OLD, &[("web", "a b")]);
-    for (from, to, says) in [
+    for (from, to, finding) in [
         ("000102", "ff0102", "`hash_key`"),
         ("slots = 1024", "slots = 2048", "`slots`"),
         ("mode = \"dsr\"", "mode = \"dsr\"\naffinity = \"source\"", "`affinity` of service web"),
@@ -169,7 +169,7 @@ fn keys_that_move_flows_need_another_word() {
         let found = findings(&old, &old.replace(from, to));
         let refused =
             found.judge(How::Sighup, &Words { allow_removal: 9, ..Words::default() }).unwrap_err().to_string();
-        assert!(refused.contains(says) && refused.ends_with("say --allow-moves"), "{refused}");
+        assert!(refused.contains(finding) && refused.ends_with("say --allow-moves"), "{refused}");
         assert_eq!(found.judge(How::Sighup, &Words { allow_moves: true, ..Words::default() }), Ok(()));
     }
 }

@@ -190,7 +190,7 @@ impl Scene {
         assert_eq!(inventory.config.text, wanted);
         self.is_served(&homes, BACKENDS[self.next]);
         know_next_hops(&mut maps);
-        settle(&mut maps, &inventory);
+        finish_transitions(&mut maps, &inventory);
         self.next ^= 1;
         killed
     }
@@ -209,7 +209,7 @@ fn know_next_hops(maps: &mut PinnedMaps) {
 }
 
 /// Makes services stable where possible, so that the next publication begins a new transition.
-fn settle(maps: &mut PinnedMaps, inventory: &Inventory) {
+fn finish_transitions(maps: &mut PinnedMaps, inventory: &Inventory) {
     for _ in 0..2 {
         maps.begin_pass(&inventory.waits()).unwrap();
         while matches!(maps.go_on(monotonic_time()).unwrap(), Progress::GoOn | Progress::Wait) {}
@@ -276,7 +276,7 @@ fn a_publication_can_be_killed_before_each_store() {
     let (mut maps, inventory, _) = scene.found();
     assert_eq!(inventory.config.text, wanted);
     know_next_hops(&mut maps);
-    settle(&mut maps, &inventory);
+    finish_transitions(&mut maps, &inventory);
     scene.next ^= 1;
     println!("{stores} stores");
     assert!(stores > 1000, "{stores}");

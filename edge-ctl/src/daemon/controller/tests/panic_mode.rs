@@ -83,16 +83,16 @@ fn no_panic_is_over_while_this_host_hears_nothing() {
 fn who_is_down_by_an_operators_word_takes_no_part() {
     let mut controller = one_pool(WhenExhausted::Open);
     silent(&mut controller, &[], 3);
-    let say = |controller: &mut Controller<FakeDataPlane>, backend: &str, health| {
+    let force = |controller: &mut Controller<FakeDataPlane>, backend: &str, health| {
         let operation = Operation::Health { backend: backend.to_owned(), health, reason: None };
         controller.operate(&operation).unwrap();
     };
     for backend in ["a1", "a2", "provider-a/shared"] {
-        say(&mut controller, backend, Some(Health::Down));
+        force(&mut controller, backend, Some(Health::Down));
     }
     assert!(states(&controller).starts_with("xxx") && !kinds(&controller).contains(&EventKind::Panic));
     for backend in ["a1", "a2"] {
-        say(&mut controller, backend, None);
+        force(&mut controller, backend, None);
     }
     assert!(states(&controller).starts_with("UUx"), "{}", states(&controller));
     fail(&mut controller, 1, 3);
