@@ -95,7 +95,7 @@ mod tests {
     }
 
     /// The next hops in doubt, given whether each backend is heard; `None` for a backend without a result.
-    fn found(tables: &Tables, is_heard: impl Fn(NeighbourKey, BackendNumber) -> Option<bool>) -> Vec<NeighbourKey> {
+    fn in_doubt(tables: &Tables, is_heard: impl Fn(NeighbourKey, BackendNumber) -> Option<bool>) -> Vec<NeighbourKey> {
         let (_, backends) = scene();
         let by = |destination| resolve(tables, destination, &BTreeSet::new()).neighbour().unwrap();
         let heard = |(number, destination): &(BackendNumber, Destination)| {
@@ -110,20 +110,20 @@ mod tests {
         let (mut tables, _) = scene();
         assert!(has_choice(&tables));
         let [one, other] = ROUTERS.map(key);
-        assert_eq!(found(&tables, |by, _| Some(by != one)), [one]);
-        assert_eq!(found(&tables, |by, _| Some(by != other)), [other]);
+        assert_eq!(in_doubt(&tables, |by, _| Some(by != one)), [one]);
+        assert_eq!(in_doubt(&tables, |by, _| Some(by != other)), [other]);
         // No backend is heard, or none that has a choice of next hops; no results are known; one backend behind it is
         // heard.
-        assert_eq!(found(&tables, |_, _| Some(false)), []);
-        assert_eq!(found(&tables, |_, number| Some(number == 13)), []);
-        assert_eq!(found(&tables, |by, _| (by == one).then_some(false)), []);
-        let first = (1..=12).find(|number| found(&tables, |_, other| Some(other != *number)).is_empty());
+        assert_eq!(in_doubt(&tables, |_, _| Some(false)), []);
+        assert_eq!(in_doubt(&tables, |_, number| Some(number == 13)), []);
+        assert_eq!(in_doubt(&tables, |by, _| (by == one).then_some(false)), []);
+        let first = (1..=12).find(|number| in_doubt(&tables, |_, other| Some(other != *number)).is_empty());
         assert_eq!(first, Some(1), "another one behind the same router is heard");
         // A next hop without an alternative is not probed.
-        assert_eq!(found(&tables, |_, number| Some(number != 13)), []);
+        assert_eq!(in_doubt(&tables, |_, number| Some(number != 13)), []);
         // Nor is a neighbour that an operator has configured.
         tables.neighbours.insert(one, Neighbour::Fixed(MAC));
-        assert_eq!(found(&tables, |by, _| Some(by != one)), []);
+        assert_eq!(in_doubt(&tables, |by, _| Some(by != one)), []);
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(super) fn force(
                     neighbour), it is out all the same"
                 .to_owned()
         }
-        None => format!("is what its probes find again: {}", found(&states)),
+        None => format!("is what its probes find again: {}", probed_health(&states)),
     };
     let but = states.first().map_or("", |state| match plan::admin(*state) {
         Admin::Enabled if retired => "; it is retired: it gets no new flows",
@@ -82,7 +82,7 @@ pub(super) fn force(
 }
 
 /// The backends' health by their probes, the worst first.
-fn found(states: &[State]) -> &'static str {
+fn probed_health(states: &[State]) -> &'static str {
     let any = |bits| states.iter().any(|state| state.has_any(bits));
     if any(State::DOWN) {
         "down"

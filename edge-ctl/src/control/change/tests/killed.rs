@@ -122,7 +122,7 @@ impl Scene {
     }
 
     /// The state that a process that starts now finds in force.
-    fn found(&self) -> (PinnedMaps, Inventory, History) {
+    fn reopen(&self) -> (PinnedMaps, Inventory, History) {
         let maps = self.maps();
         let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().expect("something is in force")).unwrap();
         let history = recall(&maps, &inventory, Clock::now());
@@ -172,21 +172,21 @@ impl Scene {
         let wanted = TEXTS[self.next];
         let homes = self.homes();
         let killed = {
-            let (mut maps, inventory, history) = self.found();
+            let (mut maps, inventory, history) = self.reopen();
             let rehearser = &mut self.rehearser;
             killed_at(step, || publish(&mut maps, &inventory, history, next(wanted), rehearser))
         };
-        let (mut maps, inventory, _) = self.found();
+        let (mut maps, inventory, _) = self.reopen();
         assert!(killed || inventory.config.text == wanted, "{step:?}: it did not come into force");
         self.is_served(&homes, &ALL);
         maps.repair().unwrap();
         self.is_served(&homes, &ALL);
         assert_eq!(maps.repair_counts().unwrap(), Vec::<String>::new(), "{step:?}");
         if inventory.config.text != wanted {
-            let (mut maps, inventory, history) = self.found();
+            let (mut maps, inventory, history) = self.reopen();
             without_rehearsal(&mut maps, &inventory, history, next(wanted), &mut self.rehearser);
         }
-        let (mut maps, inventory, _) = self.found();
+        let (mut maps, inventory, _) = self.reopen();
         assert_eq!(inventory.config.text, wanted);
         self.is_served(&homes, BACKENDS[self.next]);
         know_next_hops(&mut maps);
@@ -263,17 +263,17 @@ fn a_publication_can_be_killed_before_each_store() {
     let mut scene = Scene::new();
     let homes = scene.homes();
     let wanted = TEXTS[scene.next];
-    let (mut maps, inventory, history) = scene.found();
+    let (mut maps, inventory, history) = scene.reopen();
     let rehearser = &mut Rehearser::default();
     let publish = || without_rehearsal(&mut maps, &inventory, history, next(wanted), rehearser);
     let stores = before_each_store(publish, |number| {
         scene.is_served(&homes, &ALL);
         if number % 50 == 0 {
-            scene.found();
+            scene.reopen();
         }
     });
     drop(maps);
-    let (mut maps, inventory, _) = scene.found();
+    let (mut maps, inventory, _) = scene.reopen();
     assert_eq!(inventory.config.text, wanted);
     know_next_hops(&mut maps);
     finish_transitions(&mut maps, &inventory);
