@@ -51,7 +51,7 @@ fn good(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
             let name = format!("{name}, {variant}, {case}");
             cases.push(Case::decapsulated(DecapExit::Decapsulated, &name, what, frame, Some(out)));
         };
-        let what = "From an edge that we were told of: all headers before the packet go.";
+        let what = "From a configured edge: all headers before the packet are removed.";
         for (tagging, tags) in
             [("untagged", vec![]), ("tagged", vec![Tag::new(3)]), ("two tags", vec![Tag::service(3), Tag::new(4)])]
         {
@@ -100,7 +100,7 @@ fn headers(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
         header[at] = byte;
         sent(side, datagram(&header, packet))
     };
-    let what = "Nobody here knows what it would mean.";
+    let what = "Its meaning is not defined.";
     for (case, at, byte) in [
         ("version 2", 0, 0x80),
         ("version 3", 0, 0xc0),

@@ -150,7 +150,7 @@ fn run(tcp: &str, script: Script) -> Run {
             upheaval.pause(Duration::from_millis(500));
         }
         for _ in 0..6 {
-            watch.look(upheaval.lab).expect("a status is told");
+            watch.look(upheaval.lab).expect("a status");
             thread::sleep(Duration::from_millis(500));
         }
     }
@@ -158,7 +158,7 @@ fn run(tcp: &str, script: Script) -> Run {
     let (done, mut outages) = (upheaval.done().to_vec(), upheaval.outages().to_vec());
     let tally = crowd.stop();
     let owners = owners.stop().expect("slots were read");
-    let believed = believed::outages(&lab.edge().said());
+    let believed = believed::outages(&lab.edge().log_text());
     for wrong in believed::wrong(&believed, &outages) {
         println!("{:>7} ms  taken for dead: {}, {:?}", since(start, wrong.from), wrong.backend, wrong.reach);
     }
@@ -174,7 +174,7 @@ fn run(tcp: &str, script: Script) -> Run {
     println!("{gave_way} more gave way: packets took {taken_over} slots over, and {handed_over} were handed over");
     let mut left = u64::MAX;
     for _ in 0..PATIENCE.as_secs() {
-        watch.look(&lab).expect("a status is told");
+        watch.look(&lab).expect("a status");
         left = watch.records.iter().sum();
         if left <= FEW {
             break;

@@ -85,8 +85,8 @@ fn a_datagram_in_parts_arrives_whole() {
         lab.netns("client1").ip(&routes)
     });
     for service in Service::of(Protocol::Udp) {
-        let ask = |number: u8| udp_echo::ask(service.address(), &[number; 4000], Duration::from_secs(1));
-        let answers = world.client(|| (0..30).map(ask).collect::<io::Result<BTreeSet<_>>>());
+        let exchange = |number: u8| udp_echo::request(service.address(), &[number; 4000], Duration::from_secs(1));
+        let answers = world.client(|| (0..30).map(exchange).collect::<io::Result<BTreeSet<_>>>());
         let served = answers.unwrap_or_else(|error| panic!("{}: {error}", service.name));
         assert_eq!(served.into_iter().collect::<Vec<_>>(), ["a1", "a2", "a3"], "{}", service.name);
     }

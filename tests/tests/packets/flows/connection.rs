@@ -10,7 +10,9 @@ use edge_tests::{
     world::{DISABLED, DOWN, DRAINED, Side, UP, World},
 };
 
-use super::{Flow, Says::Runs, UDP, Who, both, counted, framed, number, reached, record, set_owner, world, write_slot};
+use super::{
+    Flow, Meaning::Runs, UDP, Who, both, counted, framed, number, reached, record, set_owner, world, write_slot,
+};
 use crate::slow::world::fragments;
 
 const SLOT: u32 = 17;

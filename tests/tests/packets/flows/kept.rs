@@ -16,9 +16,9 @@ use proptest::{prelude::*, sample};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::{
-    Flow, ROOM, SLOTS,
-    Says::{self, Runs, Starts},
-    TCP, UDP, Who, both, number, reached, record, records, world,
+    Flow,
+    Meaning::{self, Runs, Starts},
+    ROOM, SLOTS, TCP, UDP, Who, both, number, reached, record, records, world,
 };
 
 const STATES: [u32; 7] = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::RETIRED | State::ALIVE];
@@ -30,7 +30,7 @@ enum Happens {
     /// A packet of a flow, with or without options.
     Packet {
         flow: usize,
-        says: Says,
+        meaning: Meaning,
         slow: bool,
     },
     /// A backend's state changes.
@@ -46,7 +46,7 @@ enum Happens {
 fn happens(evacuations: bool) -> impl Strategy<Value = Happens> {
     let packet = (0usize..16, any::<bool>(), any::<bool>()).prop_map(|(flow, starts, slow)| Happens::Packet {
         flow,
-        says: if starts { Starts } else { Runs },
+        meaning: if starts { Starts } else { Runs },
         slow,
     });
     let state =
@@ -92,8 +92,8 @@ fn policy() -> impl Strategy<Value = WhenExhausted> {
     sample::select(vec![WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop])
 }
 
-fn frame(flow: &Flow, says: Says, slow: bool) -> Vec<u8> {
-    if slow { flow.slow_frame(says) } else { flow.frame(says) }
+fn frame(flow: &Flow, meaning: Meaning, slow: bool) -> Vec<u8> {
+    if slow { flow.slow_frame(meaning) } else { flow.frame(meaning) }
 }
 
 proptest! {
@@ -116,13 +116,13 @@ proptest! {
         let mut memory = world.memory();
         memory.flows = Flows::new(room);
         for what in happening {
-            let Happens::Packet { flow, says, slow } = what else {
+            let Happens::Packet { flow, meaning, slow } = what else {
                 upset(&mut world, &mut memory, what);
                 continue;
             };
             let flow = &flows[flow];
             let (mut before, recorded) = (records(&memory), record(&memory, flow).is_some());
-            on_host(&memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1));
+            on_host(&memory, Program::Edge, &frame(flow, meaning, slow), Arrival::by(1));
             let after = records(&memory);
             prop_assert!(after.len() <= room);
             // Records of flows that are over, or of which only one packet was seen, may give way.
@@ -130,7 +130,7 @@ proptest! {
                 *ends != flow.ends() && record.stage == Stage::Established && !record.once
             });
             for (ends, record) in &before {
-                prop_assert_eq!(after.get(ends), Some(record), "{:?} of {:?}, recorded: {}", says, flow, recorded);
+                prop_assert_eq!(after.get(ends), Some(record), "{:?} of {:?}, recorded: {}", meaning, flow, recorded);
             }
         }
     }
@@ -147,14 +147,14 @@ proptest! {
         world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
         let mut memory = world.memory();
-        let goes = |memory: &Memory, flow: &Flow, says, slow| {
-            reached(&on_host(memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1))).1
+        let goes = |memory: &Memory, flow: &Flow, meaning, slow| {
+            reached(&on_host(memory, Program::Edge, &frame(flow, meaning, slow), Arrival::by(1))).1
         };
         let stateless = |flow: &Flow| tracking(mode, flow.service) == Tracking::Stateless;
         // Backend of each flow; none once the backend has died.
         let mut homes: Vec<_> = flows.iter().map(|flow| goes(&memory, flow, Runs, false)).collect();
         for what in happening {
-            let Happens::Packet { flow: nth, says, slow } = what else {
+            let Happens::Packet { flow: nth, meaning, slow } = what else {
                 upset(&mut world, &mut memory, what);
                 for home in &mut homes {
                     *home = home.filter(|home| State(world.backends[usize::from(*home)].state).has_all(State::ALIVE));
@@ -162,15 +162,15 @@ proptest! {
                 continue;
             };
             let (flow, home) = (&flows[nth], homes[nth]);
-            let to = goes(&memory, flow, says, slow);
-            let starts = says == Starts && tracking(mode, flow.service) != Tracking::Learn;
+            let to = goes(&memory, flow, meaning, slow);
+            let starts = meaning == Starts && tracking(mode, flow.service) != Tracking::Learn;
             if stateless(flow) {
                 continue;
             }
             if starts {
                 homes[nth] = to.or(home);
                 // A repetition of the first packet, however late.
-                prop_assert_eq!(goes(&memory, flow, says, slow), to);
+                prop_assert_eq!(goes(&memory, flow, meaning, slow), to);
             } else if home.is_some() {
                 prop_assert_eq!(to, home, "{:?} {:?}", what, flow);
             } else if tracking(mode, flow.service) == Tracking::Learn {
@@ -204,8 +204,8 @@ fn a_stable_service_asks_for_no_record_whatever_its_packets_say() {
                     for service in [TCP, UDP] {
                         let flow = Flow::into_slot(&both.world, side, service, slot, 1);
                         let owner = number(&both.memory, slot, Who::First);
-                        for (says, slow) in [(Starts, false), (Runs, false), (Starts, true), (Runs, true)] {
-                            assert_eq!(reached(&both.run(&frame(&flow, says, slow))).1, Some(owner));
+                        for (meaning, slow) in [(Starts, false), (Runs, false), (Starts, true), (Runs, true)] {
+                            assert_eq!(reached(&both.run(&frame(&flow, meaning, slow))).1, Some(owner));
                         }
                     }
                 }
@@ -237,15 +237,15 @@ fn a_flood_of_new_flows_costs_no_flow_its_record_in_the_kernel() {
                     let service = *[TCP, UDP].choose(&mut random).expect("some");
                     let slot = random.random_range(0..SLOTS);
                     let flow = Flow::into_slot(&both.world, side, service, slot, random.random_range(0..40));
-                    let says = *[Starts, Runs].choose(&mut random).expect("some");
+                    let meaning = *[Starts, Runs].choose(&mut random).expect("some");
                     let mut before = in_kernel(&both);
-                    both.run(&frame(&flow, says, random.random()));
+                    both.run(&frame(&flow, meaning, random.random()));
                     let mut after = in_kernel(&both);
                     full += usize::from(after.len() == ROOM);
                     for records in [&mut before, &mut after] {
                         records.retain(|(ends, _)| *ends != flow.ends());
                     }
-                    assert_eq!(before, after, "step {step}: {says:?} of {flow:?}");
+                    assert_eq!(before, after, "step {step}: {meaning:?} of {flow:?}");
                 }
                 both.compare_state().unwrap_or_else(|error| panic!("step {step}: {error}"));
             }

@@ -59,10 +59,10 @@ fn judged(broken: Broken, lanes: u32) -> Vec<String> {
 }
 
 fn is_noticed(broken: Broken, lanes: u32, by: &str) {
-    let said = judged(broken, lanes);
-    let rightly = said.iter().filter(|said| said.contains(by)).count();
-    println!("{broken:?}: noticed in {} histories, in {rightly} as \"{by}\"", said.len());
-    assert!(rightly >= 3, "{broken:?} is hardly seen: {said:?}");
+    let findings = judged(broken, lanes);
+    let rightly = findings.iter().filter(|finding| finding.contains(by)).count();
+    println!("{broken:?}: noticed in {} histories, in {rightly} as \"{by}\"", findings.len());
+    assert!(rightly >= 3, "{broken:?} is hardly seen: {findings:?}");
 }
 
 #[test]

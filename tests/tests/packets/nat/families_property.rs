@@ -61,8 +61,8 @@ impl Sent {
 
     fn frame(&self, side: Side) -> Frame {
         let (sequence, acknowledgment) = self.numbers;
-        let says = Tcp { data: self.data.clone(), ..segment(self.flags, sequence, acknowledgment) };
-        let mut frame = self.client(side).sends(says);
+        let segment_sent = Tcp { data: self.data.clone(), ..segment(self.flags, sequence, acknowledgment) };
+        let mut frame = self.client(side).sends(segment_sent);
         let ip = ip(&mut frame);
         (ip.tos, ip.ttl, ip.flow_label) = (self.tos, self.ttl, self.flow_label);
         ip.options = vec![1; 4 * self.options];
@@ -146,8 +146,8 @@ proptest! {
         on_host(&memory, Program::Edge, &client.sends(segment(SYN, 5, 0)).bytes(), Arrival::by(LO));
         let flow = memory.nat.flows()[&client.ends()];
         let backends = other(side);
-        let says = Tcp { data: sent.data.clone(), ..segment(sent.flags, 6, 7) };
-        let payload = packet(client.protocol(), (flow.port, super::BACKEND_PORT), says);
+        let segment_sent = Tcp { data: sent.data.clone(), ..segment(sent.flags, 6, 7) };
+        let payload = packet(client.protocol(), (flow.port, super::BACKEND_PORT), segment_sent);
         let mut quoted = Ip::new(backends.source(), address(backends, flow.translation.backend), payload);
         (quoted.tos, quoted.ttl, quoted.flow_label) = (sent.tos, sent.ttl, sent.flow_label);
         quoted.options = vec![1; 4 * sent.options];

@@ -28,17 +28,21 @@ fn all_fragments_of_a_packet_go_where_the_first_one_goes_in_any_order() {
                     let pieces = fragments(&flow.with_flags(flags, 240), 80, id);
                     let owner = flow.owner(both);
                     let before = traffic(both, flow, owner);
-                    let mut told_by = BTreeSet::new();
+                    let mut distinct_by = BTreeSet::new();
                     for number in order {
                         let (backend, by) = forwarded(both, flow, &pieces[number]);
                         assert_eq!(backend, owner, "{flow:?}: fragment {number}");
-                        told_by.insert(by);
+                        distinct_by.insert(by);
                         if flow.tunnel() == Some(Side::V6) {
                             assert_eq!(by == flow.label(), number == 0, "the flow's label is for what has its ports");
                         }
                     }
                     if flow.tunnel() == Some(Side::V4) && flow.side == Side::V4 {
-                        assert_eq!(told_by.len(), 4, "{flow:?}: outer packets that may be fragmented are told apart");
+                        assert_eq!(
+                            distinct_by.len(),
+                            4,
+                            "{flow:?}: outer packets that may be fragmented are distinguishable"
+                        );
                     }
                     let bytes = pieces.iter().map(|piece| piece.bytes().len() as u64).sum::<u64>();
                     let starts = u64::from(flow.protocol == protocol::TCP && flags == SYN);
@@ -108,7 +112,7 @@ fn a_flow_that_starts_with_a_fragment_is_recorded() {
         let reached = pieces.iter().map(|piece| forwarded(both, flow, piece).0).collect::<BTreeSet<_>>();
         assert_eq!(reached.len(), 1);
         assert!(!reached.contains(&owner));
-        assert_eq!(both.memory.records().len(), 1, "only the first one says whose flow it is");
+        assert_eq!(both.memory.records().len(), 1, "only the first one identifies the flow");
         assert!(reached.contains(&forwarded(both, flow, &flow.packet(0)).0));
     });
 }

@@ -21,12 +21,12 @@ const LEAST: u16 = 1280;
 const NARROW: [(u16, u16); 4] = [(1270, 0), (0, 1270), (1500, 1270), (1270, 1290)];
 
 /// Checks that `packet` is answered with this MTU.
-fn check_told(both: &Both, flow: Flow, packet: &Ip, mtu: u16) {
+fn check_reported(both: &Both, flow: Flow, packet: &Ip, mtu: u16) {
     let seen = run(both, packet);
     assert_eq!(seen.exit, ProgramExit::Edge(Exit::TooBig), "{flow:?}");
     verify::checksums(&seen.frame).expect("right checksums");
     let icmp = 14 + header(flow.side);
-    assert_eq!(seen.frame[icmp + 4..icmp + 8], u32::from(mtu).to_be_bytes(), "{flow:?}: the MTU that is told");
+    assert_eq!(seen.frame[icmp + 4..icmp + 8], u32::from(mtu).to_be_bytes(), "{flow:?}: the reported MTU");
 }
 
 #[test]
@@ -36,9 +36,9 @@ fn ipv6_is_told_1280_where_less_would_fit_and_ipv4_what_fits() {
         let overhead = flow.overhead(&both.world);
         for (egress, path) in NARROW {
             both.change(|world| (world.backends[owner].mtu, world.backends[owner].path_mtu) = (egress, path));
-            let told = if flow.side == Side::V6 { LEAST } else { 1270 - overhead };
-            for length in [told + 1, 1500] {
-                check_told(both, flow, &of_length(flow, length), told);
+            let reported = if flow.side == Side::V6 { LEAST } else { 1270 - overhead };
+            for length in [reported + 1, 1500] {
+                check_reported(both, flow, &of_length(flow, length), reported);
             }
         }
     });
