@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_goes_on_says_what_is_wrong_still() {
+    fn a_running_incident_lists_what_is_still_wrong() {
         let found = incidents(&outage()[..9], Some(99_000), &|_, _| true);
         insta::assert_snapshot!(story(&found[0], false));
     }

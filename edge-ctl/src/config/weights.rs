@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_says_otherwise_is_told_so_once() {
+    fn a_differing_file_is_reported_once() {
         let mut weights = Weights::default();
         weights.set("provider-a/a1", Some(word(20)));
         let before = inventory().config.weighted(&weights);

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn who_could_not_look_knows_what_was_so() {
+    fn a_failed_look_keeps_the_earlier_findings() {
         let (events, mut fit) = (Events::new(), Fit::default());
         fit.note(Ok(vec![finding(Severity::Error, "a")]), &events);
         let failed = || HostError::Sysctl { name: "x".into(), source: std::io::Error::other("no") };

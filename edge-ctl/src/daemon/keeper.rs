@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_handed_over_is_found_again_and_a_fault_is_told() {
+    fn stored_state_is_read_again_and_a_fault_is_reported() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("state");
         std::fs::write(&path, "no directory").expect("written");

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_during_a_reading_gets_the_next_one() {
+    async fn a_request_during_a_reading_gets_the_next_one() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut reader = Reader::new(directory.path().join("edge.toml"));
         let backs: Vec<_> = (0..3).map(|_| oneshot::channel()).collect();

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_told_once_until_there_are_plenty() {
+    fn ports_are_reported_once_until_there_are_plenty() {
         let mut reported = Reported::default();
         let mut look = |flows| {
             let changes = reported.look(&used(flows), |_| Some("a/a1".to_owned()));

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once_when_it_begins_and_once_when_it_is_over() {
+    fn it_is_reported_once_when_it_begins_and_once_when_it_is_over() {
         let mut unrecorded = Unrecorded::default();
         let mut look = |second, counts| unrecorded.look(3, counts, Duration::from_secs(second));
         assert_eq!(look(0, counts(100, 7, 1)), None, "what was before nobody looked");

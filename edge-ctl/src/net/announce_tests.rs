@@ -58,7 +58,7 @@ fn runtime() -> tokio::runtime::Runtime {
 const ALL_THREE: Duration = Duration::from_millis(1300);
 
 #[test]
-fn puts_the_address_on_the_interface_and_tells_of_it() {
+fn puts_the_address_on_the_interface_and_announces_it() {
     for vip in ["10.0.0.100", "fd00::100"] {
         in_lab(|lab| {
             let received = listen(lab);

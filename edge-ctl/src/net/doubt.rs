@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_as_a_whole_beside_one_that_is_heard_is_in_doubt() {
+    fn a_next_hop_with_silent_backends_alone_is_in_doubt_beside_one_that_is_heard() {
         let (mut tables, _) = scene();
         assert!(has_choice(&tables));
         let [one, other] = ROUTERS.map(key);

@@ -220,7 +220,7 @@ fn no_router_is_between_where_none_may_be() {
 }
 
 #[test]
-fn an_address_without_a_next_hop_gets_no_packets_unless_the_kernel_may_know_better() {
+fn an_address_without_a_next_hop_gets_no_packets_unless_the_kernel_may_find_one() {
     let mut given_up = BTreeSet::new();
     for reason in [
         Unreachable::NoRoute,

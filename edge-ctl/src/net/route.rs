@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_in_which_the_kernel_tells_them_does_not_count() {
+    fn the_order_in_which_the_kernel_lists_them_does_not_count() {
         let (one, mut other) = (route(&[1, 2, 3]), route(&[1, 2, 3]));
         other.hops.reverse();
         assert!(backends().all(|backend| one.preferred(backend) == other.preferred(backend)));

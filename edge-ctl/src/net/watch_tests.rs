@@ -136,7 +136,7 @@ impl Watching {
 }
 
 #[test]
-fn asks_for_neighbours_that_nobody_asked_for() {
+fn requests_neighbours_that_are_not_resolved_yet() {
     in_lab(|_| {
         let mut watching = Watching::new(&["10.0.0.2", "fd00::2", "10.0.0.77", "198.51.100.1", "10.0.0.1"], None);
         watching.expect(1, Some(PEER));
@@ -151,7 +151,7 @@ fn asks_for_neighbours_that_nobody_asked_for() {
 }
 
 #[test]
-fn tells_what_nothing_can_be_sent_to_and_why() {
+fn reports_unreachable_backends_with_the_reason() {
     in_lab(|lab| {
         let mut watching = Watching::new(&["10.0.0.2", "198.51.100.1"], None);
         watching.expect(1, Some(PEER));
@@ -176,7 +176,7 @@ fn tells_what_nothing_can_be_sent_to_and_why() {
 }
 
 #[test]
-fn a_neighbour_that_the_kernel_has_given_up_on_is_told_and_one_that_was_flushed_is_not() {
+fn a_neighbour_that_the_kernel_has_given_up_on_is_reported_and_one_that_was_flushed_is_not() {
     in_lab(|lab| {
         let mut watching = Watching::new(&["10.0.0.2", "10.0.0.77"], None);
         watching.expect(1, Some(PEER));
@@ -194,7 +194,7 @@ fn a_neighbour_that_the_kernel_has_given_up_on_is_told_and_one_that_was_flushed_
 }
 
 #[test]
-fn knows_which_vips_the_host_has_as_they_come_and_go() {
+fn reports_the_hosts_vips_as_they_are_added_and_removed() {
     in_lab(|_| {
         let mut watching = Watching::new(&["10.0.0.2"], None);
         watching.expect(1, Some(PEER));
@@ -235,7 +235,7 @@ fn follows_a_neighbour_that_changes() {
 }
 
 #[test]
-fn tells_of_a_neighbour_that_is_lost_and_found() {
+fn reports_a_neighbour_that_is_lost_and_resolved_again() {
     in_lab(|lab| {
         let mut watching = Watching::new(&["10.0.0.2"], None);
         watching.expect(1, Some(PEER));

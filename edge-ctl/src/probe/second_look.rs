@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_of_the_two_failed_is_said() {
+    fn the_explanation_names_the_failed_part() {
         let through = |mode| Through { mode, vip: "192.0.2.20".parse().unwrap(), source: None };
         let (tunnel, dsr) = (through(Mode::Ipip), through(Mode::Dsr));
         let refused = Verdict::Fail("connection refused".to_owned());

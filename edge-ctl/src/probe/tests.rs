@@ -210,7 +210,7 @@ async fn a_full_backlog_is_a_failure() {
 }
 
 #[tokio::test]
-async fn the_request_is_what_the_configuration_says() {
+async fn the_request_is_as_configured() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -254,7 +254,7 @@ async fn ipv6_is_probed_as_well() {
 }
 
 #[tokio::test]
-async fn a_process_that_was_stopped_blames_nobody() {
+async fn a_process_that_was_stopped_fails_no_backend() {
     let (address, _) = serve(Server::Silent).await;
     let target = quick(target(address, http()), SHORT);
     let stop = async {

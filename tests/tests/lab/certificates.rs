@@ -104,7 +104,7 @@ fn expect_events(lab: &Small, pool: &str, kinds: &[&str]) {
 }
 
 #[test]
-fn a_certificate_that_expires_is_said_once_and_that_it_is_valid_again() {
+fn an_expiring_certificate_is_reported_once_and_so_is_a_valid_one() {
     let mut lab = Small::on_veth().unwrap();
     lab.probe_addresses();
     let dir = tempfile::tempdir().unwrap();

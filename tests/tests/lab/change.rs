@@ -224,7 +224,7 @@ fn a_change_on_trial_whose_interface_is_missing_is_undone() {
 }
 
 #[test]
-fn a_plan_says_what_moves_before_it_does() {
+fn a_plan_lists_moves_before_they_happen() {
     let mut lab = lab();
     lab.prepare(Mode::Native, "").expect("a configuration");
     let old = text(&lab);
@@ -279,7 +279,7 @@ fn backend(lab: &Small, name: &str) -> Value {
 }
 
 #[test]
-fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_text() {
+fn operators_decisions_survive_a_reboot_and_a_bad_file_starts_the_last_good_text() {
     let mut lab = lab();
     lab.prepare(Mode::Native, &two_pools()).expect("a configuration");
     // Where nothing good is known, a bad file starts nothing, and leaves nothing behind.

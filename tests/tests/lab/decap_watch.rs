@@ -119,7 +119,7 @@ fn an_interface_that_is_made_anew_or_renamed_has_its_program_at_once() {
 }
 
 #[test]
-fn addresses_that_come_and_go_are_known_at_once() {
+fn added_and_removed_addresses_apply_at_once() {
     let world = Watched::new();
     let takes = |address: &str| {
         let status = world.lab.decap(BACKEND, &["--status", "--json"]).expect("a status");

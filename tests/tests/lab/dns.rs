@@ -20,7 +20,7 @@ fn seen(lab: &Small, name: &str) -> (String, String) {
 }
 
 #[test]
-fn a_name_server_is_asked_by_udp_and_by_tcp() {
+fn a_name_server_is_queried_by_udp_and_by_tcp() {
     let mut lab = Small::on_veth().unwrap();
     lab.probe_addresses();
     let dir = tempfile::tempdir().unwrap();

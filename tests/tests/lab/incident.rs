@@ -29,7 +29,7 @@ fn wait_for(lab: &Small, what: &str, reached: impl Fn() -> bool) {
 }
 
 #[test]
-fn an_outage_is_told_in_every_state_of_the_daemon() {
+fn an_outage_is_reported_in_every_state_of_the_daemon() {
     let mut lab = Small::on_veth().expect("the lab comes up");
     BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
     lab.balance(Mode::Native).expect("the load balancer starts");

@@ -58,7 +58,7 @@ fn addresses(device: &str, number: usize) -> String {
 }
 
 #[test]
-fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
+fn the_route_to_a_backend_follows_every_change_of_its_link() {
     let lab = lab();
     let edge = lab.netns(EDGE);
     let other = lab.netns(BACKENDS[1]).name().to_owned();

@@ -170,7 +170,7 @@ impl Connection {
 }
 
 #[test]
-fn a_backend_that_knows_nothing_serves_clients_of_its_own_ip_version() {
+fn an_unprepared_backend_serves_clients_of_its_own_ip_version() {
     let nat = Nat::start("");
     for vip in VIPS {
         assert_eq!(nat.request(vip, 5), BTreeSet::from([BACKENDS[0].to_owned()]), "{vip}");
@@ -286,7 +286,7 @@ fn much_data_goes_both_ways_unharmed_and_so_do_datagrams_in_fragments() {
 }
 
 #[test]
-fn a_client_hears_that_nobody_listens_at_the_backends_port() {
+fn a_client_receives_the_refusal_of_the_backends_port() {
     let nat = Nat::start("");
     for vip in VIPS {
         let exchange = || -> io::Result<usize> {
@@ -323,7 +323,7 @@ fn what_the_edge_does_itself_goes_on_as_ever() {
 }
 
 #[test]
-fn status_and_flows_show_who_uses_which_ports() {
+fn status_and_flows_show_the_users_of_ports() {
     let nat = Nat::start("");
     let _client = Connection::open(&nat, VIPS[0]);
     let shown = || Ok(nat.lab.ctl(&["status"])?.contains("translated flows: "));

@@ -180,7 +180,7 @@ fn much_data_goes_up_and_comes_back_unharmed_and_so_do_datagrams_in_fragments() 
 }
 
 #[test]
-fn a_client_hears_that_nobody_listens_at_a_port_of_the_other_ip_version() {
+fn a_client_receives_the_refusal_of_a_port_of_the_other_ip_version() {
     let families = Families::start(&[]);
     for (vip, _) in combinations() {
         let exchange = || -> io::Result<usize> {

@@ -93,7 +93,7 @@ fn a_datagram_in_parts_arrives_whole() {
 }
 
 #[test]
-fn a_backend_hears_that_its_client_is_gone() {
+fn a_backend_receives_the_error_about_an_absent_client() {
     let world = Narrow::new(|lab| {
         lab.netns("client1").set("ipv4/icmp_ratelimit", "0")?;
         lab.netns("client1").set("ipv6/icmp/ratelimit", "0")

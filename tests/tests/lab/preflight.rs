@@ -55,7 +55,7 @@ fn what_does_not_go_with_the_host_is_named() {
 }
 
 #[test]
-fn a_running_daemon_says_what_has_become_of_its_host() {
+fn a_running_daemon_reports_changes_of_its_host() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
     lab.balance(Mode::Native).unwrap();

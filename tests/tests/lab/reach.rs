@@ -72,7 +72,7 @@ fn in_dsr_nothing_goes_to_a_backend_behind_a_router() {
 }
 
 #[test]
-fn an_edge_that_is_cut_off_says_so_and_leaves_all_as_it_was() {
+fn an_edge_that_is_cut_off_reports_it_and_leaves_all_as_it_was() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
     lab.balance(Mode::Native).unwrap();

@@ -12,8 +12,8 @@ use edge_tests::{
 };
 
 #[test]
-fn every_case_leaves_as_the_table_says() {
-    as_the_table_says(&Scene::new(), |_| true);
+fn every_case_has_the_result_in_the_table() {
+    check_cases(&Scene::new(), |_| true);
 }
 
 /// The other variant of `gue`, and a source of each flow's own in `ipip`.
@@ -23,11 +23,11 @@ fn tunnels_have_other_forms() {
         let is_tunnels = [Exit::GueTx, Exit::GueRedirect, Exit::IpipTx, Exit::IpipRedirect, Exit::TooBig];
         matches!(case.exit, ProgramExit::Edge(exit) if is_tunnels.contains(&exit))
     };
-    as_the_table_says(&Scene::with(0, true), tunnelled);
+    check_cases(&Scene::with(0, true), tunnelled);
 }
 
-fn as_the_table_says(scene: &Scene, are_meant: impl Fn(&Case) -> bool) {
-    let mut cases = cases::runnable(scene, "every_case_leaves_as_the_table_says");
+fn check_cases(scene: &Scene, are_meant: impl Fn(&Case) -> bool) {
+    let mut cases = cases::runnable(scene, "every_case_has_the_result_in_the_table");
     cases.retain(are_meant);
     let failures = in_namespace(|| {
         let both = Both::new(scene.world.clone());

@@ -103,7 +103,7 @@ fn every_identification_gets_the_right_checksum_when_the_ttl_goes_down() {
 
 /// RFC 6040, figure 4. Rows are the inner field, columns the outer one, both in the order Not-ECT, ECT(0), ECT(1), CE.
 #[test]
-fn congestion_on_the_way_arrives_as_rfc_6040_says() {
+fn congestion_on_the_path_arrives_according_to_rfc_6040() {
     const ORDER: [u8; 4] = [0b00, 0b10, 0b01, 0b11];
     const FIGURE_4: [[Option<u8>; 4]; 4] = [
         [Some(0b00), Some(0b00), Some(0b00), None],

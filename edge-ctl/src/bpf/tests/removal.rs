@@ -77,7 +77,7 @@ fn a_number_is_kept_while_a_record_names_it() {
 }
 
 #[test]
-fn who_comes_back_has_its_number_and_its_flows() {
+fn a_backend_that_returns_keeps_its_number_and_its_flows() {
     let bpffs = Bpffs::mount();
     let mut pinned = stable(&bpffs.pins(), &config());
     let before = owners(&pinned, "web");
@@ -100,7 +100,7 @@ fn who_comes_back_has_its_number_and_its_flows() {
 }
 
 #[test]
-fn whose_pool_is_gone_is_in_none_until_both_come_back() {
+fn a_backend_of_a_removed_pool_is_in_none_until_both_return() {
     let bpffs = Bpffs::mount();
     let mut pinned = stable(&bpffs.pins(), &config());
     let b0 = backend(&pinned, "one/b0");

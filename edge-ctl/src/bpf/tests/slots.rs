@@ -44,7 +44,7 @@ fn a_drain_concerns_the_slots_of_its_backend_once_the_others_were_seen_to_be_as_
 }
 
 #[test]
-fn a_change_after_which_old_backends_live_says_when_it_was() {
+fn a_change_after_which_old_backends_live_records_its_time() {
     let bpffs = Bpffs::mount();
     let mut pinned = stable(&bpffs.pins(), &config());
     let web = service_number(&pinned, "web");

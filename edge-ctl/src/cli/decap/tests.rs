@@ -121,7 +121,7 @@ const SECOND: [u8; 4] = [10, 0, 0, 3];
 const VIP: [u8; 4] = [192, 0, 2, 10];
 
 #[test]
-fn takes_packets_of_the_edges_that_it_was_told() {
+fn takes_packets_of_the_configured_edges() {
     for mode in ["native", "generic"] {
         in_bpf_lab(|lab, pins| {
             sh("ip addr add 192.0.2.10/32 dev lo && ip link set lo up");
@@ -171,7 +171,7 @@ fn takes_packets_of_the_edges_that_it_was_told() {
 }
 
 #[test]
-fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_was_told() {
+fn takes_nothing_for_other_addresses_than_vips_nor_at_unconfigured_addresses() {
     in_bpf_lab(|lab, pins| {
         sh("ip addr add 192.0.2.10/32 dev lo && ip addr add 10.0.0.7/24 dev edge0");
         let inbox = UdpSocket::bind("0.0.0.0:4000").unwrap();
@@ -201,7 +201,7 @@ fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_wa
 }
 
 #[test]
-fn takes_packets_in_udp_and_edges_of_a_prefix_where_it_is_told_so() {
+fn takes_packets_in_udp_and_edges_of_a_prefix_where_configured() {
     for mode in ["native", "generic"] {
         in_bpf_lab(|lab, pins| {
             let send_in_udp = |port| {
@@ -238,7 +238,7 @@ fn takes_packets_in_udp_and_edges_of_a_prefix_where_it_is_told_so() {
 }
 
 #[test]
-fn a_host_without_addresses_has_to_be_told_one() {
+fn a_host_without_addresses_needs_one_in_the_options() {
     in_bpf_lab(|_, pins| {
         sh("ip addr flush dev edge0");
         let line = "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10";
@@ -266,7 +266,7 @@ fn replacement_loses_no_packet() {
 }
 
 #[test]
-fn says_what_to_do_when_refused() {
+fn refusals_name_the_remedy() {
     in_bpf_lab(|_, pins| {
         let refused = |pins: &Path, line: &str, hint: &str| {
             let error = decap(pins, line).unwrap_err();
@@ -297,7 +297,7 @@ fn says_what_to_do_when_refused() {
 }
 
 #[test]
-fn says_so_without_privileges() {
+fn reports_missing_privileges() {
     in_bpf_lab(|_, pins| {
         let unprivileged = || {
             // SAFETY: no pointers are involved. A direct system call, since the library's function would change the
@@ -361,7 +361,7 @@ fn heard(lab: &Lab) -> u32 {
 }
 
 #[test]
-fn clients_hear_of_a_segment_size_that_fits_the_tunnel() {
+fn clients_get_a_segment_size_that_fits_the_tunnel() {
     in_bpf_lab(|lab, pins| {
         sh("ip addr add 192.0.2.10/32 dev lo");
         lab.peer("ip route add 192.0.2.10/32 via 10.0.0.1");

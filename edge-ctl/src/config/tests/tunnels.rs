@@ -21,7 +21,7 @@ fn ranges_ports_and_variants() {
 }
 
 #[test]
-fn what_is_refused_says_what_to_write() {
+fn refusals_name_what_to_write() {
     for (keys, what, write) in [
         (
             "source_v4_range = \"10.9.0.1/24\"",

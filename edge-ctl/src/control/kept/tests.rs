@@ -120,7 +120,7 @@ fn a_trial_does_not_survive_a_reboot() {
 }
 
 #[test]
-fn a_drained_backend_that_was_renamed_before_a_start_asks() {
+fn a_drained_backend_that_was_renamed_before_a_start_needs_consent() {
     let mut kept = kept(&[(How::Start, &text(), Verdict::Good)]);
     let renamed = text().replace("name = \"a2\"", "name = \"other\"");
     assert!(choose(file(&renamed), Some(&kept)).unwrap().refused.is_none());

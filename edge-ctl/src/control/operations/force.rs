@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_kept_undone_and_said_once() {
+    fn a_word_is_kept_undone_and_reported_once() {
         let mut plane = FakeDataPlane::fresh(&inventory());
         let down = force_health(&mut plane, Health::Up, Some(Health::Down));
         assert!(down.changed && down.message.ends_with("undo: edge-ctl health provider-a/a1 auto"), "{}", down.message);

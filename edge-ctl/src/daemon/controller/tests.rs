@@ -50,7 +50,7 @@ fn kinds(controller: &Controller<FakeDataPlane>) -> Vec<EventKind> {
 }
 
 #[test]
-fn a_backend_goes_down_after_fall_failures_and_says_why() {
+fn a_backend_goes_down_after_fall_failures_with_a_reason() {
     let mut controller = controller();
     fail(&mut controller, 1, 2);
     assert!(controller.plane.state(1).has_all(State::NEW));
@@ -148,7 +148,7 @@ fn a_pool_that_nothing_can_be_sent_to_is_left_at_once_and_returned_to() {
 }
 
 #[test]
-fn a_probe_that_begins_while_nothing_can_be_sent_there_knows_nothing_yet() {
+fn a_probe_that_begins_at_an_unreachable_backend_leaves_it_unknown() {
     let mut without = inventory();
     without.config.pools[1].probe = None;
     let plane = FakeDataPlane::fresh(&without);
@@ -189,7 +189,7 @@ fn a_service_that_no_pool_serves_may_lose_pools_of_its_list() {
 }
 
 #[test]
-fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
+fn a_host_that_is_cut_off_reports_it_and_leaves_everything_as_it_was() {
     let mut controller = controller();
     let before: Vec<_> = (1..=6).map(|backend| controller.plane.state(backend)).collect();
     unreachable(&mut controller, &[1, 2, 3, 4, 5, 6]);

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_another_host_is_told_from_addresses() {
+    fn a_name_of_another_host_is_distinguished_from_addresses() {
         for ours in ["localhost", "LocalHost:9180", "127.0.0.1:9180", "127.0.0.1", "[::1]:9180", "[::1]"] {
             assert!(is_this_host(ours), "{ours}");
         }

@@ -136,7 +136,7 @@ async fn a_change_leaves_the_one_before_until_its_successor_stands() {
 }
 
 #[tokio::test]
-async fn those_who_say_nothing_keep_nobody_out_for_long() {
+async fn silent_connections_block_others_only_briefly() {
     let (events, address) = (Events::new(), free());
     let mut http = Http::new(commands(), 2);
     http.follow(Some(address), &events);

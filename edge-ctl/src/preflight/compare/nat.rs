@@ -111,7 +111,7 @@ pools = ["a"]
     }
 
     #[test]
-    fn a_source_of_somebody_else_and_ports_of_the_hosts_are_told() {
+    fn a_foreign_source_and_the_hosts_own_ports_are_reported() {
         let error = |upset: &dyn Fn(&mut Host)| {
             let findings = findings(upset);
             assert_eq!(findings.len(), 1, "{findings:?}");

@@ -102,7 +102,7 @@ fn warning(subject: &str) -> (Severity, String) {
 }
 
 #[test]
-fn nothing_is_said_of_what_fits() {
+fn a_host_that_fits_has_no_findings() {
     assert_eq!(compare(&configuration(TEXT), &host()), []);
 }
 

@@ -144,7 +144,7 @@ async fn the_rate_is_the_same_up_or_down() {
 }
 
 #[tokio::test]
-async fn a_silent_death_is_known_sooner_than_after_three_timeouts() {
+async fn a_silent_death_is_detected_sooner_than_after_three_timeouts() {
     let (silent, _) = serve(Server::Silent).await;
     let mut target = quick(target(silent, http()), Duration::from_millis(800));
     target.probe.fast_interval = Duration::from_millis(200);

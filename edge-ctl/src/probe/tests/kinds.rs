@@ -175,7 +175,7 @@ async fn sessions_are_resumed() {
 }
 
 #[tokio::test]
-async fn certificates_are_seen_again_and_their_end_is_known() {
+async fn certificates_are_read_again_with_their_expiry() {
     let (address, resumed) = secure(&["http/1.1"]).await;
     let target = target(address, kind(&format!("type = \"https\"\nhost = \"www.example.org\"\nca = \"{PEM}/ca.pem\"")));
     let prober = Prober::of(&target);

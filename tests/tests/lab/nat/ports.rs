@@ -38,7 +38,7 @@ fn a_listener_in_the_range_is_named_within_a_minute() {
 }
 
 #[test]
-fn ports_that_run_out_are_told_at_three_quarters_and_the_next_connection_is_refused() {
+fn ports_that_run_out_are_reported_at_three_quarters_and_the_next_connection_is_refused() {
     const PORTS: usize = 64;
     let text = configuration("").replace("16384-20479", "16384-16447").replace("nat_flows = 16384", "nat_flows = 1024");
     let nat = Nat::start_with(&text);

@@ -136,7 +136,7 @@ fn a_client_stays_with_the_server_that_its_packets_name() {
 }
 
 #[test]
-fn who_is_not_known_or_does_not_live_is_not_followed() {
+fn an_unknown_or_dead_server_number_is_ignored() {
     for side in Side::BOTH {
         in_namespace(|| {
             let (mut both, flow) = flow(side, Some(CID), false);
@@ -255,7 +255,7 @@ fn fragments_go_where_their_first_one_does() {
 }
 
 #[test]
-fn without_it_a_connection_id_says_nothing() {
+fn without_it_a_connection_id_has_no_effect() {
     for side in Side::BOTH {
         in_namespace(|| {
             let (mut both, flow) = flow(side, None, false);

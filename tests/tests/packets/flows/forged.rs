@@ -143,7 +143,7 @@ fn a_clients_second_first_packet_follows_the_first_whoever_is_drained_meanwhile(
 }
 
 #[test]
-fn a_client_that_begins_again_with_another_number_is_known_by_that() {
+fn a_client_that_begins_again_with_another_number_is_recognized() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));

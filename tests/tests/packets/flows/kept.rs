@@ -191,7 +191,7 @@ fn tracking(mode: Tracking, service: u32) -> Tracking {
 }
 
 #[test]
-fn a_stable_service_asks_for_no_record_whatever_its_packets_say() {
+fn a_stable_service_needs_no_record_for_any_packet() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));

@@ -101,7 +101,7 @@ fn initials_of_both_versions_start_flows_and_no_other_datagram_does() {
 }
 
 #[test]
-fn where_nobody_knows_of_quic_an_initial_is_a_datagram_like_any() {
+fn without_quic_an_initial_is_an_ordinary_datagram() {
     for side in Side::BOTH {
         with_both(side, Tracking::Learn, |both, flow, slot| {
             for (name, data, _) in DATAGRAMS {

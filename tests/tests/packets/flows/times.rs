@@ -26,7 +26,7 @@ const SLOT: u32 = 33;
 const S: u64 = 1_000_000_000;
 
 #[test]
-fn a_record_says_when_it_was_made_and_when_the_flow_was_last_seen() {
+fn a_record_has_the_times_of_its_creation_and_of_the_last_packet() {
     for side in Side::BOTH {
         for meaning in [Starts, Runs] {
             let world = world(side);
@@ -53,7 +53,7 @@ fn a_record_says_when_it_was_made_and_when_the_flow_was_last_seen() {
 }
 
 #[test]
-fn the_kernels_records_say_it_by_its_own_clock() {
+fn the_kernels_records_have_times_of_its_own_clock() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));

@@ -40,7 +40,7 @@ fn to_client(client: Client, segment: Tcp) -> Frame {
 }
 
 #[test]
-fn each_packet_of_a_connection_is_translated_and_says_how_far_it_is() {
+fn each_packet_of_a_connection_is_translated_and_advances_its_stage() {
     for (side, egress) in [(Side::V4, LO), (Side::V6, LO), (Side::V4, AWAY), (Side::V6, AWAY)] {
         in_namespace(|| {
             let both = Both::new(world(side, 64, 4, egress));

@@ -100,7 +100,7 @@ fn same_error(seen: &Seen, side: Side, kind: Kind, expected: [Ip; 2], length: us
 }
 
 #[test]
-fn an_error_becomes_one_of_the_ip_version_of_whom_it_is_for() {
+fn an_error_is_translated_to_the_ip_version_of_its_receiver() {
     for (side, service) in [(Side::V4, TCP), (Side::V6, TCP), (Side::V4, UDP), (Side::V6, UDP)] {
         in_namespace(|| {
             let both = Both::new(world(side, LO));
@@ -215,7 +215,7 @@ fn long(side: Side, bytes: usize) -> Tcp {
 }
 
 #[test]
-fn who_sends_more_than_fits_is_told_what_does_in_packets_of_its_own() {
+fn the_sender_of_a_packet_that_is_too_long_receives_the_mtu_for_its_own_packets() {
     for (side, mtu, fits) in [(Side::V4, 1500, 1480), (Side::V6, 1400, 1420), (Side::V6, 1300, 1320)] {
         in_namespace(|| {
             let mut world = world(side, 77);
@@ -263,7 +263,7 @@ fn a_datagram_that_is_too_long_is_to_come_in_parts_that_fit_with_the_header_of_e
 }
 
 #[test]
-fn an_ipv6_sender_that_need_not_send_less_is_not_told_to() {
+fn an_ipv6_sender_receives_no_mtu_below_the_minimum() {
     in_namespace(|| {
         let mut world = world(Side::V6, 77);
         world.backends.iter_mut().for_each(|backend| backend.mtu = 1000);
@@ -276,7 +276,7 @@ fn an_ipv6_sender_that_need_not_send_less_is_not_told_to() {
 }
 
 #[test]
-fn a_backend_is_told_what_fits_the_clients_link() {
+fn a_backend_receives_the_mtu_of_the_clients_link() {
     for (side, fits) in [(Side::V6, 1380), (Side::V4, 1420)] {
         in_namespace(|| {
             sh("ip link set lo mtu 1400");

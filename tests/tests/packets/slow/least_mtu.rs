@@ -30,7 +30,7 @@ fn check_reported(both: &Both, flow: Flow, packet: &Ip, mtu: u16) {
 }
 
 #[test]
-fn ipv6_is_told_1280_where_less_would_fit_and_ipv4_what_fits() {
+fn ipv6_senders_receive_1280_where_less_would_fit_and_ipv4_senders_what_fits() {
     for_each_flow(|both, flow| {
         let owner = usize::from(flow.owner(both));
         let overhead = flow.overhead(&both.world);
@@ -68,7 +68,7 @@ fn ipv6_of_1280_bytes_goes_on_in_ipv4_that_routers_may_fragment() {
 }
 
 #[test]
-fn the_outer_packets_that_may_be_fragmented_are_told_apart() {
+fn outer_packets_that_may_be_fragmented_are_distinguishable() {
     with_both(|both| {
         both.change(|world| world.backends.iter_mut().for_each(|backend| backend.path_mtu = 576));
         for flow in flows().into_iter().filter(|flow| (flow.side, flow.tunnel()) == (Side::V6, Some(Side::V4))) {

@@ -118,7 +118,7 @@ fn only_lower_values_are_learnt() {
 }
 
 #[test]
-fn an_error_without_a_known_flow_teaches_nothing() {
+fn an_error_without_a_known_flow_changes_no_path_mtu() {
     for_each_tunnel(|both, flow, tunnel| {
         let owner = flow.owner(both);
         for other in others(both, owner) {

@@ -110,7 +110,7 @@ impl Scene {
         let bpffs = Bpffs::mount();
         let (mut maps, ..) = started_with(&bpffs, TEXTS[0]);
         maps.set_stations(&[Station::new(1, Mac::new(STATION))]);
-        know_next_hops(&mut maps);
+        set_next_hops(&mut maps);
         EdgeProgram::load(&maps).unwrap();
         let pins = bpffs.pins();
         let program = bpf::sys::open_pin(&pins.program()).unwrap();
@@ -189,7 +189,7 @@ impl Scene {
         let (mut maps, inventory, _) = self.reopen();
         assert_eq!(inventory.config.text, wanted);
         self.is_served(&homes, BACKENDS[self.next]);
-        know_next_hops(&mut maps);
+        set_next_hops(&mut maps);
         finish_transitions(&mut maps, &inventory);
         self.next ^= 1;
         killed
@@ -200,7 +200,7 @@ fn next(text: &str) -> Candidate {
     candidate(text, How::Apply, Words { allow_removal: 9, allow_moves: true, ..confirm_in(600_000) })
 }
 
-fn know_next_hops(maps: &mut PinnedMaps) {
+fn set_next_hops(maps: &mut PinnedMaps) {
     let numbers: Vec<_> = maps.snapshot().unwrap().unwrap().backends().map(|(_, backend)| backend.number).collect();
     for number in numbers {
         let hop = NextHopEntry { egress: 1, mac: [6; 6], source_mac: STATION, mtu: 1500, own_mtu: true, vlan: 0 };
@@ -275,7 +275,7 @@ fn a_publication_can_be_killed_before_each_store() {
     drop(maps);
     let (mut maps, inventory, _) = scene.reopen();
     assert_eq!(inventory.config.text, wanted);
-    know_next_hops(&mut maps);
+    set_next_hops(&mut maps);
     finish_transitions(&mut maps, &inventory);
     scene.next ^= 1;
     println!("{stores} stores");

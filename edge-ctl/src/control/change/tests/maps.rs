@@ -223,7 +223,7 @@ fn the_share_that_moves_is_what_moves() {
 }
 
 #[test]
-fn another_hash_moves_as_many_as_chance_says() {
+fn another_hash_moves_the_expected_number() {
     let bpffs = Bpffs::mount();
     let (maps, before, _) = started(&bpffs);
     for (from, to) in [("000102", "ff0102"), ("slots = 1024", "slots = 2048")] {

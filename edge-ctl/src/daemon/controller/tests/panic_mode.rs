@@ -45,7 +45,7 @@ fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
 }
 
 #[test]
-fn a_pool_below_what_a_service_asks_for_does_not_go_to_its_dead() {
+fn a_pool_below_the_number_that_a_service_needs_does_not_use_its_dead_backends() {
     let mut controller = one_pool(WhenExhausted::Open);
     controller.inventory.config.pools[0].min_healthy = 3;
     silent(&mut controller, &[], 3);
@@ -80,7 +80,7 @@ fn no_panic_is_over_while_this_host_hears_nothing() {
 }
 
 #[test]
-fn who_is_down_by_an_operators_word_takes_no_part() {
+fn a_backend_that_an_operator_has_set_down_takes_no_part() {
     let mut controller = one_pool(WhenExhausted::Open);
     silent(&mut controller, &[], 3);
     let force = |controller: &mut Controller<FakeDataPlane>, backend: &str, health| {

@@ -37,7 +37,7 @@ fn the_unreachable_are_out_unless_all_are() {
 }
 
 #[test]
-fn the_reason_says_that_it_is_unreachable() {
+fn the_reason_is_that_it_is_unreachable() {
     let mut controller = up();
     rounds_without(&mut controller, &[1, 2], 3);
     let expected = "3 probes in a row failed: host unreachable; it is unreachable and others of its pool are not: its flows go, too";
@@ -59,7 +59,7 @@ fn a_router_that_reports_only_now_and_then_is_a_wave_as_well() {
 }
 
 #[test]
-fn a_pool_that_is_unreachable_before_the_others_were_asked_keeps_its_flows() {
+fn a_pool_that_is_unreachable_before_the_others_were_probed_keeps_its_flows() {
     let mut controller = up();
     rounds(&mut controller, 4, |backend| (backend < 4).then(unreachable));
     assert_eq!(states(&controller), "kkkUUU");
@@ -84,7 +84,7 @@ fn a_freeze_gives_back_what_reports_of_the_same_wave_took() {
 }
 
 #[test]
-fn what_is_unreachable_explains_nothing_and_hears_nothing() {
+fn an_unreachable_backend_neither_explains_silence_nor_counts_as_heard() {
     // Both pools of provider A, and then provider B as well: its reports are no answers.
     let mut controller = two_and_one();
     rounds_without(&mut controller, &[1, 2, 3, 4, 5, 6], 20);
