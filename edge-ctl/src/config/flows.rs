@@ -134,7 +134,7 @@ fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
             refuse(
                 table,
                 key,
-                "is for mode \"dsr\" and \"ipip\": in \"nat\" each flow is known anyway",
+                "is for mode \"dsr\" and \"ipip\": in \"nat\" each flow is recorded anyway",
                 "another mode",
             )?;
         }

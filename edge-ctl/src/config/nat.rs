@@ -147,8 +147,8 @@ impl NatDraft {
             let is_among = |of: &Ports| of.last == 0 || ports.meets(of.first, of.last);
             if let Some(found) = service.ports().iter().find(|found| is_among(&found.value)) {
                 let what = format!(
-                    "{} of {} is within the ports of [nat], whose source that address is: a packet there could be a \
-                     client's or a backend's",
+                    "{} of {} is within the ports of [nat], and the address is a source of [nat]: a packet to it \
+                     could be a client's or a backend's",
                     found.value, vip.value
                 );
                 let write = format!("another source on line {}, or other ports", problems.line(sources[&vip.value]));

@@ -320,7 +320,7 @@ fn state(explained: &Explained, number: BackendNumber) -> String {
         crate::health::Health::Down => "down",
         crate::health::Health::Unknown => "unknown",
     };
-    let forced = if plan::forced(state).is_some() { " by an operator's word" } else { "" };
+    let forced = if plan::forced(state).is_some() { ", forced" } else { "" };
     let health = format!("{health}{forced}");
     match plan::admin(state) {
         Admin::Enabled if state.has_all(State::NEW) || !state.has_all(State::UP) => health,

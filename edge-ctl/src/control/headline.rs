@@ -77,14 +77,16 @@ fn attention(status: &Status) -> Option<String> {
             .as_ref()
             .map(|trial| format!("on trial: goes back to generation {} unless confirmed", trial.back_to))
     };
-    let unkept =
-        || Some(format!("a reboot would forget what operators have said: {}", first_line(daemon?.unkept.as_ref()?)));
+    let unkept = || Some(format!("a reboot would lose operators' decisions: {}", first_line(daemon?.unkept.as_ref()?)));
     let unfit = || {
         let finding = status.host.first()?;
         Some(format!("{}: {}", finding.subject, first_line(&finding.message)))
     };
-    let absent =
-        || daemon.is_none().then(|| "no daemon answers: nobody probes, and packets go by the last states".to_owned());
+    let absent = || {
+        daemon.is_none().then(|| {
+            "no daemon answers: backends are not probed, and packets are forwarded by the last states".to_owned()
+        })
+    };
     left.or_else(frozen)
         .or_else(evacuated)
         .or_else(failed_over)

@@ -177,7 +177,7 @@ fn evacuate_on(
             evacuation::carry_out(inventory, plane, &condition, &events, evacuations, pool, wanted, now)
         }
         Evacuate::Return => {
-            let why = "an operator's word";
+            let why = "ended by an operator";
             evacuation::bring_back(inventory, plane, &condition, &events, evacuations, pool, why)
         }
     }

@@ -170,7 +170,7 @@ fn set_admin(
             format!("{name} is enabled; it is retired: it keeps its flows and gets no new ones")
         }
         Admin::Enabled if forced_down => {
-            format!("{name} is enabled, but down by an operator's word: `edge-ctl health {name} auto` takes that back")
+            format!("{name} is enabled, but forced down by an operator: `edge-ctl health {name} auto` takes that back")
         }
         Admin::Enabled if is(Health::Down) && healths.len() > 1 => {
             format!("{name} is enabled, but one of its addresses is down: that serves once its probes pass")

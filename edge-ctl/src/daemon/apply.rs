@@ -54,7 +54,8 @@ pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Event
         Ok(None) => cold(pins, file, path, state_dir, events),
         // The attached program continues with these maps until its successor is attached.
         Err(error) if error.is_damage() => {
-            let message = format!("the pinned maps cannot be gone on with, and new ones are made: {}", chain(&error));
+            let message =
+                format!("the pinned maps cannot be used any longer, and new ones are made: {}", chain(&error));
             events.report(EventKind::LocalFault, "maps", message);
             cold(pins, file, path, state_dir, events)
         }
@@ -85,7 +86,7 @@ fn cold(
 ) -> Result<Start, ChangeError> {
     pins.forget_outgrown()?;
     let kept = keeper::read_at_start(state_dir).unwrap_or_else(|error| {
-        let message = format!("what was kept from before the reboot cannot be read: {}", chain(&error));
+        let message = format!("the state from before the reboot cannot be read: {}", chain(&error));
         events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
         None
     });
@@ -140,7 +141,7 @@ fn restore_decisions(
 ) -> Result<(), BpfError> {
     for BackendWord { name, decision, reason } in &kept.backends {
         let Ok(named) = inventory.backend(name) else {
-            let message = format!("{reason} before the reboot; the configuration does not name it any more");
+            let message = format!("{reason} before the reboot; the configuration no longer has it");
             events.report(EventKind::LocalFault, name, message);
             continue;
         };
@@ -156,7 +157,7 @@ fn restore_decisions(
     }
     for word @ ForcedWord { name, reason, .. } in &kept.forced {
         let Ok(named) = inventory.backend(name) else {
-            let message = format!("{reason} before the reboot; the configuration does not name it any more");
+            let message = format!("{reason} before the reboot; the configuration no longer has it");
             events.report(EventKind::LocalFault, name, message);
             continue;
         };
@@ -173,7 +174,7 @@ fn restore_decisions(
         let position = services.first().map(|(service, _)| inventory.position(service, to));
         let Some(Ok(position)) = position else {
             let message =
-                format!("it was failed over to {to} before the reboot, which the configuration does not have any more");
+                format!("it was failed over to {to} before the reboot; the configuration no longer has that pool");
             events.report(EventKind::LocalFault, service, message);
             continue;
         };

@@ -220,7 +220,7 @@ impl Judgement {
         self.frozen = Some(Frozen { since: now, why });
         ruling.frozen.clone_from(&self.frozen);
         self.returns.pardon(inventory, now);
-        let reason = format!("as before: {}, so this host may be to blame", why.reason());
+        let reason = format!("as before: {}, so the cause may be this host", why.reason());
         let pardoned: BTreeMap<_, _> = self
             .probed
             .iter_mut()
@@ -265,10 +265,10 @@ impl Judgement {
             let is_reported = probed.machine().is_reported();
             let why = match blame {
                 Blame::Backends | Blame::Many if is_reported && count.is_heard_after(probed.machine()) => {
-                    "it is unreachable and others of its pool are not: its flows go, too"
+                    "it is unreachable and others of its pool are not: its flows move, too"
                 }
-                Blame::Backends => "it is silent and others of its pool are not: its flows go, too",
-                Blame::Provider => "its whole pool is silent and another pool is not: its flows go, too",
+                Blame::Backends => "it is silent and others of its pool are not: its flows move, too",
+                Blame::Provider => "its whole pool is silent and another pool is not: its flows move, too",
                 Blame::Nobody | Blame::Many | Blame::All => continue,
             };
             // A backend that answers again but is held back keeps its flows.

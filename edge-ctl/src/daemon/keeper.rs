@@ -71,7 +71,12 @@ impl Keeper {
         let desk = self.desk();
         let hangs = desk.writing.is_some_and(|since| since.elapsed() > PATIENCE);
         let why = if hangs { Some("the disk does not answer".to_owned()) } else { desk.fault.clone() };
-        why.map(|why| format!("{}: {why}; a reboot would not find what operators have said", self.directory.display()))
+        why.map(|why| {
+            format!(
+                "{}: {why}; operators' decisions are not on disk, and a reboot would lose them",
+                self.directory.display()
+            )
+        })
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -158,7 +163,7 @@ mod tests {
         keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
         let waited = Instant::now();
         while keeper.fault().is_none() {
-            assert!(waited.elapsed() < PATIENCE, "the fault is told");
+            assert!(waited.elapsed() < PATIENCE, "the fault is reported");
             thread::sleep(Duration::from_millis(5));
         }
         std::fs::remove_file(&path).expect("it is a file");

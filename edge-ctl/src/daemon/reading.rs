@@ -171,7 +171,7 @@ mod tests {
         reader.begin(NO_OPTIONS, Some(back));
         let read = reader.read().await;
         assert!(matches!(read.file, Err(ConfigError::Late { .. })), "{:?}", read.file);
-        assert_eq!(read.waiting.len(), 1, "it is told");
+        assert_eq!(read.waiting.len(), 1, "it is reported");
         drop(read);
         assert!(answer.try_recv().is_err());
 
@@ -181,7 +181,7 @@ mod tests {
         assert!(answer.await.expect("told").is_err());
 
         // The result of the first reading is old by now; the second reading follows it.
-        std::fs::write(&path, "nonsense").expect("somebody reads");
+        std::fs::write(&path, "nonsense").expect("a reader exists");
         let writer = thread::spawn(move || {
             // Late enough for the second reading.
             thread::sleep(Duration::from_millis(100));

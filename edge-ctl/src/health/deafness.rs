@@ -38,7 +38,7 @@ impl Deafness {
         match self {
             Self::Pools(pools) => format!("{pools} pools fell silent at once"),
             Self::References => "all backends are silent, and so are the reference targets".to_owned(),
-            Self::CutOff => "nothing can be sent to any backend".to_owned(),
+            Self::CutOff => "no backend is reachable".to_owned(),
             Self::Unable => "most probes could not be made".to_owned(),
         }
     }

@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(in_doubt(&tables, |_, number| Some(number == 13)), []);
         assert_eq!(in_doubt(&tables, |by, _| (by == one).then_some(false)), []);
         let first = (1..=12).find(|number| in_doubt(&tables, |_, other| Some(other != *number)).is_empty());
-        assert_eq!(first, Some(1), "another one behind the same router is heard");
+        assert_eq!(first, Some(1), "another one behind the same router answers");
         // A next hop without an alternative is not probed.
         assert_eq!(in_doubt(&tables, |_, number| Some(number != 13)), []);
         // Nor is a neighbour that an operator has configured.

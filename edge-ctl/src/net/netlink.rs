@@ -250,8 +250,8 @@ impl Requests {
         let touch = |(link, address): NeighbourKey| async move {
             let request = self.handle.neighbours().add(link, address).replace().state(state);
             let request = if let Some(flags) = flags { request.flags(flags) } else { request };
-            if let Err(error) = one("ask for a neighbour", request.execute()).await {
-                tracing::debug!(%address, %error, "can't ask for a neighbour");
+            if let Err(error) = one("request a neighbour", request.execute()).await {
+                tracing::debug!(%address, %error, "can't request a neighbour");
             }
         };
         stream::iter(neighbours).for_each_concurrent(PARALLEL, touch).await;

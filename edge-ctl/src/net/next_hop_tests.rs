@@ -131,7 +131,7 @@ fn a_bridge_sends_by_its_only_port_and_a_macvlan_interface_by_what_it_lies_on() 
     let entry = |egress, mtu| NextHopEntry { egress, mac: MAC, source_mac: [8; 6], mtu, own_mtu: true, vlan: 0 };
     assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(5, 1400)));
     tables.links.insert(6, Link { controller: Some(2), ..link(1500) });
-    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(2, 1500)), "it knows by which");
+    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(2, 1500)), "it has the egress");
     tables.native = true;
     assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Unreachable(Unreachable::Bridge));
     tables.links.insert(2, Link { below: Some(5), mac: Some([8; 6]), ..link(1500) });

@@ -100,7 +100,7 @@ impl Watching {
         while !is(self) {
             let left = longest.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
-            let Ok(event) = event else { panic!("waited in vain; known is {:?}", self.known) };
+            let Ok(event) = event else { panic!("waited in vain; state: {:?}", self.known) };
             self.take(event.expect("the watch runs"));
         }
         started.elapsed()
@@ -114,7 +114,7 @@ impl Watching {
         while self.reach.get(&number).map(Option::as_deref) != Some(why) {
             let left = longest.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
-            let Ok(event) = event else { panic!("backend {number}: expected {why:?}, know {:?}", self.reach) };
+            let Ok(event) = event else { panic!("backend {number}: expected {why:?}, have {:?}", self.reach) };
             self.take(event.expect("the watch runs"));
         }
         started.elapsed()
@@ -146,7 +146,7 @@ fn requests_neighbours_that_are_not_resolved_yet() {
         watching.expect(3, None);
         watching.expect(4, None);
         watching.expect(5, None);
-        assert_eq!(watching.quiet(Duration::from_millis(1500)), 0, "nothing changes, nothing is told");
+        assert_eq!(watching.quiet(Duration::from_millis(1500)), 0, "without a change, nothing is reported");
     });
 }
 

@@ -21,7 +21,7 @@ pub(crate) enum Admin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) admin: Admin,
-    /// Its health by an operator's word, in place of what probes find; never [`Health::Unknown`].
+    /// Its health as an operator has forced it, in place of the result of probes; never [`Health::Unknown`].
     pub(crate) forced: Option<Health>,
 }
 

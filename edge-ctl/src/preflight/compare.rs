@@ -43,7 +43,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
     if config.has_sample_key() {
         findings.warn(
             "hash_key",
-            "it is the one of a sample file, which everybody knows: who knows it can send all flows to one backend",
+            "it is the public key of a sample file: a client with this key can send all flows to one backend",
             "`openssl rand -hex 16` makes one; on every edge the same. Changing it moves flows",
         );
     }
@@ -61,7 +61,7 @@ fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host
     let name = &interface.name;
     let subject = format!("interface {name}");
     let Some(found) = host.network.interfaces.get(name) else {
-        let message = "this host has none of this name: no client's packet can come by it";
+        let message = "this host has no interface of this name: no client's packet can arrive by it";
         return findings.fail(&subject, message, "`ip -br link` lists those that there are");
     };
     if !found.ethernet {
@@ -133,8 +133,8 @@ fn tunnel_sources(findings: &mut Findings, config: &Config, host: &Host) {
         findings.warn(
             "tunnel",
             format!(
-                "{source} is no address of this host: what routers say of tunnel packets (\"too big\") does not come here, \
-                 and a network that checks sources drops them"
+                "{source} is no address of this host: ICMP errors about tunnel packets (\"too big\") do not arrive \
+                 here, and a network that checks sources drops the packets"
             ),
             "`ip -br address` lists the addresses of this host",
         );
@@ -203,7 +203,7 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
         findings.add(
             if all { Severity::Error } else { Severity::Warning },
             &subject,
-            format!("{} of its backends cannot be sent to from here: {first}", of(none.len(), why.len())),
+            format!("{} of its backends cannot be reached from this host: {first}", of(none.len(), why.len())),
             "`ip route get ADDRESS` shows what the kernel would do",
         );
     }

@@ -16,7 +16,7 @@ pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &
         Pinned::Nothing => return,
         Pinned::Maps(capacity) => capacity.sizes(),
         Pinned::Unknown(why) => {
-            let message = format!("the pinned maps can't be looked at, so nobody knows whether it is in force: {why}");
+            let message = format!("the pinned maps can't be read, so it is unknown whether it is in force: {why}");
             return findings.warn("limits", message, "run it as root, with the --pin-dir of the daemon");
         }
     };

@@ -35,7 +35,8 @@ pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>
             // Tunnel packets matter more than short segments: if the kernel refuses this program, the other one is
             // attached all the same.
             Err(error @ XdpError::Program { .. }) => {
-                tracing::warn!(%error, "segments of answers are not shortened: clients that hear no ICMP can't upload");
+                tracing::warn!(%error, "segments of answers are not shortened: clients that receive no ICMP errors \
+                                        can't upload");
                 return detach_but(pins, &[]);
             }
             Err(error) => return Err(error),

@@ -244,7 +244,7 @@ fn a_plan_lists_moves_before_they_happen() {
         // From half to three quarters of the slots.
         assert!((of("echo-dsr4") - 0.25).abs() < 0.02 && of("echo-dsr6").abs() < 1e-9, "{plan}");
         let shown = lab.ctl(&["plan", &file(&lab, &old.replace("slots = 1024", "slots = 2048"))]).unwrap();
-        assert!(shown.contains("say --allow-moves") && shown.contains("RUNNING FLOWS THAT MOVE"), "{shown}");
+        assert!(shown.contains("add --allow-moves") && shown.contains("RUNNING FLOWS THAT MOVE"), "{shown}");
         lab.ctl(&["plan", &file(&lab, &weighted(&old, 300))]).unwrap();
     }
 }
@@ -349,7 +349,9 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     let soon = Duration::from_secs(20);
     wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("No space left")));
     assert!(lab.ctl(&["status"]).unwrap().contains("NOT KEPT ON DISK"));
-    let event = || lab.edge().unwrap().log_text().contains("a reboot would not find what operators have said");
+    let event = || {
+        lab.edge().unwrap().log_text().contains("operators' decisions are not on disk, and a reboot would lose them")
+    };
     wait_for(&lab, "the event", soon, event);
     let old = text(&lab);
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();

@@ -67,7 +67,7 @@ fn the_route_to_a_backend_follows_every_change_of_its_link() {
 
     edge.ip("link set eth1 down\n").unwrap();
     served(&lab, &BOTH[1..], "eth1 is down");
-    status_contains(&lab, "nothing can be sent there", "eth1 is down");
+    status_contains(&lab, "unreachable from this host", "eth1 is down");
     // Under another name it is also a path.
     edge.ip(&format!("link set eth1 name other1\nlink set other1 up\n{}", addresses("other1", 1))).unwrap();
     served(&lab, &BOTH, "eth1 is other1");
@@ -87,7 +87,7 @@ fn the_route_to_a_backend_follows_every_change_of_its_link() {
 
     edge.ip(&format!("link set eth1 netns {other} name away0\n")).unwrap();
     served(&lab, &BOTH[1..], "eth1 is in another namespace");
-    status_contains(&lab, "nothing can be sent there", "eth1 is in another namespace");
+    status_contains(&lab, "unreachable from this host", "eth1 is in another namespace");
     lab.netns(BACKENDS[1]).ip(&format!("link set away0 netns {} name eth1\n", edge.name())).unwrap();
     edge.ip(&format!("link set eth1 up\n{}", addresses("eth1", 1))).unwrap();
     served(&lab, &BOTH, "eth1 is back");
@@ -145,7 +145,7 @@ fn an_interface_of_the_file_has_its_program_whatever_becomes_of_it() {
     served(&lab, &BOTH, "eth0 is back");
 
     ip(&lab, "link del eth0\n");
-    status_contains(&lab, "this host has none of this name", "eth0 is gone");
+    status_contains(&lab, "this host has no interface of this name", "eth0 is gone");
     lab.cable(CLIENT, "eth0").unwrap();
     ip(&lab, &addresses("eth0", 0));
     lab.netns(CLIENT)

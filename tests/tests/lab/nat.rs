@@ -202,7 +202,7 @@ fn a_flow_that_sticks_waits_for_its_backend() {
     nat.silence(0);
     assert_eq!(nat.request(VIPS[0], 3), BTreeSet::from([BACKENDS[1].to_owned()]));
     client.0.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
-    let error = client.request().expect_err("nobody answers");
+    let error = client.request().expect_err("nothing answers");
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
     nat.bring_back(0);
     client.0.set_read_timeout(Some(patience(Duration::from_secs(10)))).expect("a timeout");
@@ -297,7 +297,7 @@ fn a_client_receives_the_refusal_of_the_backends_port() {
             socket.send(b"is there anybody?")?;
             socket.recv(&mut [0; 64])
         };
-        let error = nat.lab.netns(CLIENT).within(exchange).expect("a namespace").expect_err("nobody answers");
+        let error = nat.lab.netns(CLIENT).within(exchange).expect("a namespace").expect_err("nothing answers");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{vip}: {error}");
     }
 }

@@ -188,7 +188,7 @@ fn a_client_receives_the_refusal_of_a_port_of_the_other_ip_version() {
             socket.send(b"is there anybody?")?;
             socket.recv(&mut [0; 64])
         };
-        let error = families.client(exchange).expect_err("nobody answers");
+        let error = families.client(exchange).expect_err("nothing answers");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{vip}: {error}");
     }
 }

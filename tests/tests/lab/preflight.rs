@@ -51,7 +51,7 @@ fn what_does_not_go_with_the_host_is_named() {
 
     ip("link set eth0 down\nlink set eth0 name other0\n");
     let (code, text, _) = check(&[]);
-    assert!(code == Some(2) && text.contains("this host has none of this name"), "{text}");
+    assert!(code == Some(2) && text.contains("this host has no interface of this name"), "{text}");
 }
 
 #[test]

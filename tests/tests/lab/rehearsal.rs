@@ -104,7 +104,7 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
         let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(2), "{stderr}");
         assert!(
-            stderr.contains("the rehearsal failed: service") && stderr.contains("but the program says"),
+            stderr.contains("the rehearsal failed: service") && stderr.contains("but the program's result is"),
             "{stderr}"
         );
         let back = lab.edge().unwrap().output(lab.netns(EDGE), &["rollback", "1"]).unwrap();

@@ -1,4 +1,4 @@
-//! Weights and health by an operator's word: kept over restarts, reloads and reboots, with and without a daemon, and no request is
+//! Weights and health that an operator has set: kept over restarts, reloads and reboots, with and without a daemon, and no request is
 //! lost by them.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
@@ -93,7 +93,7 @@ fn a_weight_stays_whatever_comes_and_moves_new_flows_alone() {
     std::fs::write(&path, &other).unwrap();
     let reloaded = output(&lab, &["reload"]);
     let warned = String::from_utf8_lossy(&reloaded.stderr).into_owned();
-    assert!(warned.contains("keeps the weight 1 by an operator's word, and not the file's 70"), "{warned}");
+    assert!(warned.contains("keeps the weight 1 that an operator has set, not the file's 70"), "{warned}");
     assert_eq!(word(&lab), (Some(1), Some(70), "slow disk".into()));
     lab.ctl(&["rollback"]).unwrap();
     assert_eq!(word(&lab), now);

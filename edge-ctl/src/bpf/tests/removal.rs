@@ -167,7 +167,7 @@ fn a_publication_that_is_killed_after_its_store_is_finished_by_the_next_start() 
     active.expect("there").store(bank, std::sync::atomic::Ordering::Release);
 
     let mut pinned = reopened(&pins);
-    assert!(pinned.in_transition(service_number(&pinned, "web")), "all are, before anybody has looked");
+    assert!(pinned.in_transition(service_number(&pinned, "web")), "all are, before the first look");
     assert!(owners(&pinned, "web").contains(&b1) && pinned.state(b1).has_all(State::ALIVE), "its flows go on");
     pinned.repair().expect("repaired");
     assert!(pinned.state(b1).has_all(State::ALIVE | State::RETIRED) && !pinned.state(b1).has_all(State::NEW));

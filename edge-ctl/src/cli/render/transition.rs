@@ -39,7 +39,7 @@ pub(super) fn unrecorded(services: &[ServiceStatus], colour: bool) -> String {
         }
         if *taken_over > 0 {
             parts.push(format!(
-                "{} took their slots over from owners that take none, whose flows without a record moved",
+                "{} took their slots over from owners that take none (flows of these owners without a record moved)",
                 share(*taken_over)
             ));
         }

@@ -45,7 +45,8 @@ pub(crate) struct Findings {
 
 /// A change that was refused, since it removes or moves more than the operator has allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("it takes away what nobody has said may go:\n{}\nto do it all the same, say {needs}", lines.join("\n"))]
+#[error("the change removes or moves more than was allowed:\n{}\nto apply it all the same, add \
+         {needs}", lines.join("\n"))]
 pub(crate) struct Refused {
     lines: Vec<String>,
     /// Options to type.
@@ -81,7 +82,7 @@ impl Findings {
             let off = pools_of(old, before).into_iter().filter(|pool| !left.contains(pool));
             for pool in off.filter(|pool| new_pools.contains(pool)) {
                 taken_off += 1;
-                removals.push(format!("service {} goes to pool {pool} no more", before.name));
+                removals.push(format!("service {} no longer uses pool {pool}", before.name));
             }
             let lost = pools.lost(old, before, &left);
             if lost > LOST {
@@ -138,13 +139,14 @@ impl Findings {
 fn lost_ingress(old: &Config, new: &Config) -> Vec<String> {
     let names: BTreeSet<_> = new.interfaces.iter().map(|interface| &interface.name).collect();
     let gone = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
-    let mut closed: Vec<_> =
-        gone.map(|name| format!("interface {name} is removed: what arrives there is not balanced any more")).collect();
+    let mut closed: Vec<_> = gone
+        .map(|name| format!("interface {name} is removed: packets that arrive by it are no longer balanced"))
+        .collect();
     let kept: BTreeSet<_> = new.services.iter().flat_map(|service| &service.vips).collect();
     let announced = takedown::announced(new);
     let withdrawn = takedown::announced(old).into_iter().filter(|one| !announced.contains(one));
     closed.extend(withdrawn.filter(|one| kept.contains(&one.vip)).map(|one| {
-        format!("{} is announced on {} no more: its clients' packets may not arrive here", one.vip, one.interface)
+        format!("{} is no longer announced on {}: packets of its clients may not arrive here", one.vip, one.interface)
     }));
     closed
 }
@@ -201,7 +203,8 @@ fn lost_destinations(before: &Service, after: &Service) -> Option<String> {
     let ports: Vec<_> = before.ports.iter().filter(|ports| !is_kept(ports)).map(ToString::to_string).collect();
     let lost: Vec<_> = [vips, ports].iter().filter(|names| !names.is_empty()).map(|names| few(names, NAMED)).collect();
     let all = lost.join(" and ");
-    (!lost.is_empty()).then(|| format!("service {} is at {all} no more: its clients there are not served", before.name))
+    (!lost.is_empty())
+        .then(|| format!("service {} no longer serves {all}: packets to it are not balanced", before.name))
 }
 
 /// Losses of the pools of a configuration, each computed once.
@@ -258,7 +261,8 @@ fn renamed(new: &Config, decided: &[Decided]) -> Vec<String> {
         let (pool, name) = full.split_once('/')?;
         let other = addresses.get(&(pool, *address)).filter(|_| !names.contains(&(pool, name)))?;
         Some(format!(
-            "{full} was drained, disabled or forced by an operator, and would serve again as {pool}/{other}: say it of that, too"
+            "{full} was drained, disabled or forced by an operator, and would serve again as {pool}/{other}: repeat \
+             the decision for that name, too"
         ))
     };
     decided.iter().filter_map(other).collect()

@@ -151,7 +151,7 @@ impl Before {
                 (would, now) => rank(now) > rank(would),
             };
             let described = described(&inventory.config, after, now);
-            lost.then(|| format!("service {} is {described}, and was not to be without it", service.name))
+            lost.then(|| format!("service {} is {described}, and would not be without the change", service.name))
         })
     }
 

@@ -261,7 +261,7 @@ impl<'a> Effects<'a> {
             None => String::new(),
         };
         let reason = wanted.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-        format!("{services} it by an operator's word{flows}{back}{reason}")
+        format!("{services} it by an operator's command{flows}{back}{reason}")
     }
 
     fn evacuated(&self, wanted: &Wanted) -> String {

@@ -32,15 +32,15 @@ pub(super) fn force(
     let before: Vec<_> = numbers.iter().map(|number| plan::forced(plane.state(*number))).collect();
     if before.iter().all(|forced| *forced == health) {
         let message = match health {
-            Some(health) => format!("{name} is {health} by an operator's word already"),
-            None => format!("no operator has said how {name} is: its probes decide already"),
+            Some(health) => format!("{name} is forced {health} by an operator already"),
+            None => format!("the health of {name} is not forced: its probes decide already"),
         };
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
     let because = reason.map_or(Cow::Borrowed(""), |reason| format!(": {reason}").into());
     let why = match health {
-        Some(health) => format!("{health} by an operator's word{because}"),
-        None => format!("its probes decide again, by an operator's word{because}"),
+        Some(health) => format!("forced {health} by an operator{because}"),
+        None => format!("left to its probes again by an operator{because}"),
     };
     let mut cut_off = false;
     for number in &numbers {
@@ -56,13 +56,11 @@ pub(super) fn force(
     events.report(kind, &name, why);
     let states: Vec<_> = numbers.iter().map(|number| plane.state(*number)).collect();
     let becomes = match health {
-        Some(Health::Down) => "is down by your word: it gets no packets, and its established flows move".to_owned(),
-        Some(_) if cut_off => {
-            "is up by your word, but nothing can be sent to it now: it serves once something can be".to_owned()
-        }
+        Some(Health::Down) => "is forced down: it gets no packets, and its established flows move".to_owned(),
+        Some(_) if cut_off => "is forced up, but unreachable now: it serves once packets can be sent to it".to_owned(),
         Some(_) => {
-            "is up by your word, whatever its probes find; should nothing be sendable to it (no link, no route, no \
-                    neighbour), it is out all the same"
+            "is forced up, whatever its probes find; while it is unreachable (no link, no route, no neighbour), it is \
+             out all the same"
                 .to_owned()
         }
         None => format!("is what its probes find again: {}", probed_health(&states)),
@@ -113,7 +111,7 @@ mod tests {
         let down = force_health(&mut plane, Health::Up, Some(Health::Down));
         assert!(down.changed && down.message.ends_with("undo: edge-ctl health provider-a/a1 auto"), "{}", down.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN | State::FORCED_DOWN));
-        assert_eq!(plane.why(1).reason, "down by an operator's word: disk");
+        assert_eq!(plane.why(1).reason, "forced down by an operator: disk");
         assert!(!force_health(&mut plane, Health::Up, Some(Health::Down)).changed);
         let up = force_health(&mut plane, Health::Down, Some(Health::Up));
         assert!(up.message.ends_with("undo: edge-ctl health provider-a/a1 down"), "{}", up.message);
@@ -127,7 +125,7 @@ mod tests {
     fn nothing_is_sent_where_nothing_can_be() {
         let mut plane = FakeDataPlane::fresh(&inventory());
         let up = force_health(&mut plane, Condition::CUT_OFF, Some(Health::Up));
-        assert!(up.message.contains("nothing can be sent to it now"), "{}", up.message);
+        assert!(up.message.contains("unreachable now"), "{}", up.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN | State::FORCED_UP));
     }
 

@@ -119,7 +119,7 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("see who has it: `ss -ltnp sport = :{port}`, or name another port under [http]")
+            format!("find the process that uses it: `ss -ltnp sport = :{port}`, or name another port under [http]")
         }
         io::ErrorKind::AddrNotAvailable => "name an address of this host under [http]".to_owned(),
         io::ErrorKind::PermissionDenied => "name a port above 1023 under [http]".to_owned(),

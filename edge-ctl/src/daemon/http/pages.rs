@@ -41,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Events that a page is given, unless its request names another number.
 const LAST: usize = 50;
 
-const ROUTES: &str = "GET /, /metrics, /v1/status, /v1/page, /v1/events[?last=N]; what changes something is on the daemon's socket alone: \
-    edge-ctl";
+const ROUTES: &str = "GET /, /metrics, /v1/status, /v1/page, /v1/events[?last=N]; requests that change something go \
+                      to the daemon's socket: use edge-ctl";
 
 /// Nothing from elsewhere, and nothing that stays.
 const HEADERS: [(HeaderName, &str); 4] = [

@@ -130,7 +130,7 @@ async fn a_change_leaves_the_one_before_until_its_successor_stands() {
     http.look(&events);
     assert_eq!(http.status().unwrap().why, None);
     let alarms = events.kept().iter().filter(|event| event.kind == EventKind::LocalFault).count();
-    assert_eq!(alarms, 1, "only of what somebody else had");
+    assert_eq!(alarms, 1, "only for the address that was in use");
     http.follow(None, &events);
     assert_eq!(http.status(), None);
 }

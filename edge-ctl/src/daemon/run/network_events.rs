@@ -39,7 +39,7 @@ impl Daemon {
             }
             NetEvent::Reach(changes) => {
                 if let Err(error) = self.controller.reach(changes) {
-                    self.fault("backends that nothing can be sent to", &error);
+                    self.fault("unreachable backends", &error);
                 }
             }
             // An interface that came back has lost its program.

@@ -15,7 +15,7 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
     for source in config.nat.sources().filter(|source| !host.network.addresses.contains(source)) {
         findings.fail(
             "nat",
-            format!("source {source} is no address of this host: what backends answer does not come here"),
+            format!("source {source} is no address of this host: answers of backends do not arrive here"),
             "`ip -br address` lists the addresses of this host",
         );
     }
@@ -47,10 +47,10 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
         findings.warn(
             "nat",
             format!(
-                "ports {ports}: something of this host waits for packets there: {named}{more}; what a backend sends from the same \
-                 address and port as one of its clients would go to a client of the edge"
+                "ports {ports}: sockets of this host receive packets there: {named}{more}; packets of a backend from \
+                 the same address and port as one of its clients would go to a client of the edge"
             ),
-            "let it listen elsewhere, or another range in [nat] `ports`",
+            "another port for these sockets, or another range in [nat] `ports`",
         );
     }
 }

@@ -83,7 +83,7 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
                 assert!(why.contains("too few file descriptors"), "{why}");
                 inconclusive += 1;
             }
-            Verdict::Pass => panic!("nobody answers"),
+            Verdict::Pass => panic!("nothing answers"),
         }
     }
 }

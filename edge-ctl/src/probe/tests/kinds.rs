@@ -292,7 +292,7 @@ async fn dns_over_udp_and_tcp() {
         assert_eq!(look("query = \"www.example.org\"\nanswer = \"192.0.2.7\"").await, "pass");
         let other = look("query = \"www.example.org\"\nanswer = \"192.0.2.8\"").await;
         assert_eq!(other, "DNS answers 192.0.2.7, not 192.0.2.8");
-        assert_eq!(look("query = \"nowhere.org\"").await, "DNS says NXDOMAIN, not NOERROR");
+        assert_eq!(look("query = \"nowhere.org\"").await, "DNS returned NXDOMAIN, not NOERROR");
         assert_eq!(look("query = \"nowhere.org\"\nrcode = \"nxdomain\"").await, "pass");
     }
 }

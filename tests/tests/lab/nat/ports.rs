@@ -11,7 +11,7 @@ use edge_tests::lab::{extent::extent, patience::patience, small::CLIENT, topolog
 use super::{Connection, Nat, PORT, VIPS, configuration, echoes};
 
 /// The daemon's report of a listener.
-const LISTENER: &str = "something of this host waits for packets there: UDP 10.0.0.1:16500";
+const LISTENER: &str = "sockets of this host receive packets there: UDP 10.0.0.1:16500";
 
 fn output_contains(nat: &Nat, verb: &str, what: &str, within: Duration) -> bool {
     wait_until(patience(within), || Ok(nat.lab.ctl(&[verb])?.contains(what))).expect("it answers")
@@ -22,7 +22,7 @@ fn output_contains(nat: &Nat, verb: &str, what: &str, within: Duration) -> bool 
 fn a_listener_in_the_range_is_named_within_a_minute() {
     let nat = Nat::start("");
     let edge = nat.lab.netns(EDGE);
-    assert!(!nat.lab.ctl(&["status"]).expect("a status").contains("waits for packets there"));
+    assert!(!nat.lab.ctl(&["status"]).expect("a status").contains("receive packets there"));
     let listener = edge.within(|| UdpSocket::bind("10.0.0.1:16500")).expect("a namespace").expect("it listens");
     let waits = extent(Duration::from_secs(20), Duration::from_secs(75));
     if extent(true, false) {

@@ -72,7 +72,7 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
     assert!((50_000..=60_000).contains(&left), "{left}");
 
     let undone =
-        undo(&mut maps, &now, &mut history, "nobody has confirmed it in time", &mut Rehearser::default(), &events)
+        undo(&mut maps, &now, &mut history, "it was not confirmed in time", &mut Rehearser::default(), &events)
             .unwrap()
             .unwrap();
     assert_eq!((undone.inventory.generation, &undone.inventory.config.text), (3, &before.config.text));

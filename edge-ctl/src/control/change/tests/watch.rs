@@ -171,9 +171,9 @@ fn no_generation_is_good_while_nothing_is_known_of_a_service() {
     assert!(!is_good(&now, &unknown));
     let mut plane = FakeDataPlane::fresh(&now);
     plane.states.insert(1, UP);
-    assert!(!is_good(&now, &plane), "something is known of one service, and nothing of the other");
+    assert!(!is_good(&now, &plane), "one service has a state, and the other has none yet");
     plane.states.insert(4, DOWN);
-    assert!(is_good(&now, &plane), "something is known of each");
+    assert!(is_good(&now, &plane), "each service has a state");
     // What operators have taken out is their decision.
     plane.states.extend((4..=6).map(|backend| (backend, State(State::DISABLED))));
     assert!(is_good(&now, &plane));

@@ -193,7 +193,7 @@ fn another_pool_that_loses_some_probes_ends_a_freeze_as_well() {
 fn a_thaw_by_patience_lasts() {
     let mut controller = apart();
     rounds_with_silent(&mut controller, &[1, 2], 4);
-    assert!(controller.frozen().is_some(), "two pools of three, and nobody knows better");
+    assert!(controller.frozen().is_some(), "two pools of three, without references");
     rounds_with_silent(&mut controller, &[1, 2], 27);
     assert!(controller.frozen().is_some());
     for second in 31..90 {

@@ -94,7 +94,7 @@ fn the_cause_may_become_clear_later() {
     assert_eq!(states(&controller), "kUUUUU", "the other one was silent a moment ago");
     silent(&mut controller, &[1], 4);
     assert_eq!(states(&controller), "xUUUUU");
-    assert!(controller.plane.why(1).reason.contains("its flows go, too"), "{}", controller.plane.why(1).reason);
+    assert!(controller.plane.why(1).reason.contains("its flows move, too"), "{}", controller.plane.why(1).reason);
     silent(&mut controller, &[], 2);
     assert_eq!(states(&controller), "UUUUUU");
 }
@@ -113,7 +113,7 @@ fn a_backend_that_answers_again_and_is_held_back_keeps_its_flows() {
     silent(&mut controller, &[], 2);
     assert_eq!(states(&controller), "kUUUUU", "held back for its earlier deaths");
     silent(&mut controller, &[], 6);
-    assert_eq!(states(&controller), "kUUUUU", "nobody is silent any more, so nobody is out");
+    assert_eq!(states(&controller), "kUUUUU", "no backend is silent any more, so none is out");
     silent(&mut controller, &[], 20);
     assert_eq!(states(&controller), "UUUUUU");
 }
@@ -222,7 +222,7 @@ fn what_was_taken_just_before_is_given_back() {
     for _ in 0..3 {
         round(&mut controller, &[(1, silence()), (2, silence()), (3, silence())]);
     }
-    assert_eq!(states(&controller), "kkkUUU", "the other pool was not asked since");
+    assert_eq!(states(&controller), "kkkUUU", "the other pool was not probed since");
     for _ in 0..2 {
         round(&mut controller, &[(4, silence()), (5, silence()), (6, silence())]);
     }

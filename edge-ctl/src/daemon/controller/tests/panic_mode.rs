@@ -50,7 +50,7 @@ fn a_pool_below_the_number_that_a_service_needs_does_not_use_its_dead_backends()
     controller.inventory.config.pools[0].min_healthy = 3;
     silent(&mut controller, &[], 3);
     fail(&mut controller, 1, 3);
-    assert!(states(&controller).starts_with("xUU"), "two of three can bear what three are asked for");
+    assert!(states(&controller).starts_with("xUU"), "two of three can carry the load of three");
 }
 
 #[test]

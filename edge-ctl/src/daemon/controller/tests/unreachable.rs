@@ -19,9 +19,9 @@ fn rounds_without(controller: &mut Controller<FakeDataPlane>, backends: &[Backen
 fn the_unreachable_are_out_unless_all_are() {
     for (lost, expected, frozen, what) in [
         (&[1][..], "xUUUUU", false, "one alone"),
-        (&[1, 2], "xxUUUU", false, "more than the cap: others of the pool are heard"),
+        (&[1, 2], "xxUUUU", false, "more than the cap: others of the pool answer"),
         (&[1, 4], "xUUxUU", false, "one in each pool"),
-        (&[1, 2, 3], "xxxUUU", false, "a whole pool, while another is heard"),
+        (&[1, 2, 3], "xxxUUU", false, "a whole pool, while another answers"),
         (&[1, 2, 3, 4, 5, 6], "UUUUUU", true, "all at once: the router next to this host"),
     ] {
         let mut controller = up();
@@ -40,7 +40,8 @@ fn the_unreachable_are_out_unless_all_are() {
 fn the_reason_is_that_it_is_unreachable() {
     let mut controller = up();
     rounds_without(&mut controller, &[1, 2], 3);
-    let expected = "3 probes in a row failed: host unreachable; it is unreachable and others of its pool are not: its flows go, too";
+    let expected = "3 probes in a row failed: host unreachable; it is unreachable and others of its pool are not: its \
+                    flows move, too";
     assert!(
         [1, 2].map(|backend| controller.plane.why(backend).reason).iter().all(|reason| reason.starts_with("3 probes"))
     );

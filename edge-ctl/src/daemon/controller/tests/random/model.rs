@@ -148,7 +148,7 @@ impl Model {
         }
         self.generation = inventory.generation;
         if controller.repaired != self.repaired && !std::mem::take(&mut self.disturbed) {
-            return Some(format!("repaired what nobody else has written: {:?}", controller.events.kept().last()));
+            return Some(format!("repaired without a foreign write: {:?}", controller.events.kept().last()));
         }
         (self.repaired, self.disturbed) = (controller.repaired, false);
         let retired: BTreeSet<_> = inventory.retired.iter().map(|retired| retired.number).collect();
@@ -169,7 +169,7 @@ impl Model {
                 // What packets see. That a backend is up may come into doubt: its probes could not be made.
                 let mask = State::DOWN | State::NEW | State::ALIVE;
                 plane.states.get(number).is_some_and(|now| {
-                    // That nothing can be sent there is no doubt, and once others are given back there is where to go.
+                    // Unreachability is certain, and once other backends are given back there are replacements.
                     let is_taken_out = self.cut_off.contains(number) && now.0 & mask == State::DOWN;
                     now.0 & mask != before.0 & mask && !is_taken_out
                 })
@@ -228,10 +228,10 @@ impl Model {
         }
         let is_cut_off = self.cut_off.contains(&number);
         if forced == Some(Health::Down) && (!state.has_all(State::DOWN) || state.has_any(State::NEW | State::ALIVE)) {
-            return Some("down by its operator's word, and it gets packets");
+            return Some("forced down by its operator, and it gets packets");
         }
         if forced == Some(Health::Up) && !is_cut_off && state.has_all(State::DOWN) {
-            return Some("up by its operator's word, and down");
+            return Some("forced up by its operator, and down");
         }
         let has_cause = is_cut_off || forced == Some(Health::Down);
         if state.has_all(State::DOWN) && !has_cause && !self.suspects.contains(&number) {
