@@ -118,7 +118,7 @@ fn an_expiring_certificate_is_reported_once_and_so_is_a_valid_one() {
     expect(&lab, "any", "valid", 200);
     expect(&lab, "early", "expires_soon", 200);
     expect(&lab, "checked", "valid", 200);
-    assert!(shown(&lab, "plain").is_null(), "nothing is known of it");
+    assert!(shown(&lab, "plain").is_null(), "there is no certificate");
     expect_events(&lab, "early", &["certificate_expires"]);
     expect_events(&lab, "any", &[]);
 

@@ -85,7 +85,7 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(3) && took < patience(Duration::from_secs(6)), "{took:?}");
     assert_eq!(in_force(&lab), old);
-    assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("nobody has confirmed"));
+    assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("it was not confirmed"));
 
     // With a confirmation.
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 60)), "--confirm", "2s", "--reason", "try"]).unwrap();
@@ -316,7 +316,7 @@ fn operators_decisions_survive_a_reboot_and_a_bad_file_starts_the_last_good_text
     let services = shown["services"].as_array().unwrap().clone();
     let two = services.iter().find(|service| service["name"] == "two").unwrap();
     assert_eq!(two["failover"], serde_json::json!({"to": "e2", "evacuate": true}));
-    assert!(history(&lab)[2]["verdict"]["undone"].as_str().unwrap().contains("before anybody confirmed it"));
+    assert!(history(&lab)[2]["verdict"]["undone"].as_str().unwrap().contains("before the change was confirmed"));
     let answer = lab
         .netns(CLIENT)
         .within(|| udp_echo::request(SocketAddr::new(UNSERVED[0], ECHO), b"who?", patience(Duration::from_secs(1))));

@@ -171,7 +171,7 @@ fn probes_that_are_lost_cost_no_connection() {
     let (opened, broken) = ended(crowd);
     let seen = events(&lab);
     let out: BTreeSet<_> =
-        seen.get("backend_down").into_iter().flatten().filter(|(_, why)| why.contains("flows go")).collect();
+        seen.get("backend_down").into_iter().flatten().filter(|(_, why)| why.contains("flows move")).collect();
     assert!(out.is_empty(), "{out:?}");
     assert_eq!(broken, Vec::<String>::new(), "of {opened}; {:?}", seen.keys());
     assert!(opened > 2000, "{opened}");
