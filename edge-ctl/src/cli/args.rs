@@ -219,7 +219,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it runs until somebody ends it, and logs what it does.
+    /// Whether it runs until it is ended, and logs its actions.
     pub(crate) const fn stays(&self) -> bool {
         match self {
             Self::Run(_) => true,

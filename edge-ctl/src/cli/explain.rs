@@ -47,7 +47,7 @@ fn render(explanation: &Explanation, colour: bool) -> String {
     let _ = writeln!(text, "slot        {} of {}, {owner}{looks}", service.slot, service.slots);
     match record {
         Some(record) => {
-            let backend = record.backend.as_deref().unwrap_or("a backend that is gone");
+            let backend = record.backend.as_deref().unwrap_or("a removed backend");
             let from =
                 record.source.as_ref().map_or(String::new(), |source| format!(", which sees it come from {source}"));
             let _ = writeln!(

@@ -80,7 +80,7 @@ use self::{
 /// would take seconds and a gigabyte.
 pub(crate) const MAX_FILE: usize = 8 << 20;
 
-/// Slots of a service when the file does not say.
+/// Slots of a service when the file does not set it.
 pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
 
 /// A complete and valid configuration.
@@ -249,7 +249,7 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     }
 }
 
-/// The sections of the file, each with its heading and its keys, as the parser knows them.
+/// The sections of the file, each with its heading and its keys, as in the parser.
 pub(crate) fn sections() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     schema::ALL.into_iter().map(|section| (section.heading, section.keys))
 }

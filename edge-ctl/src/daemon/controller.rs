@@ -243,7 +243,7 @@ impl<P: DataPlane> Controller<P> {
             self.plane.change_state(backend, right, reason.as_deref().unwrap_or("its probes have found otherwise"))?;
             if plan::health(state) == Health::Unknown || plan::forced(state).is_some() {
                 // This is the state that the command line leaves after enabling a backend or forcing its health, since
-                // it knows neither probes nor routes.
+                // it has neither results of probes nor routes.
                 continue;
             }
             let health = condition.health;

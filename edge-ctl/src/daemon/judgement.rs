@@ -189,7 +189,7 @@ impl Judgement {
         for (backend, probed) in &self.probed {
             if let Some(count) = probed.pool.and_then(|pool| counts.get_mut(pool)) {
                 let is_cut_off = reach.why(*backend).is_some();
-                count.add(probed.machine(), probed.is_out(), probed.is_settled(now), is_cut_off);
+                count.add(probed.machine(), probed.is_out(), probed.is_final(now), is_cut_off);
                 count.fall_time = probed.fall_time();
             }
         }

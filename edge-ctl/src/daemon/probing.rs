@@ -100,7 +100,7 @@ impl Probing {
                 }
             }
             State::Loaded(_, carrier) if is_closed(carrier) => {
-                let message = format!("their device {} is gone; it is made anew", carrier.door().name);
+                let message = format!("their device {} has been removed; it is made anew", carrier.door().name);
                 events.report(EventKind::LocalFault, PROBES, message);
                 self.network.carriage.set(None);
                 self.load();
@@ -187,7 +187,7 @@ fn load(pins: &PinDir) -> Loaded {
 }
 
 /// Whether the carrier's device is no longer in this network namespace, or another one has its name. A failed lookup (no
-/// descriptor left) says nothing of the kind.
+/// descriptor left) has another cause.
 fn is_closed(carrier: &Carrier) -> bool {
     let door = carrier.door();
     net::index_of(&door.name).is_ok_and(|index| index != Some(door.index))

@@ -55,8 +55,8 @@ impl Reported {
                 nat.backends.iter().any(|counted| counted.backend == *number && counted.source == Some(*source))
             }
         };
-        let gone: Vec<_> = self.0.keys().filter(|of| !counted(of)).copied().collect();
-        changes.extend(gone.into_iter().filter_map(|of| {
+        let unused: Vec<_> = self.0.keys().filter(|of| !counted(of)).copied().collect();
+        changes.extend(unused.into_iter().filter_map(|of| {
             self.0.remove(&of).map(|subject| (EventKind::PortsPlenty, subject, "no port is in use any more".to_owned()))
         }));
         changes

@@ -49,12 +49,12 @@ pub(super) fn doubtful(
         }
     }
     silent.retain(|neighbour, behind| {
-        let may_be_asked = match tables.neighbours.get(neighbour) {
+        let may_be_probed = match tables.neighbours.get(neighbour) {
             Some(Neighbour::Usable(_) | Neighbour::Stale(_)) => true,
             Some(Neighbour::Fixed(_) | Neighbour::Pending | Neighbour::Failed | Neighbour::Unknown) | None => false,
         };
         let mut others = behind.iter().flat_map(|destination| neighbours(tables, *destination));
-        may_be_asked && !alive.contains(neighbour) && others.any(|(other, _)| alive.contains(&other))
+        may_be_probed && !alive.contains(neighbour) && others.any(|(other, _)| alive.contains(&other))
     });
     silent.into_keys().collect()
 }

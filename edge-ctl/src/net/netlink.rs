@@ -235,7 +235,7 @@ impl Requests {
         self.touch_all(neighbours, NeighbourState::None, Some(NeighbourFlags::Use)).await;
     }
 
-    /// Makes the kernel probe neighbours that it knows, and give up on them unless they answer (three times, a second
+    /// Makes the kernel probe neighbours that it has, and give up on them unless they answer (three times, a second
     /// apart). Their MAC addresses are used until then. Not for permanent entries, which would lose that state.
     pub(super) async fn confirm_all(&self, neighbours: BTreeSet<NeighbourKey>) {
         self.touch_all(neighbours, NeighbourState::Probe, None).await;

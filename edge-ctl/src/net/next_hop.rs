@@ -123,7 +123,7 @@ pub(super) enum Unreachable {
     Encapsulates,
     #[error("it is behind the router {0}, and `dsr` goes no further than the link")]
     BehindRouter(IpAddr),
-    #[error("its egress is gone")]
+    #[error("its egress has been removed")]
     LinkGone,
     #[error("its egress is down")]
     LinkDown,

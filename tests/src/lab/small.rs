@@ -54,7 +54,7 @@ const SWITCH: &str = "switch";
 struct Servers {
     _echo: TcpEcho,
     _talk: Talk,
-    _ask: UdpEcho,
+    _udp_echo: UdpEcho,
 }
 
 /// Most requests to a VIP until every backend has answered: chance misses one of two once in 2^39 times.
@@ -205,7 +205,7 @@ impl Small {
         let servers = Servers {
             _echo: TcpEcho::start(netns, name)?,
             _talk: Talk::start(netns, name)?,
-            _ask: UdpEcho::start(netns, name, &vips)?,
+            _udp_echo: UdpEcho::start(netns, name, &vips)?,
         };
         self.servers.push(servers);
         self.backends.push((name, v4, v6));

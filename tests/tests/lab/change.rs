@@ -194,7 +194,7 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
     wait_for(&lab, "it is undone", Duration::from_secs(20), || generation(&lab) == 3);
     assert!(started.elapsed() < patience(Duration::from_secs(15)), "{:?}", started.elapsed());
     let why = history(&lab)[1]["verdict"]["undone"].as_str().unwrap().to_owned();
-    assert!(why.contains("it has taken availability away: service"), "{why}");
+    assert!(why.contains("it has reduced availability: service"), "{why}");
     assert_eq!(in_force(&lab), old);
 
     // A backend that dies by itself does not undo the trial.

@@ -93,7 +93,7 @@ impl Findings {
         let closed = lost_ingress.len();
         removals.extend(lost_ingress);
         removals.extend(renamed(new, decided));
-        let removed = closed + services + taken_off + old_pools.difference(&new_pools).count() + pools.gone;
+        let removed = closed + services + taken_off + old_pools.difference(&new_pools).count() + pools.removed;
         let removed = if removals.is_empty() { 0 } else { u32::try_from(removed).unwrap_or(u32::MAX).max(1) };
         Self { removals, removed, moves: moves(old, new) }
     }
@@ -138,8 +138,8 @@ impl Findings {
 /// these.
 fn lost_ingress(old: &Config, new: &Config) -> Vec<String> {
     let names: BTreeSet<_> = new.interfaces.iter().map(|interface| &interface.name).collect();
-    let gone = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
-    let mut closed: Vec<_> = gone
+    let removed = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
+    let mut closed: Vec<_> = removed
         .map(|name| format!("interface {name} is removed: packets that arrive by it are no longer balanced"))
         .collect();
     let kept: BTreeSet<_> = new.services.iter().flat_map(|service| &service.vips).collect();
@@ -213,40 +213,40 @@ struct Pools {
     /// removed.
     each: Vec<(f64, f64)>,
     /// Number of removed backends.
-    gone: usize,
+    removed: usize,
 }
 
 impl Pools {
     fn of(old: &Config, new: &Config) -> Self {
         let named: BTreeMap<_, _> = new.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
-        let mut gone = 0;
+        let mut removed = 0;
         let mut lost = |pool: &Pool| {
             let now = named.get(pool.name.as_str()).into_iter().flat_map(|pool| &pool.backends);
             let (names, addresses): (BTreeSet<_>, BTreeSet<_>) =
                 now.map(|backend| (backend.name.as_str(), backend.address)).unzip();
             // A backend with a new name or a new address is not a loss.
-            let is_gone =
+            let is_removed =
                 |backend: &&Backend| !names.contains(backend.name.as_str()) && !addresses.contains(&backend.address);
             let weight = |backend: &Backend| f64::from(backend.weight);
-            gone += pool.backends.iter().filter(is_gone).count();
-            let lost: f64 = pool.backends.iter().filter(is_gone).map(weight).sum();
+            removed += pool.backends.iter().filter(is_removed).count();
+            let lost: f64 = pool.backends.iter().filter(is_removed).map(weight).sum();
             let count = pool.backends.iter().map(|_| 1.0).sum();
             (count, lost / pool.backends.iter().map(weight).sum::<f64>())
         };
         let each = old.pools.iter().map(&mut lost).collect();
-        Self { each, gone }
+        Self { each, removed }
     }
 
     /// The share of its capacity that a service with the remaining pools `left` loses. Backends count by their weight
     /// within the pool, and pools by their number of backends.
     fn lost(&self, old: &Config, service: &Service, left: &[String]) -> f64 {
-        let (mut all, mut gone) = (0.0, 0.0);
+        let (mut all, mut lost_all) = (0.0, 0.0);
         for at in &service.pools {
             let (count, lost) = self.each[*at];
             all += count;
-            gone += if left.contains(&old.pools[*at].name) { count * lost } else { count };
+            lost_all += if left.contains(&old.pools[*at].name) { count * lost } else { count };
         }
-        if all > 0.0 { gone / all } else { 0.0 }
+        if all > 0.0 { lost_all / all } else { 0.0 }
     }
 }
 

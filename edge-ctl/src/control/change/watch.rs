@@ -68,7 +68,7 @@ struct Before {
 
 impl Watch {
     /// Starts to watch the generation in force. `last` is the watch over the previous generation, and `None` at a start of
-    /// the daemon, which knows nothing of the time before; `before` is the configuration that comes back if this
+    /// the daemon, which has no data of the time before; `before` is the configuration that comes back if this
     /// generation is on trial; `doubts` are those just before it came into force.
     pub(crate) fn start(
         last: Option<Self>,

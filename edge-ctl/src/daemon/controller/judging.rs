@@ -76,7 +76,7 @@ impl<P: DataPlane> Controller<P> {
         }
     }
 
-    /// Adds to a status what the maps do not say.
+    /// Adds to a status the facts that the maps do not contain.
     pub(crate) fn explain(&self, status: &mut Status) {
         for (pool, numbers) in status.pools.iter_mut().zip(&self.inventory.backends) {
             for (backend, number) in pool.backends.iter_mut().zip(numbers) {
@@ -244,13 +244,13 @@ impl<P: DataPlane> Controller<P> {
         Ok((before, changed(before)))
     }
 
-    /// Why an operator has taken a backend out, or spoken of it. What its probes find meanwhile does not take the place of that.
+    /// Why an operator has taken a backend out, or forced its health. The result of probes does not replace it.
     pub(super) fn operators_reason(&self, backend: BackendNumber) -> Option<String> {
         let state = self.plane.state(backend);
-        let is_said = match plan::admin(state) {
+        let is_decided = match plan::admin(state) {
             Admin::Enabled => plan::forced(state).is_some(),
             Admin::Drained | Admin::Disabled => true,
         };
-        Some(self.plane.why(backend).reason).filter(|reason| is_said && !reason.is_empty())
+        Some(self.plane.why(backend).reason).filter(|reason| is_decided && !reason.is_empty())
     }
 }

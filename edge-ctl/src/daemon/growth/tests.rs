@@ -146,7 +146,7 @@ fn a_growth_can_be_killed_before_each_call() {
         killed
     };
     let calls = (1..1000).find(|number| !is_killed(*number)).unwrap() - 1;
-    println!("{calls} calls; {texts:?} before and behind the moment from which the large ones are gone on with");
+    println!("{calls} calls; {texts:?} before and behind the moment from which the large ones are used");
     assert!(calls > 20 && texts.iter().all(|count| *count > 1), "{calls}, {texts:?}");
 }
 

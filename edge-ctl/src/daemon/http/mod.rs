@@ -50,7 +50,7 @@ impl Http {
         Self { commands, most, wanted: None, running: None, retry: None }
     }
 
-    /// The configuration says where.
+    /// The configuration has the address.
     pub(super) fn follow(&mut self, wanted: Option<SocketAddr>, events: &Events) {
         if wanted == self.wanted {
             return;

@@ -183,7 +183,7 @@ mod tests {
         for elsewhere in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!PAGE.replace("http://www.w3.org/2000/svg", "").contains(elsewhere), "{elsewhere}");
         }
-        // What comes from operators and backends is text, whatever it says.
+        // What comes from operators and backends is text, whatever its content.
         for unsafe_way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!PAGE.contains(unsafe_way), "{unsafe_way}");
         }

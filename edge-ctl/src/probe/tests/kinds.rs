@@ -56,11 +56,11 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
         "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nready",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
     ] {
-        let (address, _) = serve(Server::Says(odd)).await;
+        let (address, _) = serve(Server::Sends(odd)).await;
         assert_eq!(look(address, "type = \"http\"\nbody = \"ready\"").await, Verdict::Pass, "{odd:?}");
         assert_eq!(look(address, "type = \"http\"\nbody_regex = \"^rea.y$\"").await, Verdict::Pass, "{odd:?}");
     }
-    let (address, _) = serve(Server::Says("HTTP/1.1 200 OK\r\n\r\nnot r.ady")).await;
+    let (address, _) = serve(Server::Sends("HTTP/1.1 200 OK\r\n\r\nnot r.ady")).await;
     for wanted in ["body = \"ready\"", "body = \"r.*y\"", "body_regex = \"^r\""] {
         let verdict = look(address, &format!("type = \"http\"\n{wanted}")).await;
         assert_eq!(verdict, failed("the body has not what is expected"), "{wanted}");
@@ -68,11 +68,11 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
     let long = format!("HTTP/1.1 200 OK\r\nx-policy: {}\r\n\r\nready", "y".repeat(100_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\nready", "set-cookie: a=b\r\n".repeat(400));
     for head in [long, many] {
-        let (address, _) = serve(Server::Says(Box::leak(head.into_boxed_str()))).await;
+        let (address, _) = serve(Server::Sends(Box::leak(head.into_boxed_str()))).await;
         assert_eq!(look(address, "type = \"http\"\nbody = \"ready\"").await, Verdict::Pass);
     }
     let late = format!("HTTP/1.1 200 OK\r\n\r\n{}ready", "x".repeat(70_000));
-    let (address, _) = serve(Server::Says(Box::leak(late.into_boxed_str()))).await;
+    let (address, _) = serve(Server::Sends(Box::leak(late.into_boxed_str()))).await;
     let verdict = look(address, "type = \"http\"\nbody = \"ready\"").await;
     assert_eq!(verdict, failed("the body has not what is expected"), "beyond 64 KiB");
 }
@@ -155,7 +155,7 @@ async fn https_in_both_versions_with_and_without_a_check() {
         let tls = format!("type = \"tls\"\nserver_name = \"www.example.org\"\n{ca}");
         assert_eq!(look(address, &tls).await, Verdict::Pass);
     }
-    let (plain, _) = serve(Server::Says("SSH-2.0-OpenSSH_9.2\r\n")).await;
+    let (plain, _) = serve(Server::Sends("SSH-2.0-OpenSSH_9.2\r\n")).await;
     let verdict = look(plain, "type = \"tls\"\nverify = false").await;
     assert!(matches!(&verdict, Verdict::Fail(why) if why.starts_with("TLS:")), "{verdict:?}");
     let missing = look(plain, "type = \"tls\"\nca = \"/nowhere.pem\"").await;
@@ -215,7 +215,7 @@ async fn grpc_health_with_and_without_tls() {
         assert_eq!(look("other").await, failed("gRPC status 5 (the service is not known to the server)"));
     }
     assert_eq!(look(plain, "type = \"grpc\"").await, Verdict::Pass, "the server's own");
-    let (no_grpc, _) = serve(Server::Says("HTTP/1.1 200 OK\r\n\r\n")).await;
+    let (no_grpc, _) = serve(Server::Sends("HTTP/1.1 200 OK\r\n\r\n")).await;
     assert!(matches!(look(no_grpc, "type = \"grpc\"").await, Verdict::Fail(_)));
 }
 

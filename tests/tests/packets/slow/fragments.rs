@@ -28,18 +28,18 @@ fn all_fragments_of_a_packet_go_where_the_first_one_goes_in_any_order() {
                     let pieces = fragments(&flow.with_flags(flags, 240), 80, id);
                     let owner = flow.owner(both);
                     let before = traffic(both, flow, owner);
-                    let mut distinct_by = BTreeSet::new();
+                    let mut identifiers = BTreeSet::new();
                     for number in order {
                         let (backend, by) = forwarded(both, flow, &pieces[number]);
                         assert_eq!(backend, owner, "{flow:?}: fragment {number}");
-                        distinct_by.insert(by);
+                        identifiers.insert(by);
                         if flow.tunnel() == Some(Side::V6) {
                             assert_eq!(by == flow.label(), number == 0, "the flow's label is for what has its ports");
                         }
                     }
                     if flow.tunnel() == Some(Side::V4) && flow.side == Side::V4 {
                         assert_eq!(
-                            distinct_by.len(),
+                            identifiers.len(),
                             4,
                             "{flow:?}: outer packets that may be fragmented are distinguishable"
                         );

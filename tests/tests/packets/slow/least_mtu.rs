@@ -72,26 +72,26 @@ fn outer_packets_that_may_be_fragmented_are_distinguishable() {
     with_both(|both| {
         both.change(|world| world.backends.iter_mut().for_each(|backend| backend.path_mtu = 576));
         for flow in flows().into_iter().filter(|flow| (flow.side, flow.tunnel()) == (Side::V6, Some(Side::V4))) {
-            let mut told_by = BTreeSet::new();
+            let mut identifiers = BTreeSet::new();
             for data in 600..700 {
-                told_by.insert(forwarded_as(both, flow, &flow.packet(data), false).1);
+                identifiers.insert(forwarded_as(both, flow, &flow.packet(data), false).1);
             }
-            assert!(told_by.len() >= 99, "{flow:?}: packets of one flow: {}", told_by.len());
+            assert!(identifiers.len() >= 99, "{flow:?}: packets of one flow: {}", identifiers.len());
 
             let first = Payload::Other(flow.protocol, flow.packet(1000).bytes()[40..].to_vec());
             let length = if flow.protocol == protocol::TCP { 1020 } else { 1008 };
-            let mut told_by = vec![];
+            let mut identifiers = vec![];
             for (offset, payload) in [
                 (0, first),
                 (length / 8 + 1, Payload::Other(flow.protocol, vec![7; 600])),
                 (400, Payload::Other(flow.protocol, vec![7; 600])),
             ] {
                 let piece = fragment(&flow.packet(0), payload, offset, true, 5);
-                told_by.push(forwarded_as(both, flow, &piece, false).1);
+                identifiers.push(forwarded_as(both, flow, &piece, false).1);
             }
-            told_by.sort_unstable();
-            told_by.dedup();
-            assert_eq!(told_by.len(), 3, "{flow:?}: fragments of one packet");
+            identifiers.sort_unstable();
+            identifiers.dedup();
+            assert_eq!(identifiers.len(), 3, "{flow:?}: fragments of one packet");
         }
     });
 }

@@ -270,7 +270,7 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
     let backend = u16::from(seen.frame[5]);
     let mut inner = packet.clone();
     inner.ttl -= 1;
-    let (mut sent, mut told_by) = (inner.clone(), 0);
+    let (mut sent, mut identifier) = (inner.clone(), 0);
     if let Some(tunnel) = flow.tunnel() {
         let to = &both.world.backends[usize::from(backend)].address;
         let (address, [a, b, c, d]) = match tunnel {
@@ -278,13 +278,13 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
             Side::V6 => (IpAddr::from(*to), [0, seen.frame[15] & 0x0f, seen.frame[16], seen.frame[17]]),
         };
         assert_eq!(*to, octets(address));
-        told_by = u32::from_be_bytes([a, b, c, d]);
+        identifier = u32::from_be_bytes([a, b, c, d]);
         let payload = if flow.is_in_udp() {
             let header = if tunnel == Side::V4 { 20 } else { 40 };
             let source = u16::from_be_bytes([seen.frame[14 + header], seen.frame[15 + header]]);
             assert!(source >= 0xc000, "{flow:?}: a dynamic port: {source}");
             if tunnel == Side::V6 {
-                assert_eq!(u32::from(source), 0xc000 | told_by >> 6, "{flow:?}: it is by the flow, as the label is");
+                assert_eq!(u32::from(source), 0xc000 | identifier >> 6, "{flow:?}: it is by the flow, as the label is");
             }
             Payload::Udp(Udp { source, ..both.world.in_udp(0, &inner) })
         } else {
@@ -295,15 +295,15 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
         match tunnel {
             Side::V4 => {
                 sent.dont_fragment = dont_fragment;
-                sent.id = u16::try_from(told_by).expect("two bytes");
+                sent.id = u16::try_from(identifier).expect("two bytes");
             }
-            Side::V6 => sent.flow_label = told_by,
+            Side::V6 => sent.flow_label = identifier,
         }
     }
     let [_, number] = backend.to_be_bytes();
     let expected = Frame::new([0x02, 0, 0, 0xbb, 0, number], [0x02, 0, 0, 0xee, 0, 1], sent).bytes();
     assert_eq!(hex(&seen.frame), hex(&expected), "{flow:?}: {packet:?}");
-    (backend, told_by)
+    (backend, identifier)
 }
 
 /// Packets, bytes and flows counted for the flow's service and for a backend.

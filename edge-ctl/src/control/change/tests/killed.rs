@@ -257,7 +257,7 @@ fn everywhere(
 
 /// Packets are sent before every store. Before some stores the state that the next process would find is read. Before a
 /// few of them the publication is killed, and continued by the next process: nearly all stores are into tables that
-/// nobody reads yet.
+/// have no reader yet.
 #[test]
 fn a_publication_can_be_killed_before_each_store() {
     let mut scene = Scene::new();

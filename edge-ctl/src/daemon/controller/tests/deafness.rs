@@ -233,7 +233,7 @@ fn a_reference_that_answers_since_then_speaks_for_this_host() {
         controller.reconsider().unwrap();
     }
     assert!(controller.frozen().is_none());
-    // An answer from before the silence says nothing.
+    // An answer from before the silence is no evidence.
     let mut controller = apart();
     reference(&mut controller, Verdict::Pass);
     rounds_with_silent(&mut controller, &[1, 2], 3);

@@ -71,7 +71,7 @@ fn a_pool_that_is_unreachable_before_the_others_were_probed_keeps_its_flows() {
 #[test]
 fn a_freeze_gives_back_what_reports_of_the_same_wave_took() {
     let mut controller = up();
-    // One is asked sooner than all others.
+    // One is probed sooner than all others.
     rounds(&mut controller, 3, |backend| (backend == 1).then(unreachable));
     assert_eq!(states(&controller), "xUUUUU");
     rounds_without(&mut controller, &[1, 2, 3, 4, 5, 6], 3);

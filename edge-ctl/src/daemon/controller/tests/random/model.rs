@@ -19,7 +19,7 @@ const FALL: u32 = 3;
 
 #[derive(Default)]
 pub(super) struct Model {
-    /// What operators have said of a backend, as long as it is known.
+    /// The decisions of operators about a backend, while it exists.
     words: BTreeMap<Identity, Word>,
     /// The pools that services are failed over to, and what was behind them in the list.
     failovers: BTreeMap<String, Vec<String>>,
