@@ -223,7 +223,7 @@ pub(super) fn port(entry: &Entry<'_>) -> Result<Named, Wrong> {
         text.parse::<u16>()
             .ok()
             .filter(|&port| port != 0)
-            .ok_or_else(|| entry.wrong("whose ports are not from 1 to 65535", EXAMPLE))
+            .ok_or_else(|| entry.wrong("which has a port outside 1 to 65535", EXAMPLE))
     };
     let (first, last) = match numbers.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
@@ -231,7 +231,7 @@ pub(super) fn port(entry: &Entry<'_>) -> Result<Named, Wrong> {
     };
     if first > last {
         return Err(entry.wrong(
-            "whose first port is behind its last",
+            "which has its first port after its last",
             format!("\"{last}-{first}/{}\"", text.rsplit('/').next().unwrap_or("tcp")),
         ));
     }

@@ -164,7 +164,7 @@ fn prefix(entry: &Entry<'_>, v4: bool) -> Result<Range, Wrong> {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(range.hosts()))),
         };
         let write = format!("{} = \"{}\"", entry.key, Range { first: whole, length });
-        return Err(entry.wrong("whose bits behind the prefix are not 0", write));
+        return Err(entry.wrong("which has bits set behind its length", write));
     }
     match values::unfit(first) {
         Some(why) => Err(entry.wrong(why, example)),
