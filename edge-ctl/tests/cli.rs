@@ -89,7 +89,7 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
-fn check_tells_good_from_bad() {
+fn check_distinguishes_good_files_from_bad_ones() {
     let host = Host::new();
     let good = host.file(GOOD);
     let (code, output, _) = host.run(&["check", &good]);
@@ -163,7 +163,7 @@ fn without_a_file_the_default_is_read_and_named() {
 }
 
 #[test]
-fn without_daemon_and_maps_every_verb_is_3_and_says_where_it_looked() {
+fn without_daemon_and_maps_every_verb_exits_with_3_and_names_the_searched_paths() {
     let host = Host::new();
     for verb in [
         &["status"][..],

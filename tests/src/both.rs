@@ -18,7 +18,7 @@ use crate::{
 
 /// An exit of one of the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum ProgramExit {
     Edge(Exit),
     Decap(DecapExit),
 }
@@ -39,7 +39,7 @@ impl Program {
     }
 }
 
-impl Way {
+impl ProgramExit {
     pub const fn program(self) -> Program {
         match self {
             Self::Edge(_) => Program::Edge,
@@ -65,7 +65,7 @@ impl Way {
 /// The result of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    pub way: Way,
+    pub exit: ProgramExit,
     /// Interface index of a forwarded packet according to the host pipeline; 0 for any other packet.
     pub egress: u32,
     pub frame: Vec<u8>,
@@ -75,14 +75,14 @@ pub struct Seen {
 pub fn on_host(memory: &Memory, program: Program, frame: &[u8], arrival: Arrival) -> Seen {
     let room = kernel::HEADROOM - arrival.metadata;
     let mut frame = Frame::with_headroom(frame, room).from_interface(arrival.ingress);
-    let (way, egress) = match program {
+    let (exit, egress) = match program {
         Program::Edge => {
             let outcome = pipeline::process(&mut frame, memory);
-            (Way::Edge(outcome.exit), outcome.egress)
+            (ProgramExit::Edge(outcome.exit), outcome.egress)
         }
-        Program::Decap => (Way::Decap(decap::process(&mut frame, memory)), 0),
+        Program::Decap => (ProgramExit::Decap(decap::process(&mut frame, memory)), 0),
     };
-    Seen { way, egress, frame: frame.bytes().to_vec() }
+    Seen { exit, egress, frame: frame.bytes().to_vec() }
 }
 
 /// A world in the host pipeline's memory and in the kernel's maps.
@@ -131,19 +131,19 @@ impl Both {
         let learnt = self.memory.path_mtus.take();
         let seen = on_host(&self.memory, program, frame, arrival);
         let ran = self.kernel.run(program.name(), frame, arrival);
-        self.learnt(learnt, seen.way == Way::Edge(Exit::PathMtu))?;
-        let expected = match seen.way.verdict() {
+        self.learnt(learnt, seen.exit == ProgramExit::Edge(Exit::PathMtu))?;
+        let expected = match seen.exit.verdict() {
             Verdict::Pass => kernel::PASS,
             Verdict::Drop => kernel::DROP,
             Verdict::Tx => kernel::TX,
             Verdict::Redirect => kernel::REDIRECT,
         };
         if ran.verdict != expected {
-            let way = seen.way;
-            return Err(format!("verdict {} in the kernel, {expected} ({way:?}) on the host", ran.verdict));
+            let exit = seen.exit;
+            return Err(format!("verdict {} in the kernel, {expected} ({exit:?}) on the host", ran.verdict));
         }
         if ran.frame != seen.frame {
-            return Err(format!("{:?}: {}", seen.way, difference(&ran.frame, &seen.frame)));
+            return Err(format!("{:?}: {}", seen.exit, difference(&ran.frame, &seen.frame)));
         }
         Ok(seen)
     }
@@ -207,7 +207,7 @@ impl Both {
         same("records", &places(&self.kernel.records(&self.memory)), &places(&self.memory.records()))?;
         let nat = self.kernel.nat(&self.memory);
         same("translated flows", &unseen(&nat), &unseen(&self.memory.nat))?;
-        same("ways back", &nat.hops(), &self.memory.nat.hops())?;
+        same("NAT hops", &nat.hops(), &self.memory.nat.hops())?;
         same("slots", &self.kernel.slots(), &self.memory.slots.borrow())
     }
 }

@@ -119,7 +119,7 @@ impl Before {
         let now = monotonic_time();
         let (from, to) = (FlowTable::new(&self.maps.maps, now)?, FlowTable::new(&to.maps, now)?);
         let mut carried = translated;
-        for (flow, found) in from.all().filter(|(_, found)| !from.is_gone(found)) {
+        for (flow, found) in from.all().filter(|(_, found)| !from.is_expired(found)) {
             let named = self.now(found.served.backend).zip(found.life.class());
             carried += usize::from(named.is_some_and(|(backend, class)| to.carry(&key, &flow, class, &found, backend)));
         }

@@ -28,7 +28,8 @@ pub(crate) enum BpfError {
     #[error("not permitted to use {path}\n  do: run it as root, or with CAP_BPF, CAP_NET_ADMIN and access to this path", path = .path.display())]
     NotPermitted { path: PathBuf },
     #[error(
-        "[nat] has {left} sources more than there are numbers for: flows still come from those that were taken out\n  do: wait until these flows are over, or name fewer new ones"
+        "[nat] has {left} sources more than there are numbers for: removed sources keep their numbers while they have \
+         flows\n  do: wait until these flows are over, or name fewer new ones"
     )]
     NatSources { left: usize },
     #[error("maps are pinned in {path} already", path = .path.display())]

@@ -80,7 +80,7 @@ impl PinnedMaps {
         let generation = &explained.memory.published.generations[(explained.bank & 1) as usize];
         let flow = Flow::from(ends);
         let hash = flow.hash(&generation.hash_key);
-        let Some(found) = table.find(&flow, hash).filter(|found| !table.is_gone(found)) else { return Ok(None) };
+        let Some(found) = table.find(&flow, hash).filter(|found| !table.is_expired(found)) else { return Ok(None) };
         let Some(class) = found.life.class() else { return Ok(None) };
         let certainty = if found.life.is_tentative() { Certainty::Tentative } else { Certainty::Certain };
         let birth = Birth { stage: found.life.stage(), class, certainty, served: found.served };

@@ -84,7 +84,7 @@ impl<'a> FlowTable<'a> {
     }
 
     /// Whether a flow is over, or has exceeded the idle timeout of its class.
-    pub(super) fn is_gone(&self, found: &Found) -> bool {
+    pub(super) fn is_expired(&self, found: &Found) -> bool {
         found.life.is_gone(self.now, &self.head.timeouts)
     }
 

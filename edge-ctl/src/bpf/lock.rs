@@ -19,7 +19,7 @@ use nix::{
 };
 use thiserror::Error;
 
-use super::{PinDir, found};
+use super::{PinDir, if_present};
 
 /// How long a busy lock is retried: an `edge-ctl drain` without a daemon holds it for a moment, and so does a killed
 /// daemon until the kernel has cleaned up.
@@ -51,7 +51,7 @@ impl Lock {
     pub(crate) fn is_of(&self, pins: &PinDir) -> Result<bool, LockError> {
         let directory = pins.version_dir();
         let failed = |source| LockError::File { path: directory.to_owned(), source };
-        let there = found(fs::metadata(directory)).map_err(failed)?;
+        let there = if_present(fs::metadata(directory)).map_err(failed)?;
         let held = self.0.metadata().map_err(failed)?;
         Ok(there.is_some_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())))
     }

@@ -44,7 +44,7 @@ pub(crate) use self::nat::NatCounts;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub(crate) use self::{
-    absence::found,
+    absence::if_present,
     carry::Before,
     clock::{boot_ms, monotonic_time},
     error::BpfError,

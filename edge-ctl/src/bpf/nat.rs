@@ -121,7 +121,7 @@ impl<'a> NatTable<'a> {
         (0..self.memory.0.nat_flows.len()).filter_map(|number| self.table().read(number))
     }
 
-    pub(super) fn is_gone(&self, found: &Found) -> bool {
+    pub(super) fn is_expired(&self, found: &Found) -> bool {
         found.life.is_gone(self.now, &self.head.flows.timeouts)
     }
 
@@ -304,7 +304,7 @@ impl PinnedMaps {
         let all = self.maps.nat_flows.len();
         let end = walk.next.saturating_add(most).min(all);
         for (_, found) in (walk.next..end).filter_map(|number| table.table().read(number)) {
-            if table.is_gone(&found) {
+            if table.is_expired(&found) {
                 if frees {
                     table.table().forget(found.number, found.life);
                 }
@@ -341,7 +341,7 @@ pub(super) fn carry(
     services: impl Fn(u16) -> Option<u16>,
 ) -> Result<usize, BpfError> {
     let (Some(from), Some(to)) = (NatTable::new(from, now)?, NatTable::new(to, now)?) else { return Ok(0) };
-    let lives = |(_, found): &(Flow, Found)| !from.is_gone(found) && Life::is_live(found.life);
+    let lives = |(_, found): &(Flow, Found)| !from.is_expired(found) && Life::is_live(found.life);
     let carried = from.all().filter(lives).filter(|(flow, found)| {
         backends(found.served.backend).is_some_and(|backend| to.carry(&from, flow, found, backend, &services))
     });

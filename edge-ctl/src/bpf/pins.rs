@@ -9,7 +9,7 @@ use nix::sys::statfs::{FsType, statfs};
 
 use edge_common::abi::{ABI_VERSION, program};
 
-use super::{BpfError, found};
+use super::{BpfError, if_present};
 
 /// Directories in a BPF file system; the ABI version is part of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl PinDir {
         // The directories that are still missing will be on the file system of the nearest one that exists.
         let (existing, stat) = root
             .ancestors()
-            .find_map(|path| Some((path, found(statfs(path).map_err(io::Error::from)).transpose()?)))
+            .find_map(|path| Some((path, if_present(statfs(path).map_err(io::Error::from)).transpose()?)))
             .ok_or_else(|| BpfError::NotBpffs { path: root.to_owned() })?;
         let stat = stat.map_err(|source| BpfError::file(existing, source))?;
         if stat.filesystem_type() != FsType(libc::BPF_FS_MAGIC) {
@@ -45,7 +45,7 @@ impl PinDir {
     pub(crate) fn others(&self) -> Result<Vec<Self>, BpfError> {
         let Some(root) = self.version.parent() else { return Ok(Vec::new()) };
         let failed = |source| BpfError::file(root, source);
-        let Some(entries) = found(fs::read_dir(root)).map_err(failed)? else { return Ok(Vec::new()) };
+        let Some(entries) = if_present(fs::read_dir(root)).map_err(failed)? else { return Ok(Vec::new()) };
         let mut others = Vec::new();
         for entry in entries {
             let version = entry.map_err(failed)?.path();
@@ -163,7 +163,7 @@ impl PinDir {
     pub(crate) fn network(&self) -> Result<Option<u64>, BpfError> {
         let directory = self.network_dir();
         let failed = |source| BpfError::file(&directory, source);
-        let Some(entries) = found(fs::read_dir(&directory)).map_err(failed)? else { return Ok(None) };
+        let Some(entries) = if_present(fs::read_dir(&directory)).map_err(failed)? else { return Ok(None) };
         for entry in entries {
             if let Some(inode) = entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok()) {
                 return Ok(Some(inode));
@@ -206,7 +206,7 @@ impl PinDir {
     /// Removes the directories of a start that failed before it pinned anything. Pins, if there are any, stay.
     pub(crate) fn remove_unused(&self) -> Result<(), BpfError> {
         let failed = |source| BpfError::file(&self.version, source);
-        let Some(entries) = found(fs::read_dir(&self.version)).map_err(failed)? else { return Ok(()) };
+        let Some(entries) = if_present(fs::read_dir(&self.version)).map_err(failed)? else { return Ok(()) };
         for entry in entries {
             if entry.map_err(failed)?.file_name() != NETWORK {
                 return Ok(());
@@ -251,7 +251,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), BpfError> {
 }
 
 fn was_there(removed: io::Result<()>, path: &Path) -> Result<bool, BpfError> {
-    Ok(found(removed).map_err(|source| BpfError::file(path, source))?.is_some())
+    Ok(if_present(removed).map_err(|source| BpfError::file(path, source))?.is_some())
 }
 
 /// The pin name of an interface. A BPF file system refuses dots, which interface names may have (`eth0.100`); no

@@ -103,7 +103,7 @@ impl Preview<'_> {
         (0..=service.slot_mask).map(|slot| slots.owner(slot)).collect()
     }
 
-    /// A backend's address, by which clients tell backends apart.
+    /// A backend's address, by which clients distinguish backends.
     pub(crate) fn address(&self, number: BackendNumber) -> Option<[u8; 16]> {
         PoolMaps::backend(self, number).filter(|_| number != 0).map(|backend| backend.address)
     }

@@ -58,13 +58,13 @@ impl PinnedMaps {
             let lost = before.0 & !state.0 & (State::NEW | State::ENABLED);
             if lost != 0 {
                 // The count after the store returns any error; this one must not delay the store.
-                let _told_below = self.count_ahead(pool, number, state);
+                let _reported_below = self.count_ahead(pool, number, state);
             }
             if self.swap_state(number, before, state) {
                 break (before, changing, concerned);
             }
         };
-        // A daemon that does not know of this change may have ended the transition just before it.
+        // A daemon without knowledge of this change may have ended the transition just before it.
         self.raise_flags(&concerned);
         if !self.serves_without(pool) {
             self.look_at(&concerned);

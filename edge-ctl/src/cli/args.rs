@@ -54,7 +54,7 @@ pub(crate) struct Dirs {
     /// Directory of the daemon's socket and lock file.
     #[arg(long, global = true, env = "EDGE_RUN_DIR", default_value = "/run/edge", value_name = "DIR")]
     pub(crate) run_dir: PathBuf,
-    /// Directory of what survives a reboot: earlier configurations, and what operators have said.
+    /// Directory of the state that survives a reboot: earlier configurations, and operators' decisions.
     #[arg(long, global = true, env = "EDGE_STATE_DIR", default_value = "/var/lib/edge", value_name = "DIR")]
     pub(crate) state_dir: PathBuf,
 }
@@ -144,7 +144,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Say where a client's flow goes, and why, by the packet path's own code on the pinned maps.
+    /// Explain where a client's flow goes, by the packet path's own code on the pinned maps.
     Explain(ExplainArgs),
     /// Send a backend no new flows; its established flows stay.
     Drain(BackendArgs),
@@ -154,7 +154,7 @@ pub(crate) enum Command {
     Disable(BackendArgs),
     /// Give backends other weights than the file's: new flows go by them, established ones stay.
     Weight(WeightArgs),
-    /// Say yourself whether a backend is up or down, in place of its probes.
+    /// Force a backend up or down, in place of its probes.
     Health(HealthArgs),
     /// Send a service's new flows to another of its pools.
     Failover {
@@ -205,7 +205,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List outages from the events that are kept, or tell the story of one.
+    /// List outages from the events that are kept, or show the story of one.
     Incident(IncidentArgs),
     /// Start the daemon's executable anew in its place, after an installation: the traffic goes on.
     Upgrade,
@@ -219,7 +219,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it runs until somebody ends it, and logs what it does.
+    /// Whether it runs until it is ended, and logs its actions.
     pub(crate) const fn stays(&self) -> bool {
         match self {
             Self::Run(_) => true,
@@ -232,7 +232,7 @@ impl Command {
 /// What a change may take away.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct AllowArgs {
-    /// Let it remove as many services, pools and backends; a refusal says how many it removes.
+    /// Let it remove as many services, pools and backends; a refusal contains the number.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) allow_removal: u32,
     /// Let it change `hash_key`, `slots` or a service's `affinity`, which moves flows.
@@ -314,13 +314,13 @@ fn weight(text: &str) -> Result<Weight, String> {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct IncidentArgs {
-    /// Tell this one: first sign, what was known, what moved, who did what, when it was back.
+    /// Show this one: first sign, failed backends, moved services, operators' actions, and its end.
     #[arg(value_name = "ID", conflicts_with = "last")]
     pub(crate) id: Option<String>,
-    /// Tell the last one.
+    /// Show the last one.
     #[arg(long)]
     pub(crate) last: bool,
-    /// Print one JSON array of those that are listed or told.
+    /// Print one JSON array of the incidents.
     #[arg(long)]
     pub(crate) json: bool,
 }

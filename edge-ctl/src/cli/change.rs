@@ -49,7 +49,7 @@ pub(super) fn plan(dirs: &Dirs, file: &FileArgs, json: bool) -> Result<(), Failu
 pub(super) fn apply(dirs: &Dirs, file: &FileArgs, allow: AllowArgs, words: WordArgs) -> Result<(), Failure> {
     let config = file.load()?;
     let file = file.absolute();
-    let words = said(Some(&allow), words);
+    let words = words_of(Some(&allow), words);
     let body = ApplyBody { text: config.text.clone(), file: file.clone(), words: words.clone() };
     let candidate = Candidate { config, how: How::Apply, file: Some(file), words };
     send(dirs, "/v1/apply", &body, LATER, Change::Apply(Box::new(candidate)))
@@ -60,14 +60,14 @@ pub(super) fn confirm(dirs: &Dirs) -> Result<(), Failure> {
 }
 
 pub(super) fn roll_back(dirs: &Dirs, generation: Option<u64>, words: WordArgs) -> Result<(), Failure> {
-    let words = said(None, words);
+    let words = words_of(None, words);
     let body = RollbackBody { generation, words: words.clone() };
     send(dirs, "/v1/rollback", &body, LATER, Change::Rollback(generation, words))
 }
 
 pub(super) async fn reload(dirs: &Dirs, allow: AllowArgs, words: WordArgs) -> Result<(), Failure> {
     let mut client = needed(dirs, "reload", LATER).await?;
-    print_outcome(&client.post("/v1/reload", &said(Some(&allow), words)).await?);
+    print_outcome(&client.post("/v1/reload", &words_of(Some(&allow), words)).await?);
     Ok(())
 }
 
@@ -141,7 +141,7 @@ fn no_such(name: &str, history: &History) -> Failure {
     Failure::NoSuchGeneration { name: name.to_owned(), known: format!("; those are {}", known.join(", ")) }
 }
 
-fn said(allow: Option<&AllowArgs>, WordArgs { reason }: WordArgs) -> Words {
+fn words_of(allow: Option<&AllowArgs>, WordArgs { reason }: WordArgs) -> Words {
     let by = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
     let by = by.map(|by| by.chars().take(64).collect());
     let words = Words { reason, by, ..Words::default() };

@@ -11,7 +11,7 @@ use super::{
     to_json,
 };
 use crate::control::{
-    explain::{Asked, BackendPart, Explanation, Fate},
+    explain::{BackendPart, Explanation, Fate, FlowQuery},
     offline::Offline,
 };
 
@@ -20,8 +20,8 @@ pub(super) fn explain(dirs: &Dirs, args: &ExplainArgs) -> Result<(), Failure> {
     if client.is_ipv4() != vip.is_ipv4() {
         return Err(Failure::Families { client: *client, vip: *vip });
     }
-    let asked = Asked { protocol: *protocol, client: *client, vip: *vip };
-    let explained = Offline::open(&dirs.pin_dir).and_then(|offline| offline.explain(asked, assumptions));
+    let query = FlowQuery { protocol: *protocol, client: *client, vip: *vip };
+    let explained = Offline::open(&dirs.pin_dir).and_then(|offline| offline.explain(query, assumptions));
     let explanation = explained.map_err(|error| Failure::offline(error, dirs))?;
     let text = if *json { to_json(&explanation, true) } else { render(&explanation, coloured(&io::stdout())) };
     print_line(text.trim_end());
@@ -47,7 +47,7 @@ fn render(explanation: &Explanation, colour: bool) -> String {
     let _ = writeln!(text, "slot        {} of {}, {owner}{looks}", service.slot, service.slots);
     match record {
         Some(record) => {
-            let backend = record.backend.as_deref().unwrap_or("a backend that is gone");
+            let backend = record.backend.as_deref().unwrap_or("a removed backend");
             let from =
                 record.source.as_ref().map_or(String::new(), |source| format!(", which sees it come from {source}"));
             let _ = writeln!(
@@ -75,11 +75,11 @@ fn fate(what: &str, Fate { exit, meaning, backend }: &Fate) -> String {
     let Some(BackendPart { name, state, next_hop, egress, vlan, mtu, path_mtu }) = backend else {
         return format!("{what:<12}{exit}: {meaning}\n");
     };
-    let way = match (next_hop, egress) {
+    let next_hop = match (next_hop, egress) {
         (Some(hop), Some(egress)) => format!("next hop {hop} by {egress}"),
-        _ => "next hop not known: the kernel is asked at each packet".to_owned(),
+        _ => "next hop not known: the kernel looks it up for each packet".to_owned(),
     };
-    let mut text = format!("{what:<12}to {name} ({state}): {exit}, {way}");
+    let mut text = format!("{what:<12}to {name} ({state}): {exit}, {next_hop}");
     for (what, value) in [("VLAN", vlan), ("MTU", mtu), ("path MTU", path_mtu)] {
         let _ = value.map(|value| write!(text, ", {what} {value}"));
     }

@@ -45,19 +45,19 @@ pub(super) fn incident(dirs: &Dirs, args: &IncidentArgs) -> Result<(), Failure> 
         return Ok(());
     }
     if found.is_empty() {
-        print_line("no incident is known: nothing was down as far as events are kept");
+        print_line("no incident: nothing was down as far as events are kept");
         return Ok(());
     }
     let colour = coloured(&io::stdout());
-    let tell = if *last || id.is_some() { story } else { line };
-    let texts: Vec<_> = found.iter().map(|incident| tell(incident, colour)).collect();
+    let render = if *last || id.is_some() { story } else { line };
+    let texts: Vec<_> = found.iter().map(|incident| render(incident, colour)).collect();
     print_line(texts.join("\n").trim_end());
     Ok(())
 }
 
-/// Events as the daemon has them, or else the disk; and how things are, if anybody knows.
+/// The events of the daemon, or else those on disk, and the status if it can be read.
 async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
-    let asked = async {
+    let request = async {
         let mut client = Client::connect(&dirs.socket(), SOON).await?;
         let mut events = Vec::new();
         let note = |line: &[u8]| {
@@ -67,7 +67,7 @@ async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
         client.lines("/v1/events", note).await?;
         Ok(events)
     };
-    let events = match asked.await {
+    let events = match request.await {
         Ok(events) => events,
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
             eprintln!("edge-ctl: the daemon does not answer; these are the events that it has kept");
@@ -76,12 +76,13 @@ async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    // Without root, or where nothing is pinned, the events alone tell.
+    // Without root, or where nothing is pinned, there are only the events.
     let status = status_once(dirs, &mut None, false).await.ok();
     Ok((events, status))
 }
 
-/// Whether what events have left open is so: a backend may have gone, and a service may have another pool by now.
+/// Whether a fault that the events leave open persists: its backend may have been removed, and its service may use
+/// another pool by now.
 fn is_still_wrong(status: &Status, kind: Kind, name: &str) -> bool {
     let backends = || status.pools.iter().flat_map(|pool| &pool.backends);
     let is_bad = |state| match state {
@@ -120,7 +121,7 @@ fn story(incident: &Incident, colour: bool) -> String {
     }
     lines.push(String::new());
     for step in steps {
-        lines.extend(told(*since, step, colour));
+        lines.extend(step_lines(*since, step, colour));
     }
     lines.push(String::new());
     if until.is_none() {
@@ -147,7 +148,7 @@ fn part(name: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-fn told(since: u64, step: &Step, colour: bool) -> Vec<String> {
+fn step_lines(since: u64, step: &Step, colour: bool) -> Vec<String> {
     let after = Duration::from_millis(step.at.saturating_sub(since));
     let after = if after < Duration::from_secs(10) {
         format!("+{:.1}s", after.as_secs_f64())
@@ -179,13 +180,13 @@ mod tests {
     #[test]
     fn a_story_fits_where_it_is_read() {
         let found = incidents(&outage(), None, &|_, _| true);
-        let told = story(&found[0], false);
-        assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
-        insta::assert_snapshot!(format!("{}\n\n{told}", line(&found[0], false)));
+        let text = story(&found[0], false);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(format!("{}\n\n{text}", line(&found[0], false)));
     }
 
     #[test]
-    fn one_that_goes_on_says_what_is_wrong_still() {
+    fn a_running_incident_lists_what_is_still_wrong() {
         let found = incidents(&outage()[..9], Some(99_000), &|_, _| true);
         insta::assert_snapshot!(story(&found[0], false));
     }

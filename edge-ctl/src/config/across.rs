@@ -17,7 +17,7 @@ use super::{
     server_numbers,
     services::{AnnounceDraft, ServiceDraft},
     values::shorten,
-    walk::Found,
+    walk::Located,
 };
 
 /// Slots that each backend of a pool needs for a balance within 1 %.
@@ -34,11 +34,11 @@ const MOST_ANNOUNCED: usize = 1024;
 
 /// All sections, each as far as it could be read.
 pub(super) struct Sections {
-    pub(super) slots: Read<Found<u32>>,
+    pub(super) slots: Read<Located<u32>>,
     pub(super) tunnel: Read<Tunnel>,
     pub(super) nat: Read<NatDraft>,
     pub(super) limits: Read<LimitsDraft>,
-    pub(super) interfaces: Read<Vec<Found<Interface>>>,
+    pub(super) interfaces: Read<Vec<Located<Interface>>>,
     pub(super) pools: Read<Vec<PoolDraft>>,
     pub(super) services: Read<Vec<ServiceDraft>>,
 }
@@ -80,7 +80,7 @@ impl Sections {
     /// Sizes of the maps: as configured, else enough for a configuration that grows to twice its size.
     pub(super) fn limits(&self) -> Limits {
         let need = self.need();
-        let size = |wanted: Option<Found<u32>>, need: u32, base: u32, most: u32| match wanted {
+        let size = |wanted: Option<Located<u32>>, need: u32, base: u32, most: u32| match wanted {
             Some(wanted) => wanted.value,
             None => need.saturating_mul(2).checked_next_power_of_two().map_or(most, |size| size.clamp(base, most)),
         };
@@ -179,8 +179,8 @@ impl Sections {
     }
 
     /// For each pool name: the slot counts of its services, or-ed (each is a power of two), and the smallest of them.
-    fn sizes(&self, slots: Found<u32>) -> HashMap<&str, (u32, Found<u32>)> {
-        let mut sizes: HashMap<&str, (u32, Found<u32>)> = HashMap::new();
+    fn sizes(&self, slots: Located<u32>) -> HashMap<&str, (u32, Located<u32>)> {
+        let mut sizes: HashMap<&str, (u32, Located<u32>)> = HashMap::new();
         for service in self.services.as_deref().unwrap_or_default() {
             let own = service.slots_or(slots);
             for pool in service.pools.as_deref().unwrap_or_default() {
@@ -222,7 +222,7 @@ impl Sections {
         &self,
         problems: &Problems<'_>,
         service: &ServiceDraft,
-        name: &Found<String>,
+        name: &Located<String>,
         pool: &PoolDraft,
         lacking: &mut BTreeMap<String, (usize, String)>,
     ) {
@@ -298,13 +298,13 @@ fn check_destinations(problems: &Problems<'_>, services: &[ServiceDraft]) {
     let mut seen: HashMap<(IpAddr, Protocol), BTreeMap<u16, Owned<'_>>> = HashMap::new();
     for service in services {
         let doors = service.ports().iter().flat_map(|ports| service.vips().iter().map(move |vip| (vip, &ports.value)));
-        let mut told = None;
+        let mut reported = None;
         for (vip, ports) in doors {
             let known = seen.entry((vip.value, ports.protocol)).or_default();
             match known.range(..=ports.last).next_back() {
                 Some((_, (other, owner))) if other.last >= ports.first => {
                     // A range is reported once, not again for each VIP.
-                    if told.replace(ports.first) == Some(ports.first) {
+                    if reported.replace(ports.first) == Some(ports.first) {
                         continue;
                     }
                     let name = owner.name.as_ref().map_or("?", |name| name.value.as_str());
@@ -339,7 +339,7 @@ fn check_loops(problems: &Problems<'_>, services: &[ServiceDraft], pools: &[Pool
     }
 }
 
-fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], interfaces: Option<&[Found<Interface>]>) {
+fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], interfaces: Option<&[Located<Interface>]>) {
     let Some(interfaces) = interfaces else { return };
     let mut seen: HashMap<IpAddr, (Option<&str>, &AnnounceDraft)> = HashMap::new();
     for service in services {
@@ -384,7 +384,7 @@ fn check_announcements(problems: &Problems<'_>, services: &[ServiceDraft], inter
     }
 }
 
-fn unknown_pool(problems: &Problems<'_>, name: &Found<String>, pools: &[PoolDraft]) {
+fn unknown_pool(problems: &Problems<'_>, name: &Located<String>, pools: &[PoolDraft]) {
     // The intended pool may be one whose name was refused.
     if problems.enough() || pools.iter().any(|pool| pool.name.is_err()) {
         return;

@@ -12,7 +12,7 @@ use edge_common::wire::protocol;
 use super::{
     host::MOST,
     values::{self, Entry, Wrong},
-    walk::Found,
+    walk::Located,
 };
 
 /// Most host bits of a prefix of VIPs. A larger prefix is a mistake rather than a service.
@@ -78,8 +78,8 @@ impl fmt::Display for Named {
 
 /// Reads a list of VIPs: addresses, and prefixes that stand for all of their addresses. `left` is the number of VIPs
 /// that the file may still add, and is reduced by the VIPs of this list.
-pub(super) fn vips(entry: &Entry<'_>, left: &Cell<usize>) -> Result<Vec<Found<IpAddr>>, Wrong> {
-    let mut vips: Vec<Found<IpAddr>> = Vec::new();
+pub(super) fn vips(entry: &Entry<'_>, left: &Cell<usize>) -> Result<Vec<Located<IpAddr>>, Wrong> {
+    let mut vips: Vec<Located<IpAddr>> = Vec::new();
     let mut known = HashSet::new();
     for (at, prefix) in values::list(entry, 1..=usize::MAX, VIPS, prefix)? {
         let wrong = |what, write: &str| Wrong { what, write: write.to_owned(), at: Some(at) };
@@ -94,7 +94,7 @@ pub(super) fn vips(entry: &Entry<'_>, left: &Cell<usize>) -> Result<Vec<Found<Ip
                 let what = format!("`{}` has {vip} twice", entry.key);
                 return Err(wrong(what, "each address once; a prefix stands for all of its"));
             }
-            vips.push(Found { value: vip, at });
+            vips.push(Located { value: vip, at });
         }
     }
     Ok(vips)
@@ -183,11 +183,11 @@ impl Taken {
 }
 
 /// Reads a list of ports with their protocols: single ports and ranges.
-pub(super) fn ports(entry: &Entry<'_>, taken: &mut Taken) -> Result<Vec<Found<Named>>, Wrong> {
-    let mut all: Vec<Found<Named>> = Vec::new();
+pub(super) fn ports(entry: &Entry<'_>, taken: &mut Taken) -> Result<Vec<Located<Named>>, Wrong> {
+    let mut all: Vec<Located<Named>> = Vec::new();
     for (at, value) in values::list(entry, 1..=usize::MAX, PORTS, port)? {
         taken.take(value).map_err(|wrong| Wrong { at: Some(at), ..wrong })?;
-        all.push(Found { value, at });
+        all.push(Located { value, at });
     }
     Ok(all)
 }
@@ -223,7 +223,7 @@ pub(super) fn port(entry: &Entry<'_>) -> Result<Named, Wrong> {
         text.parse::<u16>()
             .ok()
             .filter(|&port| port != 0)
-            .ok_or_else(|| entry.wrong("whose ports are not from 1 to 65535", EXAMPLE))
+            .ok_or_else(|| entry.wrong("which has a port outside 1 to 65535", EXAMPLE))
     };
     let (first, last) = match numbers.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
@@ -231,7 +231,7 @@ pub(super) fn port(entry: &Entry<'_>) -> Result<Named, Wrong> {
     };
     if first > last {
         return Err(entry.wrong(
-            "whose first port is behind its last",
+            "which has its first port after its last",
             format!("\"{last}-{first}/{}\"", text.rsplit('/').next().unwrap_or("tcp")),
         ));
     }

@@ -11,7 +11,7 @@ use super::{
     problems::Read,
     schema::SERVICE_PORT,
     values,
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -85,7 +85,7 @@ impl Keys {
 }
 
 /// Reads the ports of a service, with the keys that concern their flows.
-pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Found<Ports>>> {
+pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Located<Ports>>> {
     let common = Keys::read(table);
     let mut taken = Taken::default();
     let listed = table.optional("ports", |entry| destinations::ports(entry, &mut taken));
@@ -105,7 +105,7 @@ pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Found<Ports>
     let common = common?;
     let listed = listed?.map_or_else(Vec::new, |found| found.value);
     let mut all: Vec<_> =
-        listed.iter().map(|named| Found { value: common.ports(named.value, translated), at: named.at }).collect();
+        listed.iter().map(|named| Located { value: common.ports(named.value, translated), at: named.at }).collect();
     let mut result = Ok(());
     for (own, named, keys) in own {
         let (named, keys) = (named?, keys?);
@@ -115,7 +115,7 @@ pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Found<Ports>
         }
         let ports = keys.or(common).ports(named.value, translated);
         check_keys(own, std::slice::from_ref(&ports))?;
-        all.push(Found { value: ports, at: named.at });
+        all.push(Located { value: ports, at: named.at });
     }
     result?;
     let values: Vec<_> = all.iter().map(|found| found.value.clone()).collect();
@@ -134,7 +134,7 @@ fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
             refuse(
                 table,
                 key,
-                "is for mode \"dsr\" and \"ipip\": in \"nat\" each flow is known anyway",
+                "is for mode \"dsr\" and \"ipip\": in \"nat\" each flow is recorded anyway",
                 "another mode",
             )?;
         }

@@ -32,7 +32,7 @@ const SNI: &str = "`server_name` under [pool.probe], with type = \"https\" or ty
 const CLIENT_ADDRESS: &str =
     "remove it: backends see the client's own address, since packets reach them as the client sent them";
 const TIMES: &str =
-    "`flow_idle_timeout` in the [[service]] (for how long a silent flow is known), or `timeout` under [pool.probe]";
+    "`flow_idle_timeout` in the [[service]] (how long a silent flow keeps its record), or `timeout` under [pool.probe]";
 const RETRIES: &str = "`fall` under [pool.probe] (failed probes in a row that take a backend out); lost packets are sent again by \
                        client and backend";
 const DRAIN: &str =
@@ -43,7 +43,7 @@ const FORWARDING: &str = "mode = \"nat\" (any backend, anywhere: addresses and p
                           (answers go to the client without the edge)";
 const NAT: &str = "mode = \"nat\": addresses and ports are translated both ways";
 const NOT_PROXIED: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip\" or mode = \"dsr\": packets of TCP and UDP are \
-                           forwarded as they are; the protocol is said with the port";
+                           forwarded as they are; the protocol is written with the port";
 const OWN_PROGRAM: &str = "type = \"tcp\", or type = \"command\" with a program of yours that speaks it";
 
 /// Keys of other systems, in lower case and with `_` for `-`, and the answers.
@@ -117,7 +117,11 @@ const VALUES: [(&str, &[&str], &str); 22] = [
         &["tun", "tunnel", "ip_tun", "ipip6", "ip6ip6", "sit"],
         "mode = \"ipip\" (or \"gue\", in UDP), in any combination of IPv4 and IPv6",
     ),
-    ("mode", &["fou", "udp_encap", "gue_direct"], "mode = \"gue\": IP in UDP, as `gue_variant` under [tunnel] says"),
+    (
+        "mode",
+        &["fou", "udp_encap", "gue_direct"],
+        "mode = \"gue\": IP in UDP, in the variant of `gue_variant` under [tunnel]",
+    ),
     ("mode", &["gre", "vxlan", "geneve"], "mode = \"ipip\" or mode = \"gue\", which are the tunnels that there are"),
     ("mode", &["dr", "direct", "gatewaying", "gateway", "route", "routing"], "mode = \"dsr\""),
     ("mode", &["skb", "xdpgeneric"], "mode = \"generic\""),

@@ -15,7 +15,7 @@ use super::{
     problems::Read,
     schema::{EDGE, INTERFACE, LIMITS},
     values::{self, Entry as Value, Wrong},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Least and most slots of a service.
@@ -63,10 +63,10 @@ pub(super) struct Counts<T = u32> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LimitsDraft {
     /// Sizes that must be large enough for the rest of the configuration.
-    pub(super) wanted: Counts<Option<Found<u32>>>,
+    pub(super) wanted: Counts<Option<Located<u32>>>,
     pub(super) flows: u32,
     pub(super) flows_per_second: u32,
-    pub(super) nat_flows: Option<Found<u32>>,
+    pub(super) nat_flows: Option<Located<u32>>,
     pub(super) fragments: u32,
     pub(super) first_fragments_per_second: u32,
     pub(super) answers: AnswerLimits,
@@ -146,7 +146,7 @@ pub(super) fn expand_key(bytes: [u8; 16]) -> HashKey {
 }
 
 /// `slots` of the file or of a service.
-pub(super) fn slots(table: &Table<'_>) -> Read<Option<Found<u32>>> {
+pub(super) fn slots(table: &Table<'_>) -> Read<Option<Located<u32>>> {
     let (least, most) = SLOTS;
     table.optional("slots", |entry: &values::Entry<'_>| {
         let slots: u32 = values::integer(i64::from(least)..=i64::from(most), "slots = 65536")(entry)?;
@@ -247,7 +247,7 @@ fn per_second(table: &Table<'_>, key: &'static str, default: u32) -> Read<u32> {
     Ok(table.optional(key, values::integer(0..=FLOWS.1, &example))?.map_or(default, |found| found.value))
 }
 
-pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
+pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Located<Interface>>> {
     let tables = root.tables("interface", &INTERFACE)?;
     if tables.is_empty() {
         let write = "[[interface]] and below it name = \"eth0\", the interface that clients' packets come in on";
@@ -258,7 +258,7 @@ pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
         ));
     }
     let mut names = HashMap::new();
-    let read: Vec<Read<Found<Interface>>> = tables
+    let read: Vec<Read<Located<Interface>>> = tables
         .iter()
         .map(|table| {
             let name = table.required("name", "name = \"eth0\"", values::interface_name);
@@ -266,7 +266,7 @@ pub(super) fn interfaces(root: &Table<'_>) -> Read<Vec<Found<Interface>>> {
             let mode = table.optional("mode", values::choice(&modes));
             let virtual_macs = table.optional("virtual_macs", virtual_macs);
             let name = name.and_then(|name| distinct(table, &mut names, name, "interface"))?;
-            Ok(Found {
+            Ok(Located {
                 value: Interface {
                     name: name.value,
                     mode: mode?.map_or_else(AttachMode::default, |found| found.value),
@@ -299,9 +299,9 @@ fn virtual_macs(entry: &Value<'_>) -> Result<Vec<[u8; 6]>, Wrong> {
 pub(super) fn distinct(
     table: &Table<'_>,
     names: &mut HashMap<String, usize>,
-    name: Found<String>,
+    name: Located<String>,
     thing: &str,
-) -> Read<Found<String>> {
+) -> Read<Located<String>> {
     match names.entry(name.value.clone()) {
         Entry::Vacant(entry) => {
             entry.insert(name.at);

@@ -7,7 +7,7 @@ use super::{
     schema::HTTP,
     services::ServiceDraft,
     values::{self, Entry, Wrong},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Nobody but this host.
@@ -16,10 +16,10 @@ const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 918
 const LISTEN: &str = "listen = \"127.0.0.1:9180\"";
 
 /// `None`: nowhere.
-pub(super) fn read(root: &Table<'_>) -> Read<Option<Found<SocketAddr>>> {
+pub(super) fn read(root: &Table<'_>) -> Read<Option<Located<SocketAddr>>> {
     let Some(table) = root.table("http", &HTTP)? else { return Ok(None) };
     let listen = table.optional("listen", listen)?;
-    Ok(Some(listen.unwrap_or(Found { value: DEFAULT, at: table.at })))
+    Ok(Some(listen.unwrap_or(Located { value: DEFAULT, at: table.at })))
 }
 
 fn listen(entry: &Entry<'_>) -> Result<SocketAddr, Wrong> {
@@ -40,7 +40,7 @@ fn listen(entry: &Entry<'_>) -> Result<SocketAddr, Wrong> {
 }
 
 /// A VIP's packets go to backends, and not to this host.
-pub(super) fn check(problems: &Problems<'_>, listen: &Found<SocketAddr>, services: &[ServiceDraft]) {
+pub(super) fn check(problems: &Problems<'_>, listen: &Located<SocketAddr>, services: &[ServiceDraft]) {
     let vip = services.iter().flat_map(ServiceDraft::vips).find(|vip| vip.value == listen.value.ip());
     if let Some(vip) = vip {
         let what = format!(

@@ -28,7 +28,7 @@ use super::{
     problems::{Problems, Read, decode},
     values::shorten,
     values::{self, Entry, Wrong},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Most files that the main file includes, and most patterns in its `include`.
@@ -92,7 +92,7 @@ pub(super) fn expand<'t>(text: &'t str, file: &str) -> Result<Cow<'t, str>, Conf
     Err(ConfigError::Refused(refusal))
 }
 
-fn patterns(root: &Table<'_>) -> Read<Vec<Found<String>>> {
+fn patterns(root: &Table<'_>) -> Read<Vec<Located<String>>> {
     let example = "include = [\"conf.d/*.toml\"]";
     let read = root.optional("include", |entry: &Entry<'_>| {
         values::list(entry, 0..=PATTERNS, example, |entry: &Entry<'_>| {
@@ -109,12 +109,12 @@ fn patterns(root: &Table<'_>) -> Read<Vec<Found<String>>> {
         })
     })?;
     let found = read.map_or_else(Vec::new, |found| found.value);
-    Ok(found.into_iter().map(|(at, value)| Found { value, at }).collect())
+    Ok(found.into_iter().map(|(at, value)| Located { value, at }).collect())
 }
 
 /// The files that match the patterns, each once, with their names relative to the directory of `file`.
 fn find(
-    patterns: &[Found<String>],
+    patterns: &[Located<String>],
     file: &str,
     problems: &Problems<'_>,
 ) -> Result<Vec<(String, PathBuf)>, ConfigError> {
@@ -123,7 +123,7 @@ fn find(
         MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
     let mut seen = HashSet::new();
     let mut files = Vec::new();
-    for Found { value: pattern, at } in patterns {
+    for Located { value: pattern, at } in patterns {
         let full = Path::new(&Pattern::escape(&directory.to_string_lossy())).join(pattern);
         // The pattern was found valid before.
         let Ok(paths) = glob::glob_with(&full.to_string_lossy(), options) else { continue };

@@ -73,14 +73,14 @@ pub(crate) use self::{
 };
 use self::{
     problems::{Problems, Read},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Longest accepted file, bytes. 65,535 backends take some 5 MB; a longer file is not a configuration, and checking it
 /// would take seconds and a gigabyte.
 pub(crate) const MAX_FILE: usize = 8 << 20;
 
-/// Slots of a service when the file does not say.
+/// Slots of a service when the file does not set it.
 pub(crate) const DEFAULT_SLOTS: u32 = 65_536;
 
 /// A complete and valid configuration.
@@ -249,7 +249,7 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     }
 }
 
-/// The sections of the file, each with its heading and its keys, as the parser knows them.
+/// The sections of the file, each with its heading and its keys, as in the parser.
 pub(crate) fn sections() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     schema::ALL.into_iter().map(|section| (section.heading, section.keys))
 }
@@ -295,7 +295,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         Ok(defaults) => (pools::read(&root, defaults), services::read(&root, defaults)),
         Err(reported) => (Err(*reported), Err(*reported)),
     };
-    let slots = slots.map(|slots| slots.unwrap_or(Found { value: DEFAULT_SLOTS, at: 0 }));
+    let slots = slots.map(|slots| slots.unwrap_or(Located { value: DEFAULT_SLOTS, at: 0 }));
     let default_slots = slots.map(|slots| slots.value);
     let sections = across::Sections { slots, tunnel, nat, limits, interfaces, pools, services };
     sections.check(problems);

@@ -16,7 +16,7 @@ use super::{
     schema::NAT,
     services::ServiceDraft,
     values::{self, Entry, Wrong},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Below Linux' own range, which begins at 32768.
@@ -80,8 +80,8 @@ impl Nat {
 /// `[nat]` as in the file.
 #[derive(Debug, Default)]
 pub(super) struct NatDraft {
-    pub(super) sources: Vec<Found<IpAddr>>,
-    ports: Option<Found<NatPorts>>,
+    pub(super) sources: Vec<Located<IpAddr>>,
+    ports: Option<Located<NatPorts>>,
 }
 
 impl NatDraft {
@@ -109,12 +109,12 @@ impl NatDraft {
     pub(super) fn lacks(
         &self,
         service: &ServiceDraft,
-        name: &Found<String>,
+        name: &Located<String>,
         pool: &PoolDraft,
     ) -> Option<(String, String)> {
         [(true, "source_v4", "198.51.100.5"), (false, "source_v6", "2001:db8::5")].into_iter().find_map(|(v4, key, example)| {
             let goes = |backend: &&BackendDraft| {
-                let to = |vip: &Found<IpAddr>| backend.serves(Clients::of(vip.value));
+                let to = |vip: &Located<IpAddr>| backend.serves(Clients::of(vip.value));
                 service.vips().iter().any(|vip| to(vip).is_some_and(|to| to.is_ipv4() == v4))
             };
             let backend = pool.backends.iter().find(goes).filter(|_| !self.has_source(v4))?;
@@ -130,7 +130,7 @@ impl NatDraft {
 
     /// Refuses ports of services that are also ports of a source here: a packet to such a port could be a client's or a
     /// backend's. Also refuses `nat_flows` below the number of ports, since each port needs an entry.
-    pub(super) fn check(&self, problems: &Problems<'_>, services: &[ServiceDraft], flows: Option<Found<u32>>) {
+    pub(super) fn check(&self, problems: &Problems<'_>, services: &[ServiceDraft], flows: Option<Located<u32>>) {
         if !is_used(services) {
             return;
         }
@@ -147,8 +147,8 @@ impl NatDraft {
             let is_among = |of: &Ports| of.last == 0 || ports.meets(of.first, of.last);
             if let Some(found) = service.ports().iter().find(|found| is_among(&found.value)) {
                 let what = format!(
-                    "{} of {} is within the ports of [nat], whose source that address is: a packet there could be a \
-                     client's or a backend's",
+                    "{} of {} is within the ports of [nat], and the address is a source of [nat]: a packet to it \
+                     could be a client's or a backend's",
                     found.value, vip.value
                 );
                 let write = format!("another source on line {}, or other ports", problems.line(sources[&vip.value]));
@@ -174,7 +174,7 @@ pub(super) fn read(root: &Table<'_>) -> Read<NatDraft> {
 }
 
 /// One address or a list of them, all of one IP version.
-fn sources(table: &Table<'_>, key: &'static str, v4: bool) -> Read<Vec<Found<IpAddr>>> {
+fn sources(table: &Table<'_>, key: &'static str, v4: bool) -> Read<Vec<Located<IpAddr>>> {
     let example = if v4 { "source_v4 = [\"198.51.100.5\"]" } else { "source_v6 = [\"2001:db8::5\"]" };
     let right = |entry: &Entry<'_>| {
         let address = values::address(example)(entry)?;
@@ -200,9 +200,9 @@ fn sources(table: &Table<'_>, key: &'static str, v4: bool) -> Read<Vec<Found<IpA
         }
         Ok(own)
     })?;
-    let Some(Found { value, at }) = found else { return Ok(Vec::new()) };
+    let Some(Located { value, at }) = found else { return Ok(Vec::new()) };
     let place = |own| if own == usize::MAX { at } else { own };
-    Ok(value.into_iter().map(|(own, value)| Found { value, at: place(own) }).collect())
+    Ok(value.into_iter().map(|(own, value)| Located { value, at: place(own) }).collect())
 }
 
 /// Reads a port range: two ports with a hyphen.
@@ -227,7 +227,7 @@ fn ports(entry: &Entry<'_>) -> Result<NatPorts, Wrong> {
 }
 
 /// Entries of the table of translated flows; `None` if no service translates.
-pub(super) fn entries(services: &[ServiceDraft], wanted: Option<Found<u32>>) -> Option<u32> {
+pub(super) fn entries(services: &[ServiceDraft], wanted: Option<Located<u32>>) -> Option<u32> {
     is_used(services).then(|| wanted.map_or(DEFAULT_NAT_FLOWS, |found| found.value).next_power_of_two())
 }
 

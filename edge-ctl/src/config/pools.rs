@@ -10,7 +10,7 @@ use super::{
     problems::{Read, Reported},
     schema::{BACKEND, POOL, PROBE},
     values::{self, Entry, Wrong},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 const DEFAULT_WEIGHT: u32 = 100;
@@ -20,13 +20,13 @@ const ADDRESSES: &str = "address = [\"10.1.0.11\", \"2001:db8:a::11\"], one of e
 
 /// A pool as far as it could be read: missing parts were reported, and the rest can still be checked.
 pub(super) struct PoolDraft {
-    pub(super) name: Read<Found<String>>,
+    pub(super) name: Read<Located<String>>,
     /// Position of the pool in the file.
     pub(super) at: usize,
     pub(super) backends: Vec<BackendDraft>,
     /// Number of `[[pool.backend]]` tables, readable or not.
     pub(super) size: usize,
-    pub(super) port: Read<Option<Found<u16>>>,
+    pub(super) port: Read<Option<Located<u16>>>,
     min_healthy: Read<u16>,
     probe: Read<Option<Probe>>,
     judging: Read<Judging>,
@@ -39,12 +39,12 @@ pub(super) struct BackendDraft {
     /// Position of the name in the file.
     pub(super) at: usize,
     /// At least one, and at most one of each IP version.
-    pub(super) addresses: Vec<Found<IpAddr>>,
-    pub(super) port: Option<Found<u16>>,
+    pub(super) addresses: Vec<Located<IpAddr>>,
+    pub(super) port: Option<Located<u16>>,
     weight: u32,
-    probe_port: Option<Found<u16>>,
-    probe_host: Option<Found<String>>,
-    pub(super) server_number: Option<Found<u32>>,
+    probe_port: Option<Located<u16>>,
+    probe_host: Option<Located<String>>,
+    pub(super) server_number: Option<Located<u32>>,
 }
 
 impl BackendDraft {
@@ -55,7 +55,7 @@ impl BackendDraft {
     }
 
     /// Builds the backend for these clients; `pool` is the pool's port.
-    fn finish(&self, clients: Clients, pool: Option<&Found<u16>>) -> Option<Backend> {
+    fn finish(&self, clients: Clients, pool: Option<&Located<u16>>) -> Option<Backend> {
         Some(Backend {
             name: self.name.clone(),
             address: self.serves(clients)?,
@@ -155,7 +155,7 @@ fn check_own(table: &Table<'_>, probe: Option<&Probe>, backend: &BackendDraft) {
 }
 
 /// The message names the pool, since a value of `[defaults]` is refused there.
-fn min_healthy(table: &Table<'_>, size: usize, name: Option<&Found<String>>) -> Read<u16> {
+fn min_healthy(table: &Table<'_>, size: usize, name: Option<&Located<String>>) -> Read<u16> {
     let found = table.optional("min_healthy", |entry: &Entry<'_>| {
         let least: u16 = values::integer(1..=u16::MAX.into(), "min_healthy = 1")(entry)?;
         if size > 0 && usize::from(least) > size {
@@ -189,8 +189,8 @@ fn backend(
     addresses: &mut HashMap<(IpAddr, Option<u16>), usize>,
 ) -> Read<BackendDraft> {
     let name = table.required("name", "name = \"a1\"", values::name);
-    let own = table.required("address", ADDRESS, backend_addresses).map(|Found { value: own, at }| {
-        own.into_iter().map(|(own, value)| Found { value, at: own.unwrap_or(at) }).collect::<Vec<_>>()
+    let own = table.required("address", ADDRESS, backend_addresses).map(|Located { value: own, at }| {
+        own.into_iter().map(|(own, value)| Located { value, at: own.unwrap_or(at) }).collect::<Vec<_>>()
     });
     let port = table.optional("port", values::integer(1..=65_535, "port = 8443"));
     let weight = table.optional("weight", values::integer(1..=65_535, "weight = 100"));
@@ -220,7 +220,7 @@ fn backend(
         }
         Ok(own)
     });
-    let Found { value: name, at } = name?;
+    let Located { value: name, at } = name?;
     Ok(BackendDraft {
         name,
         at,

@@ -6,7 +6,7 @@ use super::{
     Probe, ProbeThrough, probe_kinds,
     problems::Read,
     values,
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ pub(super) fn read(table: &Table<'_>) -> Read<Probe> {
 }
 
 /// Checks that a time is not longer than the interval.
-fn within(table: &Table<'_>, key: &str, found: Found<Duration>, interval: Duration) -> Read<Duration> {
+fn within(table: &Table<'_>, key: &str, found: Located<Duration>, interval: Duration) -> Read<Duration> {
     if found.value <= interval {
         return Ok(found.value);
     }

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{pools::PoolDraft, problems::Problems, services::ServiceDraft, walk::Found};
+use super::{pools::PoolDraft, problems::Problems, services::ServiceDraft, walk::Located};
 
 const SERVER_NUMBER: &str = "server_number = 17, the number that this server puts into its connection IDs";
 
 /// Checks that the backends of a service that routes by connection ID have numbers that fit and are distinct, and that
 /// no other backend has a number.
 pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &HashMap<&str, &PoolDraft>) {
-    let (mut used, mut told) = (HashSet::new(), HashSet::new());
+    let (mut used, mut reported) = (HashSet::new(), HashSet::new());
     for service in services {
         let Some(cid) = service.quic_cid() else { continue };
         let mut known: HashMap<u32, (&str, &str, usize)> = HashMap::new();
@@ -18,8 +18,8 @@ pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &
             used.insert(name.value.as_str());
             for backend in &pool.backends {
                 let full_name = format!("`{}/{}`", name.value, backend.name);
-                let Some(Found { value: number, at }) = backend.server_number else {
-                    if told.insert(backend.at) {
+                let Some(Located { value: number, at }) = backend.server_number else {
+                    if reported.insert(backend.at) {
                         let what = format!(
                             "backend {full_name} has no `server_number`, and the service on line {} has `quic_cid`",
                             problems.line(service.at)
@@ -28,7 +28,7 @@ pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &
                     }
                     continue;
                 };
-                if u64::from(number) >> cid.length != 0 && told.insert(at) {
+                if u64::from(number) >> cid.length != 0 && reported.insert(at) {
                     let what = format!(
                         "`server_number` is {number}, and `quic_cid` of the service on line {} has {} bits for it",
                         problems.line(service.at),
@@ -37,7 +37,7 @@ pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &
                     problems.add(at, what, format!("at most {}, or a larger `length`", (1_u64 << cid.length) - 1));
                 }
                 if let Some((pool, other, first)) = known.insert(number, (&name.value, &backend.name, at))
-                    && told.insert(at)
+                    && reported.insert(at)
                 {
                     let what = format!(
                         "backends {full_name} and `{pool}/{other}` of one service have `server_number` {number}; first on line {}",

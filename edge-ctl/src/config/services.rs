@@ -13,23 +13,23 @@ use super::{
     quic_cid,
     schema::SERVICE,
     values::{self, Entry, shorten},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 const MODES: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip\" or \"gue\" (anywhere, prepared) or mode = \"dsr\" (on this L2, prepared)";
 
 /// A service as far as it could be read.
 pub(super) struct ServiceDraft {
-    pub(super) name: Read<Found<String>>,
+    pub(super) name: Read<Located<String>>,
     /// Where the section stands.
     pub(super) at: usize,
-    pub(super) vips: Read<Vec<Found<IpAddr>>>,
-    pub(super) ports: Read<Vec<Found<Ports>>>,
-    pub(super) slots: Read<Option<Found<u32>>>,
+    pub(super) vips: Read<Vec<Located<IpAddr>>>,
+    pub(super) ports: Read<Vec<Located<Ports>>>,
+    pub(super) slots: Read<Option<Located<u32>>>,
     pub(super) mode: Read<Mode>,
     backend_port: Read<Option<u16>>,
     sticks: Read<bool>,
-    pub(super) pools: Read<Vec<Found<String>>>,
+    pub(super) pools: Read<Vec<Located<String>>>,
     when_exhausted: Read<WhenExhausted>,
     pub(super) announce: Read<AnnounceDraft>,
     affinity: Read<Option<Affinity>>,
@@ -40,14 +40,14 @@ pub(super) struct ServiceDraft {
 #[derive(Clone, Debug)]
 pub(super) struct AnnounceDraft {
     pub(super) l2: bool,
-    pub(super) interface: Option<Found<String>>,
+    pub(super) interface: Option<Located<String>>,
     /// Place of `announce_interface`, else of `announce`.
     pub(super) at: usize,
 }
 
 impl AnnounceDraft {
     /// The interface to announce on: the named one, or the only one.
-    pub(super) fn interface<'a>(&'a self, interfaces: &'a [Found<Interface>]) -> Option<&'a str> {
+    pub(super) fn interface<'a>(&'a self, interfaces: &'a [Located<Interface>]) -> Option<&'a str> {
         match (&self.interface, interfaces) {
             (Some(named), _) => Some(&named.value),
             (None, [only]) => Some(&only.value.name),
@@ -57,11 +57,11 @@ impl AnnounceDraft {
 }
 
 impl ServiceDraft {
-    pub(super) fn vips(&self) -> &[Found<IpAddr>] {
+    pub(super) fn vips(&self) -> &[Located<IpAddr>] {
         self.vips.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn ports(&self) -> &[Found<Ports>] {
+    pub(super) fn ports(&self) -> &[Located<Ports>] {
         self.ports.as_deref().unwrap_or_default()
     }
 
@@ -77,7 +77,7 @@ impl ServiceDraft {
     }
 
     /// Number of slots and its place; `default` if the service has no `slots`.
-    pub(super) fn slots_or(&self, default: Found<u32>) -> Found<u32> {
+    pub(super) fn slots_or(&self, default: Located<u32>) -> Located<u32> {
         self.slots.ok().flatten().unwrap_or(default)
     }
 
@@ -95,7 +95,7 @@ impl ServiceDraft {
         self,
         slots: u32,
         pools: &HashMap<String, usize>,
-        interfaces: &[Found<Interface>],
+        interfaces: &[Located<Interface>],
     ) -> Read<Vec<Service>> {
         let quic_cid = self.quic_cid();
         let names = self.pools.as_ref().map_err(|reported| *reported)?;
@@ -182,7 +182,12 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Ce
 }
 
 /// Refuses a key that has an effect only in `nat` if the mode is another one.
-fn only_in_nat<T>(table: &Table<'_>, mode: Read<Mode>, key: &'static str, found: Option<Found<T>>) -> Read<Option<T>> {
+fn only_in_nat<T>(
+    table: &Table<'_>,
+    mode: Read<Mode>,
+    key: &'static str,
+    found: Option<Located<T>>,
+) -> Read<Option<T>> {
     match (found, mode) {
         (Some(found), Ok(Mode::Dsr | Mode::Ipip | Mode::IpipRange | Mode::Gue)) => {
             let what = format!("`{key}` is for mode = \"nat\": else packets go to backends as they came");
@@ -192,19 +197,19 @@ fn only_in_nat<T>(table: &Table<'_>, mode: Read<Mode>, key: &'static str, found:
     }
 }
 
-fn pool_names(table: &Table<'_>) -> Read<Vec<Found<String>>> {
+fn pool_names(table: &Table<'_>) -> Read<Vec<Located<String>>> {
     let example = "pools = [\"provider-a\", \"provider-b\"], first the one to prefer, 1 to 8";
     let found = table.required("pools", example, |entry: &Entry<'_>| {
         values::list(entry, 1..=MAX_POOLS, example, |entry| entry.string(example).map(str::to_owned))
     })?;
-    let mut names: Vec<Found<String>> = Vec::new();
+    let mut names: Vec<Located<String>> = Vec::new();
     let mut result = Ok(());
     for (at, value) in found.value {
         if names.iter().any(|name| name.value == value) {
             let what = format!("pool `{}` is listed twice", shorten(&value));
             result = Err(table.problems.add(at, what, "each pool once; the order is the priority"));
         } else {
-            names.push(Found { value, at });
+            names.push(Located { value, at });
         }
     }
     result.map(|()| names)

@@ -8,7 +8,7 @@ use super::{
     problems::Read,
     schema::TUNNEL,
     values::{self, Entry, Wrong},
-    walk::{Found, Table},
+    walk::{Located, Table},
 };
 
 /// Outer source addresses of tunnels, and the settings of tunnels in UDP.
@@ -131,7 +131,7 @@ pub(super) fn read(root: &Table<'_>) -> Read<Tunnel> {
 fn range(table: &Table<'_>, key: &'static str, source: &'static str) -> Read<Option<Range>> {
     let v4 = source == "source_v4";
     let found = table.optional(key, |entry: &Entry<'_>| prefix(entry, v4))?;
-    let Some(Found { value, at }) = found else { return Ok(None) };
+    let Some(Located { value, at }) = found else { return Ok(None) };
     if table.has(source) {
         return Ok(Some(value));
     }
@@ -164,7 +164,7 @@ fn prefix(entry: &Entry<'_>, v4: bool) -> Result<Range, Wrong> {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(range.hosts()))),
         };
         let write = format!("{} = \"{}\"", entry.key, Range { first: whole, length });
-        return Err(entry.wrong("whose bits behind the prefix are not 0", write));
+        return Err(entry.wrong("which has bits set behind its length", write));
     }
     match values::unfit(first) {
         Some(why) => Err(entry.wrong(why, example)),

@@ -105,7 +105,7 @@ pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl FnOnce(&Entry
             (None, []) => all,
             (None, near) => near.iter().copied().map(quoted).collect::<Vec<_>>().join(" or "),
         };
-        Err(entry.wrong("which is none of the words it can be", write))
+        Err(entry.wrong("which is not one of its values", write))
     }
 }
 
@@ -193,7 +193,7 @@ pub(super) fn mac(entry: &Entry<'_>, example: &str) -> Result<[u8; 6], Wrong> {
         return Err(entry.wrong("which is not a MAC address: six pairs of hexadecimal digits with colons", example));
     };
     match mac {
-        [0, 0, 0, 0, 0, 0] => Err(entry.wrong("which is nobody's address", example)),
+        [0, 0, 0, 0, 0, 0] => Err(entry.wrong("which is not the address of a host", example)),
         [first, ..] if first & 1 != 0 => {
             Err(entry.wrong("a multicast or broadcast address, at which no service is taken", example))
         }
@@ -209,9 +209,7 @@ pub(super) fn unfit(address: IpAddr) -> Option<&'static str> {
         _ if address.is_loopback() => Some("a loopback address, which never leaves a host"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("in 0.0.0.0/8, which is no destination"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
-            Some("a link-local address, which needs a zone to mean something")
-        }
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address, which needs a zone"),
         _ => None,
     }
 }

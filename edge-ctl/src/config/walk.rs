@@ -13,7 +13,7 @@ use super::{
 
 /// A value and its place: bytes from the start of the text.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Found<T> {
+pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) at: usize,
 }
@@ -94,13 +94,13 @@ impl<'a> Table<'a> {
         &self,
         key: &'static str,
         read: impl FnOnce(&Entry<'_>) -> Result<T, Wrong>,
-    ) -> Read<Option<Found<T>>> {
+    ) -> Read<Option<Located<T>>> {
         let Some(value) = self.get(key)? else { return Ok(None) };
         let at = value.span().start;
         let source = self.problems.written(value.span());
         let entry = Entry { key, value: value.get_ref(), source: &shorten(source), problems: self.problems };
         match read(&entry) {
-            Ok(value) => Ok(Some(Found { value, at })),
+            Ok(value) => Ok(Some(Located { value, at })),
             Err(Wrong { what, write, at: within }) => Err(self.problems.add(within.unwrap_or(at), what, write)),
         }
     }
@@ -111,7 +111,7 @@ impl<'a> Table<'a> {
         key: &'static str,
         example: &str,
         read: impl FnOnce(&Entry<'_>) -> Result<T, Wrong>,
-    ) -> Read<Found<T>> {
+    ) -> Read<Located<T>> {
         self.optional(key, read)?.ok_or_else(|| self.missing(key, example))
     }
 

@@ -100,16 +100,12 @@ mod tests {
         let weighted = config.clone().weighted(&weights);
         let of = |config: &Config| config.pools[0].backends.iter().map(|backend| backend.weight).collect::<Vec<_>>();
         assert_eq!((of(&config), of(&weighted)), (vec![100, 100, 50], vec![20, 100, 50]));
-        assert_eq!(
-            weighted.weights.0.keys().collect::<Vec<_>>(),
-            ["provider-a/a1"],
-            "what says nothing new is left out"
-        );
+        assert_eq!(weighted.weights.0.keys().collect::<Vec<_>>(), ["provider-a/a1"], "unchanged weights are left out");
         assert_eq!(weighted.weighted(&Weights::default()), config);
     }
 
     #[test]
-    fn a_file_that_says_otherwise_is_told_so_once() {
+    fn a_differing_file_is_reported_once() {
         let mut weights = Weights::default();
         weights.set("provider-a/a1", Some(word(20)));
         let before = inventory().config.weighted(&weights);

@@ -59,9 +59,9 @@ pub(crate) trait DataPlane {
         None
     }
     fn why(&self, backend: BackendNumber) -> Why;
-    /// The MAC address of a backend's next hop, if the controller knows it.
+    /// The MAC address of a backend's next hop, if the controller has it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
-    /// MTU of the interface by which a backend is reached, if the controller knows it, in bytes of IP packet.
+    /// MTU of the interface by which a backend is reached, if the controller has it, in bytes of IP packet.
     fn egress_mtu(&self, backend: BackendNumber) -> Option<u16>;
     /// MTU of a backend's path, if packets have learnt one, in bytes of IP packet.
     fn path_mtu(&self, backend: BackendNumber) -> Option<u16>;

@@ -31,7 +31,7 @@ use crate::{
 
 /// The flow to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct FlowQuery {
     pub(crate) protocol: Protocol,
     pub(crate) client: SocketAddr,
     pub(crate) vip: SocketAddr,
@@ -115,17 +115,17 @@ pub(crate) struct BackendPart {
 pub(crate) fn explain(
     maps: &PinnedMaps,
     inventory: &Inventory,
-    asked: Asked,
+    query: FlowQuery,
     assumptions: &[Assumption],
     now: Duration,
 ) -> Result<Explanation, ExplainError> {
-    let services = concerned(inventory, asked);
+    let services = concerned(inventory, query);
     let ingress = inventory.config.interfaces.first().map_or(1, |interface| index(&interface.name));
     let mut explained = maps.explained(&services, ingress, now)?;
-    let ends = asked.ends();
+    let ends = query.ends();
     let record = maps.explain_record(&mut explained, ends, now)?;
     assumption::assume(&mut explained, maps, inventory, &services, assumptions)?;
-    let [start, next] = asked.frames();
+    let [start, next] = query.frames();
     let located = explained.locate(&start);
     let part = located.and_then(|located| service_part(inventory, &explained, located));
     let (pools, pick) = located.map_or_else(Default::default, |located| pools(inventory, &explained, located));
@@ -155,7 +155,7 @@ pub(crate) fn explain(
     };
     let starts = fate(inventory, &explained, &start);
     Ok(Explanation {
-        flow: format!("{} from {} to {}", asked.protocol.name(), asked.client, asked.vip),
+        flow: format!("{} from {} to {}", query.protocol.name(), query.client, query.vip),
         assumed: assumptions.iter().map(ToString::to_string).collect(),
         service: part,
         pools,
@@ -175,7 +175,7 @@ pub(crate) enum ExplainError {
     Name(#[from] NameError),
 }
 
-impl Asked {
+impl FlowQuery {
     fn ends(self) -> FlowEnds {
         let Self { protocol, client, vip } = self;
         let protocol = protocol.number();
@@ -201,8 +201,8 @@ impl Asked {
 }
 
 /// Numbers of the services that have the VIP.
-fn concerned(inventory: &Inventory, asked: Asked) -> Vec<u32> {
-    let has = |(service, _): &(&Service, u32)| service.vips.contains(&asked.vip.ip());
+fn concerned(inventory: &Inventory, query: FlowQuery) -> Vec<u32> {
+    let has = |(service, _): &(&Service, u32)| service.vips.contains(&query.vip.ip());
     inventory.services().filter(has).map(|(_, number)| number).collect()
 }
 
@@ -320,7 +320,7 @@ fn state(explained: &Explained, number: BackendNumber) -> String {
         crate::health::Health::Down => "down",
         crate::health::Health::Unknown => "unknown",
     };
-    let forced = if plan::forced(state).is_some() { " by an operator's word" } else { "" };
+    let forced = if plan::forced(state).is_some() { ", forced" } else { "" };
     let health = format!("{health}{forced}");
     match plan::admin(state) {
         Admin::Enabled if state.has_all(State::NEW) || !state.has_all(State::UP) => health,

@@ -185,7 +185,7 @@ const fn stage(stage: Stage) -> &'static str {
     }
 }
 
-/// The text for an empty list, which says that this is the normal state.
+/// The text for an empty list, which describes the normal state.
 fn none(only: Option<&Service>) -> String {
     match only {
         None => "no flow is recorded, as is normal: each goes to its slot's owner".to_owned(),

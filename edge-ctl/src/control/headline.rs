@@ -30,14 +30,14 @@ pub(crate) enum Level {
 
 /// The headline for the worst condition that holds.
 pub(crate) fn headline(status: &Status) -> Headline {
-    let (level, text) = trouble(status)
+    let (level, text) = fault(status)
         .map(|text| (Level::Trouble, text))
         .or_else(|| attention(status).map(|text| (Level::Attention, text)))
         .unwrap_or_else(|| (Level::Well, well(status)));
     Headline { level, text }
 }
 
-fn trouble(status: &Status) -> Option<String> {
+fn fault(status: &Status) -> Option<String> {
     let is_bad = |service: &&ServiceStatus| match service.state {
         ServiceState::Exhausted | ServiceState::Unreachable | ServiceState::Panic => true,
         ServiceState::Ok | ServiceState::Failover | ServiceState::Fallback | ServiceState::Unknown => false,
@@ -77,14 +77,16 @@ fn attention(status: &Status) -> Option<String> {
             .as_ref()
             .map(|trial| format!("on trial: goes back to generation {} unless confirmed", trial.back_to))
     };
-    let unkept =
-        || Some(format!("a reboot would forget what operators have said: {}", first_line(daemon?.unkept.as_ref()?)));
+    let unkept = || Some(format!("a reboot would lose operators' decisions: {}", first_line(daemon?.unkept.as_ref()?)));
     let unfit = || {
         let finding = status.host.first()?;
         Some(format!("{}: {}", finding.subject, first_line(&finding.message)))
     };
-    let absent =
-        || daemon.is_none().then(|| "no daemon answers: nobody probes, and packets go by the last states".to_owned());
+    let absent = || {
+        daemon.is_none().then(|| {
+            "no daemon answers: backends are not probed, and packets are forwarded by the last states".to_owned()
+        })
+    };
     left.or_else(frozen)
         .or_else(evacuated)
         .or_else(failed_over)
@@ -144,7 +146,7 @@ mod tests {
         status::{Clock, Sample, build},
     };
 
-    fn told(change: impl FnOnce(&mut FakeDataPlane)) -> Headline {
+    fn headline_after(change: impl FnOnce(&mut FakeDataPlane)) -> Headline {
         let inventory = inventory();
         let mut plane = FakeDataPlane::fresh(&inventory);
         for number in 1..=6 {
@@ -154,7 +156,7 @@ mod tests {
         change(&mut plane);
         let now = Sample::take(&inventory, &plane, Clock::now());
         let mut status = build(&inventory, &plane, None, &now, None);
-        // As a daemon that has nothing to say.
+        // A daemon with nothing to report.
         status.daemon = serde_json::from_value(serde_json::json!({
             "pid": 1, "version": "1", "started": 0, "config": "", "refused": null, "repaired": 0
         }))
@@ -170,20 +172,20 @@ mod tests {
 
     #[test]
     fn the_worst_comes_first() {
-        let well = told(|_| {});
+        let well = headline_after(|_| {});
         assert_eq!(
             (well.level, &*well.text),
             (Level::Well, "all 2 services are served by the first pool; all 6 backends are up")
         );
-        let one = told(|plane| down(plane, &[1]));
+        let one = headline_after(|plane| down(plane, &[1]));
         assert_eq!(
             (one.level, &*one.text),
             (Level::Attention, "1 of 6 backends out: provider-a/a1 (connection refused)")
         );
-        let pool = told(|plane| down(plane, &[1, 2, 3]));
+        let pool = headline_after(|plane| down(plane, &[1, 2, 3]));
         assert_eq!(pool.level, Level::Attention);
         assert_eq!(pool.text, "service web: provider-a has 0 of 3 available, needs 2");
-        let other = told(|plane| {
+        let other = headline_after(|plane| {
             down(plane, &[1, 4, 5, 6]);
             plane.set_failover(1, Failover { first: 1, evacuate: false }).unwrap();
         });

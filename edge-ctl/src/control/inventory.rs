@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_of_another_service_is_told_from_none_at_all() {
+    fn a_pool_of_another_service_is_distinguished_from_an_unknown_one() {
         let inventory = inventory();
         let (dns, _) = inventory.service("dns").unwrap()[0];
         assert!(matches!(inventory.position(dns, "provider-a"), Err(NameError::PoolNotInService { .. })));

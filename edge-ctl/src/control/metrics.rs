@@ -43,13 +43,13 @@ fn daemon(registry: &mut Registry, status: &Status) {
     one("generation", "Number of the configuration in force", count(status.generation));
     if let Some(history) = &status.history {
         one("generation_applied_seconds", "When it came into force, since 1970", count(history.at) / 1000.0);
-        one("generation_good", "Whether it has stood its soak", flag(history.good));
-        one("generation_on_trial", "Whether it is undone unless it is confirmed", flag(history.trial.is_some()));
+        one("generation_good", "Whether the generation has passed its soak", flag(history.good));
         one(
-            "evacuated_pools",
-            "Pools that services have left by an operator's word",
-            count(history.evacuations.len() as u64),
+            "generation_on_trial",
+            "Whether the generation is on trial, and undone unless confirmed",
+            flag(history.trial.is_some()),
         );
+        one("evacuated_pools", "Pools that an operator has evacuated", count(history.evacuations.len() as u64));
     }
     one("daemon_up", "Whether a daemon answers", flag(status.daemon.is_some()));
     if let Some(daemon) = &status.daemon {
@@ -58,14 +58,14 @@ fn daemon(registry: &mut Registry, status: &Status) {
         one("program_refused", "Whether the kernel refuses this version's program", flag(daemon.program.is_some()));
         one(
             "health_frozen",
-            "Whether this host is to blame for what probes do not hear",
+            "Whether health is frozen, since this host may be the cause of failed probes",
             flag(daemon.frozen.is_some()),
         );
         one("maps_repaired", "How often another program's writes were repaired", count(daemon.repaired));
-        one("state_unkept", "Whether what operators have said is not on disk", flag(daemon.unkept.is_some()));
+        one("state_unkept", "Whether operators' decisions are missing on disk", flag(daemon.unkept.is_some()));
     }
-    one("host_findings", "What of the configuration does not go with this host", count(status.host.len() as u64));
-    let attached = gauges(registry, "interface_attached", "Whether the program is attached; absent if not known");
+    one("host_findings", "Findings where the configuration does not fit this host", count(status.host.len() as u64));
+    let attached = gauges(registry, "interface_attached", "Whether the program is attached; absent if unknown");
     for interface in &status.interfaces {
         if let Some(is_attached) = interface.attached {
             attached.get_or_create(&vec![("interface", interface.name.clone())]).set(flag(is_attached));
@@ -110,9 +110,9 @@ fn services(registry: &mut Registry, status: &Status) {
 
 fn pools(registry: &mut Registry, status: &Status) {
     let available = gauges(registry, "pool_available", "Backends that take new flows");
-    let needed = gauges(registry, "pool_min_healthy", "Backends that have to, or the pool is left");
+    let needed = gauges(registry, "pool_min_healthy", "Backends that must take new flows for the pool to serve");
     let backends = gauges(registry, "pool_backends", "Backends of the pool");
-    let panic = gauges(registry, "pool_panic", "Whether all of it serves, up or not");
+    let panic = gauges(registry, "pool_panic", "Whether all backends of the pool serve, up or not");
     let withheld = gauges(registry, "pool_withheld", "Share of new flows that has not returned to it yet");
     for pool in &status.pools {
         let labels = vec![("pool", pool.name.clone())];
@@ -125,8 +125,9 @@ fn pools(registry: &mut Registry, status: &Status) {
 }
 
 fn backends(registry: &mut Registry, status: &Status) {
-    let up = gauges(registry, "backend_up", "1: its probes pass, 0: they fail; absent if not known");
-    let forced = gauges(registry, "backend_forced", "1: up, 0: down by an operator's word; absent if probes decide");
+    let up = gauges(registry, "backend_up", "1: the backend's probes pass, 0: they fail; absent if unknown");
+    let forced =
+        gauges(registry, "backend_forced", "1: forced up by an operator, 0: forced down; absent if probes decide");
     let weights = gauges(registry, "backend_weight", "Its weight, the file's or an operator's");
     let states = gauges(registry, "backend_state", "1 for the state that the backend is in");
     let since = gauges(registry, "backend_state_seconds", "Time in this state");
@@ -144,8 +145,8 @@ fn backends(registry: &mut Registry, status: &Status) {
         if let Some(known) = flag_of(backend.health).filter(|_| backend.forced.is_none()) {
             up.get_or_create(&labels).set(known);
         }
-        if let Some(said) = backend.forced.and_then(flag_of) {
-            forced.get_or_create(&labels).set(said);
+        if let Some(flag) = backend.forced.and_then(flag_of) {
+            forced.get_or_create(&labels).set(flag);
         }
         weights.get_or_create(&labels).set(backend.weight.into());
         for (state, name) in [
@@ -248,7 +249,7 @@ mod tests {
             text.contains("# TYPE edge_service_packets counter")
                 && text.contains("edge_exit_packets_total{exit=\"not_ours\"")
         );
-        assert!(!text.contains("edge_backend_up{"), "nothing is known of them");
+        assert!(!text.contains("edge_backend_up{"), "their state is unknown");
         assert!(text.ends_with("# EOF\n"));
         let kinds = text.lines().filter(|line| line.starts_with("# HELP")).count();
         assert_eq!(kinds, text.lines().filter(|line| line.starts_with("# TYPE")).count());

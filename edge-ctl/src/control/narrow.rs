@@ -91,7 +91,7 @@ pools = ["a", "b"]
     }
 
     /// The narrow backends where all have this egress MTU: number, MTU, and the MTU that is needed.
-    fn found(text: &str, egress: u16) -> Vec<(BackendNumber, u16, u16)> {
+    fn narrow_paths(text: &str, egress: u16) -> Vec<(BackendNumber, u16, u16)> {
         found_by(text, &FakeDataPlane { egress_mtu: Some(egress), ..plane() })
     }
 
@@ -105,23 +105,23 @@ pools = ["a", "b"]
 
     #[test]
     fn ipv6_needs_1280_bytes_behind_the_outer_headers() {
-        assert_eq!(found(TEXT, 1320), []);
-        assert_eq!(found(TEXT, 1319), [(3, 1319, 1320)]);
-        assert_eq!(found(TEXT, 1299), [(1, 1299, 1300), (2, 1299, 1300), (3, 1299, 1320)]);
+        assert_eq!(narrow_paths(TEXT, 1320), []);
+        assert_eq!(narrow_paths(TEXT, 1319), [(3, 1319, 1320)]);
+        assert_eq!(narrow_paths(TEXT, 1299), [(1, 1299, 1300), (2, 1299, 1300), (3, 1299, 1320)]);
         let gue = TEXT.replace("\"ipip\"", "\"gue\"");
-        assert_eq!(found(&gue, 1327), [(3, 1327, 1328)]);
-        assert_eq!(found(&gue, 1307)[0], (1, 1307, 1308));
+        assert_eq!(narrow_paths(&gue, 1327), [(3, 1327, 1328)]);
+        assert_eq!(narrow_paths(&gue, 1307)[0], (1, 1307, 1308));
         let headed = gue.replace("[tunnel]", "[tunnel]\ngue_variant = 0");
-        assert_eq!(found(&headed, 1311), [(1, 1311, 1312), (2, 1311, 1312), (3, 1311, 1332)]);
+        assert_eq!(narrow_paths(&headed, 1311), [(1, 1311, 1312), (2, 1311, 1312), (3, 1311, 1332)]);
     }
 
     #[test]
     fn ipv4_and_other_modes_need_nothing() {
-        assert_eq!(found(&TEXT.replace(", \"2001:db8::10\"", ""), 576), []);
+        assert_eq!(narrow_paths(&TEXT.replace(", \"2001:db8::10\"", ""), 576), []);
         let nat = TEXT
             .replace("\"ipip\"", "\"nat\"")
             .replace("[tunnel]", "[nat]\nsource_v4 = [\"10.0.0.2\"]\nsource_v6 = [\"fd00::2\"]\n[tunnel]");
-        assert_eq!(found(&nat, 1290), []);
+        assert_eq!(narrow_paths(&nat, 1290), []);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     data_plane::DataPlane,
     evacuation::{self, Moment, Wanted as Leave},
     events::Events,
-    explain::{self, Asked, Assumption, ExplainError, Explanation},
+    explain::{self, Assumption, ExplainError, Explanation, FlowQuery},
     flow_list::{self, Listing, Wanted},
     inventory::{Inventory, InventoryError},
     operations::{self, Operation, OperationError, Outcome},
@@ -92,8 +92,8 @@ impl Offline {
     }
 
     /// Explains which backend a flow goes to.
-    pub(crate) fn explain(&self, asked: Asked, assumptions: &[Assumption]) -> Result<Explanation, OfflineError> {
-        let explained = explain::explain(&self.maps, &self.inventory, asked, assumptions, monotonic_time());
+    pub(crate) fn explain(&self, query: FlowQuery, assumptions: &[Assumption]) -> Result<Explanation, OfflineError> {
+        let explained = explain::explain(&self.maps, &self.inventory, query, assumptions, monotonic_time());
         explained.map_err(|error| match error {
             ExplainError::Maps(error) => error.into(),
             ExplainError::Name(error) => OperationError::Name(error).into(),
@@ -177,7 +177,7 @@ fn evacuate_on(
             evacuation::carry_out(inventory, plane, &condition, &events, evacuations, pool, wanted, now)
         }
         Evacuate::Return => {
-            let why = "an operator's word";
+            let why = "ended by an operator";
             evacuation::bring_back(inventory, plane, &condition, &events, evacuations, pool, why)
         }
     }

@@ -170,7 +170,7 @@ fn set_admin(
             format!("{name} is enabled; it is retired: it keeps its flows and gets no new ones")
         }
         Admin::Enabled if forced_down => {
-            format!("{name} is enabled, but down by an operator's word: `edge-ctl health {name} auto` takes that back")
+            format!("{name} is enabled, but forced down by an operator: `edge-ctl health {name} auto` takes that back")
         }
         Admin::Enabled if is(Health::Down) && healths.len() > 1 => {
             format!("{name} is enabled, but one of its addresses is down: that serves once its probes pass")
@@ -261,13 +261,13 @@ fn name_of(services: &[(&Service, u32)]) -> String {
 }
 
 /// The text for a service, or for each of its parts if they differ.
-fn each(services: &[(&Service, u32)], said: impl Iterator<Item = String>) -> String {
-    let mut said: Vec<_> = said.collect();
-    if said.windows(2).any(|pair| pair[0] != pair[1]) {
-        let part = |(said, (service, _)): (String, &(&Service, u32))| format!("{said} ({})", service.name);
-        return said.into_iter().zip(services).map(part).collect::<Vec<_>>().join(", and ");
+fn each(services: &[(&Service, u32)], texts: impl Iterator<Item = String>) -> String {
+    let mut texts: Vec<_> = texts.collect();
+    if texts.windows(2).any(|pair| pair[0] != pair[1]) {
+        let part = |(text, (service, _)): (String, &(&Service, u32))| format!("{text} ({})", service.name);
+        return texts.into_iter().zip(services).map(part).collect::<Vec<_>>().join(", and ");
     }
-    said.pop().unwrap_or_default()
+    texts.pop().unwrap_or_default()
 }
 
 /// Effects of the change on services beyond the request, as warnings.

@@ -43,8 +43,8 @@ pub(crate) async fn detach(pins: &PinDir, vips: &[Announced], mut warnings: Vec<
     let withdrawn = withdraw(vips, &mut warnings).await;
     let interfaces = xdp::detach_all(pins)?;
     let mut message = match &interfaces[..] {
-        [] => "nothing was attached; the pinned maps are gone".to_owned(),
-        interfaces => format!("detached from {}; the pinned maps are gone", interfaces.join(", ")),
+        [] => "nothing was attached; the pinned maps are removed".to_owned(),
+        interfaces => format!("detached from {}; the pinned maps are removed", interfaces.join(", ")),
     };
     if !withdrawn.is_empty() {
         message = format!("{message}; withdrawn: {}", withdrawn.join(", "));

@@ -232,8 +232,8 @@ async fn follow_events(caller: Caller, Query(Follow { follow }): Query<Follow>) 
 /// Takes a place among the followers, freed when it is dropped.
 fn place(caller: &Caller) -> Result<OwnedSemaphorePermit, Refusal> {
     Arc::clone(&caller.shared.followers).try_acquire_owned().map_err(|_| {
-        let error = "as many follow the events as may";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, Some("end one of them, or ask without `follow`"))
+        let error = "the maximum number of event streams is open";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, Some("close one of them, or omit `follow`"))
     })
 }
 
@@ -245,7 +245,7 @@ fn line(event: Event) -> Result<Bytes, Infallible> {
 }
 
 async fn evacuate(caller: Caller, Path(pool): Path<String>, body: Bytes) -> Result<Json<Outcome>, Refusal> {
-    let wanted = said(&body)?;
+    let wanted = parse_or_default(&body)?;
     Ok(Json(request(&caller, |back| Command::Evacuate(pool, wanted, back)).await?))
 }
 
@@ -254,7 +254,7 @@ async fn bring_back(caller: Caller, Path(pool): Path<String>) -> Result<Json<Out
 }
 
 async fn reload(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
-    let words: Words = said(&body)?;
+    let words: Words = parse_or_default(&body)?;
     words.check()?;
     Ok(Json(request(&caller, |back| Command::Reload(words, back)).await?))
 }
@@ -299,7 +299,7 @@ pub(crate) struct RollbackBody {
 }
 
 async fn roll_back(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
-    let RollbackBody { generation, words } = said(&body)?;
+    let RollbackBody { generation, words } = parse_or_default(&body)?;
     words.check()?;
     Ok(Json(request(&caller, |back| Command::Rollback(generation, words, back)).await?))
 }
@@ -309,7 +309,7 @@ async fn confirm(caller: Caller) -> Result<Json<Outcome>, Refusal> {
 }
 
 /// Parses a body; an empty one gives the default.
-fn said<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
+fn parse_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
     if body.is_empty() || body == b"null" { Ok(T::default()) } else { parse(body) }
 }
 
@@ -342,11 +342,11 @@ async fn request<T>(
     Caller { shared, deadline }: &Caller,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Refusal> {
-    ask(&shared.commands, *deadline, command).await
+    submit(&shared.commands, *deadline, command).await
 }
 
 /// Hands a command to the daemon's loop, and waits for the answer.
-pub(super) async fn ask<T>(
+pub(super) async fn submit<T>(
     commands: &mpsc::Sender<Request>,
     deadline: Option<u64>,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,

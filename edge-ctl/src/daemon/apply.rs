@@ -54,7 +54,8 @@ pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Event
         Ok(None) => cold(pins, file, path, state_dir, events),
         // The attached program continues with these maps until its successor is attached.
         Err(error) if error.is_damage() => {
-            let message = format!("the pinned maps cannot be gone on with, and new ones are made: {}", chain(&error));
+            let message =
+                format!("the pinned maps cannot be used any longer, and new ones are made: {}", chain(&error));
             events.report(EventKind::LocalFault, "maps", message);
             cold(pins, file, path, state_dir, events)
         }
@@ -85,7 +86,7 @@ fn cold(
 ) -> Result<Start, ChangeError> {
     pins.forget_outgrown()?;
     let kept = keeper::read_at_start(state_dir).unwrap_or_else(|error| {
-        let message = format!("what was kept from before the reboot cannot be read: {}", chain(&error));
+        let message = format!("the state from before the reboot cannot be read: {}", chain(&error));
         events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
         None
     });
@@ -126,16 +127,21 @@ fn cold(
 /// Applies operators' decisions to the published configuration. The maps are usable from here on.
 fn finish(maps: &mut PinnedMaps, inventory: &Inventory, kept: Option<&Kept>, events: &Events) -> Result<(), BpfError> {
     if let Some(kept) = kept {
-        say_again(kept, inventory, maps, events)?;
+        restore_decisions(kept, inventory, maps, events)?;
     }
     maps.pins().end_filling()
 }
 
 /// Applies operators' decisions from before the reboot, as far as they still refer to something configured.
-fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: &Events) -> Result<(), BpfError> {
+fn restore_decisions(
+    kept: &Kept,
+    inventory: &Inventory,
+    maps: &mut PinnedMaps,
+    events: &Events,
+) -> Result<(), BpfError> {
     for BackendWord { name, decision, reason } in &kept.backends {
         let Ok(named) = inventory.backend(name) else {
-            let message = format!("{reason} before the reboot; the configuration does not name it any more");
+            let message = format!("{reason} before the reboot; the configuration no longer has it");
             events.report(EventKind::LocalFault, name, message);
             continue;
         };
@@ -151,14 +157,14 @@ fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: 
     }
     for word @ ForcedWord { name, reason, .. } in &kept.forced {
         let Ok(named) = inventory.backend(name) else {
-            let message = format!("{reason} before the reboot; the configuration does not name it any more");
+            let message = format!("{reason} before the reboot; the configuration no longer has it");
             events.report(EventKind::LocalFault, name, message);
             continue;
         };
         for number in named.numbers {
             let forced = |before| Word { forced: Some(word.health()), ..plan::word(before) };
             // A drain keeps its own reason.
-            let reason = Some(maps.why(number).reason).filter(|said| !said.is_empty()).unwrap_or(reason.clone());
+            let reason = Some(maps.why(number).reason).filter(|reason| !reason.is_empty()).unwrap_or(reason.clone());
             maps.change_state(number, |before| plan::with_word(before, forced(before), Health::Unknown), &reason)?;
         }
         events.report(EventKind::HealthForced, name, format!("{reason}; as before the reboot"));
@@ -168,7 +174,7 @@ fn say_again(kept: &Kept, inventory: &Inventory, maps: &mut PinnedMaps, events: 
         let position = services.first().map(|(service, _)| inventory.position(service, to));
         let Some(Ok(position)) = position else {
             let message =
-                format!("it was failed over to {to} before the reboot, which the configuration does not have any more");
+                format!("it was failed over to {to} before the reboot; the configuration no longer has that pool");
             events.report(EventKind::LocalFault, service, message);
             continue;
         };

@@ -88,7 +88,7 @@ impl Attachments {
             let (kind, message) = match error {
                 XdpError::NoInterface(_) => (
                     EventKind::Detached,
-                    "the interface is gone; if it comes back, the program is attached again".to_owned(),
+                    "the interface has been removed; if it returns, the program is attached again".to_owned(),
                 ),
                 error => (EventKind::LocalFault, chain(error)),
             };

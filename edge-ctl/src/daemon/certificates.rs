@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_shown_none_has_none_and_who_is_probed_otherwise_is_forgotten() {
+    fn backends_without_a_certificate_have_none_and_other_probes_remove_it() {
         let mut certificates = Certificates::default();
         assert_eq!(certificates.status(ONE, NOW, 14), None);
         certificates.note(ONE, NOW - DAY);

@@ -75,8 +75,8 @@ impl Daemon {
     pub(super) async fn end_trial(&mut self) {
         let Some(trial) = &self.history.trial else { return };
         let why = match self.soak.blame() {
-            Some(why) => format!("it has taken availability away: {why}"),
-            None if trial.until_ms <= boot_ms() => "nobody has confirmed it in time".to_owned(),
+            Some(why) => format!("it has reduced availability: {why}"),
+            None if trial.until_ms <= boot_ms() => "it was not confirmed in time".to_owned(),
             None => return,
         };
         let (generation, back_to) = (trial.generation, trial.back_to);

@@ -45,8 +45,8 @@ pub(crate) struct Controller<P> {
     reach: Reach,
     certificates: Certificates,
     unrecorded: Unrecorded,
-    scarce: scarce::Told,
-    narrow: narrow::Told,
+    scarce: scarce::Reported,
+    narrow: narrow::Reported,
     /// `CLOCK_MONOTONIC` at the last message.
     pub(crate) now: Duration,
     /// Destination of new flows of each service, as last checked.
@@ -66,8 +66,8 @@ impl<P: DataPlane> Controller<P> {
             reach: Reach::default(),
             certificates: Certificates::default(),
             unrecorded: Unrecorded::default(),
-            scarce: scarce::Told::default(),
-            narrow: narrow::Told::default(),
+            scarce: scarce::Reported::default(),
+            narrow: narrow::Reported::default(),
             now: Duration::ZERO,
             serving: Vec::new(),
             repaired: 0,
@@ -120,7 +120,7 @@ impl<P: DataPlane> Controller<P> {
             && let Ok(services) = self.inventory.service(service)
         {
             for pool in services.iter().flat_map(|(service, _)| &service.pools) {
-                self.judgement.ways.release(*pool);
+                self.judgement.returns.release(*pool);
             }
         }
         self.report_moves();
@@ -136,7 +136,7 @@ impl<P: DataPlane> Controller<P> {
             let is_new = why.is_some() && self.reach.why(backend).is_none();
             if self.reach.note(backend, why) {
                 let to = self.judgement.health(backend);
-                let reason = "something can be sent there again".to_owned();
+                let reason = "reachable from this host again".to_owned();
                 self.enact(backend, &HealthChange { from: Health::Down, to, reason })?;
             } else if is_new {
                 cut_off.push(backend);
@@ -147,8 +147,10 @@ impl<P: DataPlane> Controller<P> {
         self.report_moves();
         for backend in cut_off.into_iter().filter(|backend| !self.reach.is_out(*backend)) {
             let (Some(name), Some(why)) = (self.inventory.name(backend), self.reach.why(backend)) else { continue };
-            let message =
-                format!("nothing can be sent there: {why}; no service has another one, so it stays as it was");
+            let message = format!(
+                "unreachable from this host: {why}; no service has another one, so it stays as it \
+                                   was"
+            );
             self.events.report(EventKind::Unreachable, &name, message);
         }
         Ok(())
@@ -165,7 +167,7 @@ impl<P: DataPlane> Controller<P> {
         };
         let mut moved = false;
         for backend in self.reach.judge(&self.inventory, serves) {
-            let reason = format!("nothing can be sent there: {}", self.reach.why(backend).unwrap_or_default());
+            let reason = format!("unreachable from this host: {}", self.reach.why(backend).unwrap_or_default());
             let from = self.judgement.health(backend);
             moved |= self.enact(backend, &HealthChange { from, to: Health::Down, reason })?;
         }
@@ -241,12 +243,12 @@ impl<P: DataPlane> Controller<P> {
             self.plane.change_state(backend, right, reason.as_deref().unwrap_or("its probes have found otherwise"))?;
             if plan::health(state) == Health::Unknown || plan::forced(state).is_some() {
                 // This is the state that the command line leaves after enabling a backend or forcing its health, since
-                // it knows neither probes nor routes.
+                // it has neither results of probes nor routes.
                 continue;
             }
             let health = condition.health;
             let name = self.inventory.name(backend).unwrap_or_default();
-            let message = format!("the maps said {}, its probes say {health}", plan::health(state));
+            let message = format!("it was {} in the maps, and is {health} by its probes", plan::health(state));
             self.repaired += 1;
             self.events.report(EventKind::Repaired, &name, message);
         }
@@ -315,7 +317,7 @@ impl<P: DataPlane> Controller<P> {
         }
         self.judgement.restart(&self.inventory);
         self.judgement.heed(&self.inventory, &self.plane);
-        self.judgement.ways.restart(&self.inventory, &self.plane, self.now);
+        self.judgement.returns.restart(&self.inventory, &self.plane, self.now);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ impl Daemon {
     }
 
     pub(super) fn bring_back(&mut self, pool: &str, back: Back) {
-        let _ = back.send(self.end(pool, "an operator's word").map_err(Refusal::from));
+        let _ = back.send(self.end(pool, "ended by an operator").map_err(Refusal::from));
     }
 
     /// Ends the first evacuation whose time is over.

@@ -29,7 +29,7 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_mins(1);
 
 /// The result of a look.
-pub(super) type Found = Result<Vec<Finding>, HostError>;
+pub(super) type Findings = Result<Vec<Finding>, HostError>;
 
 /// A task that looks at the host beside the daemon's loop, until this handle is dropped.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Drop for Looking {
 impl Looking {
     /// Starts the task. After each look, it sends the findings where `config` does not fit this host or maps of this
     /// capacity.
-    pub(super) fn start(config: Config, capacity: Capacity, found: Sender<Found>) -> Self {
+    pub(super) fn start(config: Config, capacity: Capacity, findings: Sender<Findings>) -> Self {
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
         let config = Arc::new(config);
@@ -60,7 +60,7 @@ impl Looking {
                     Ok(preflight::compare(&config, &host))
                 };
                 let Ok(seen) = spawn_blocking(look).await else { return };
-                if found.send(seen).await.is_err() {
+                if findings.send(seen).await.is_err() {
                     return;
                 }
                 let rest = (started.elapsed() * REST_FACTOR).clamp(DEBOUNCE, LONGEST_REST);
@@ -87,7 +87,7 @@ pub(super) struct Fit {
 
 impl Fit {
     /// Takes a look's result, and reports findings that are new or over. A failed look leaves the findings as they are.
-    pub(super) fn note(&mut self, found: Found, events: &Events) {
+    pub(super) fn note(&mut self, found: Findings, events: &Events) {
         let now = match found {
             Ok(now) => now,
             Err(error) => {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn who_could_not_look_knows_what_was_so() {
+    fn a_failed_look_keeps_the_earlier_findings() {
         let (events, mut fit) = (Events::new(), Fit::default());
         fit.note(Ok(vec![finding(Severity::Error, "a")]), &events);
         let failed = || HostError::Sysctl { name: "x".into(), source: std::io::Error::other("no") };

@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::BackendNumber;
 
-use super::{hearing, panic_mode::Panic, probed::Probed, reach::Reach, returning::Ways};
+use super::{hearing, panic_mode::Panic, probed::Probed, reach::Reach, returning::Returns};
 use crate::{
     control::{data_plane::DataPlane, inventory::Inventory},
     health::{self, Blame, Condition, Count, Deafness, Health, HealthChange, References, Standing, Verdict},
@@ -26,7 +26,7 @@ pub(super) struct Judgement {
     /// By position of the pool.
     blame: Vec<Blame>,
     panic: Panic,
-    pub(super) ways: Ways,
+    pub(super) returns: Returns,
     frozen: Option<Frozen>,
     /// End of the last freeze.
     thawed: Option<Duration>,
@@ -91,8 +91,9 @@ impl Judgement {
 
     /// Takes the health set by operators from the maps.
     pub(super) fn heed(&mut self, inventory: &Inventory, plane: &impl DataPlane) {
-        let said = inventory.addresses().filter_map(|(number, ..)| Some((number, plan::forced(plane.state(number))?)));
-        self.forced = said.collect();
+        let forced =
+            inventory.addresses().filter_map(|(number, ..)| Some((number, plan::forced(plane.state(number))?)));
+        self.forced = forced.collect();
     }
 
     /// The health set by an operator, or else the result of the backend's probes.
@@ -126,13 +127,13 @@ impl Judgement {
         } else {
             Standing::Out
         };
-        let withheld = if health == Health::Down { 0 } else { self.ways.of(backend) };
+        let withheld = if health == Health::Down { 0 } else { self.returns.of(backend) };
         Condition { health, standing, withheld, cut_off: false }
     }
 
     /// Whether the passage of time alone can bring a change, since some health is in doubt.
     pub(super) fn is_restless(&self) -> bool {
-        self.restless || self.ways.is_active() || self.panic.is_active()
+        self.restless || self.returns.is_active() || self.panic.is_active()
     }
 
     /// Marks a judgement as due.
@@ -155,7 +156,7 @@ impl Judgement {
                     self.start_slowly(inventory, *backend, now);
                 }
                 Health::Up | Health::Unknown => {}
-                Health::Down => self.ways.stop(*backend),
+                Health::Down => self.returns.stop(*backend),
             }
         }
         let mut ruling = Ruling { changes, ..Ruling::default() };
@@ -179,7 +180,7 @@ impl Judgement {
     fn start_slowly(&mut self, inventory: &Inventory, backend: BackendNumber, now: Duration) {
         let pool = self.probed.get(&backend).and_then(|probed| inventory.config.pools.get(probed.pool?));
         if let Some(pool) = pool {
-            self.ways.start(backend, pool.judging.slow_start, now);
+            self.returns.start(backend, pool.judging.slow_start, now);
         }
     }
 
@@ -188,7 +189,7 @@ impl Judgement {
         for (backend, probed) in &self.probed {
             if let Some(count) = probed.pool.and_then(|pool| counts.get_mut(pool)) {
                 let is_cut_off = reach.why(*backend).is_some();
-                count.add(probed.machine(), probed.is_out(), probed.is_settled(now), is_cut_off);
+                count.add(probed.machine(), probed.is_out(), probed.is_final(now), is_cut_off);
                 count.fall_time = probed.fall_time();
             }
         }
@@ -218,8 +219,8 @@ impl Judgement {
         let Some(why) = health::deafness(counts, self.references(), self.thawed) else { return };
         self.frozen = Some(Frozen { since: now, why });
         ruling.frozen.clone_from(&self.frozen);
-        self.ways.pardon(inventory, now);
-        let reason = format!("as before: {}, so this host may be to blame", why.reason());
+        self.returns.pardon(inventory, now);
+        let reason = format!("as before: {}, so the cause may be this host", why.reason());
         let pardoned: BTreeMap<_, _> = self
             .probed
             .iter_mut()
@@ -264,10 +265,10 @@ impl Judgement {
             let is_reported = probed.machine().is_reported();
             let why = match blame {
                 Blame::Backends | Blame::Many if is_reported && count.is_heard_after(probed.machine()) => {
-                    "it is unreachable and others of its pool are not: its flows go, too"
+                    "it is unreachable and others of its pool are not: its flows move, too"
                 }
-                Blame::Backends => "it is silent and others of its pool are not: its flows go, too",
-                Blame::Provider => "its whole pool is silent and another pool is not: its flows go, too",
+                Blame::Backends => "it is silent and others of its pool are not: its flows move, too",
+                Blame::Provider => "its whole pool is silent and another pool is not: its flows move, too",
                 Blame::Nobody | Blame::Many | Blame::All => continue,
             };
             // A backend that answers again but is held back keeps its flows.

@@ -71,7 +71,12 @@ impl Keeper {
         let desk = self.desk();
         let hangs = desk.writing.is_some_and(|since| since.elapsed() > PATIENCE);
         let why = if hangs { Some("the disk does not answer".to_owned()) } else { desk.fault.clone() };
-        why.map(|why| format!("{}: {why}; a reboot would not find what operators have said", self.directory.display()))
+        why.map(|why| {
+            format!(
+                "{}: {why}; operators' decisions are not on disk, and a reboot would lose them",
+                self.directory.display()
+            )
+        })
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -150,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_handed_over_is_found_again_and_a_fault_is_told() {
+    fn stored_state_is_read_again_and_a_fault_is_reported() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("state");
         std::fs::write(&path, "no directory").expect("written");
@@ -158,7 +163,7 @@ mod tests {
         keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
         let waited = Instant::now();
         while keeper.fault().is_none() {
-            assert!(waited.elapsed() < PATIENCE, "the fault is told");
+            assert!(waited.elapsed() < PATIENCE, "the fault is reported");
             thread::sleep(Duration::from_millis(5));
         }
         std::fs::remove_file(&path).expect("it is a file");

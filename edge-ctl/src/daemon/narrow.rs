@@ -12,7 +12,7 @@ pub(super) const WIDE_FOR: Duration = Duration::from_mins(20);
 
 /// The narrow paths that were reported, by their backends.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<BackendNumber, Path>);
+pub(super) struct Reported(BTreeMap<BackendNumber, Path>);
 
 #[derive(Debug)]
 struct Path {
@@ -25,7 +25,7 @@ struct Path {
 /// An event to report: kind, subject, message.
 pub(super) type Change = (EventKind, String, String);
 
-impl Told {
+impl Reported {
     /// Compares the narrow paths at `now` with those that were reported, and returns the changes; `name` returns a backend's name.
     pub(super) fn look(
         &mut self,
@@ -68,10 +68,10 @@ mod tests {
 
     #[test]
     fn a_narrow_path_is_reported_once_until_it_has_been_wide_for_long_enough() {
-        let mut told = Told::default();
+        let mut reported = Reported::default();
         let mut look = |minutes, numbers: &[BackendNumber]| {
             let narrow = numbers.iter().map(|number| (*number, Narrow { mtu: 1290, needed: 1300 })).collect();
-            let changes = told.look(&narrow, Duration::from_mins(minutes), |number| Some(format!("a/a{number}")));
+            let changes = reported.look(&narrow, Duration::from_mins(minutes), |number| Some(format!("a/a{number}")));
             changes.into_iter().map(|(kind, subject, _)| format!("{} {subject}", kind.name())).collect::<Vec<_>>()
         };
         assert_eq!(look(0, &[1, 2]), ["path_narrow a/a1", "path_narrow a/a2"]);

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_said_once_and_a_sign_of_life_each_time() {
+    fn a_change_is_sent_once_and_a_sign_of_life_each_time() {
         let name = format!("edge-notify-{}", process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let listener = UnixDatagram::bind_addr(&address).unwrap();

@@ -33,8 +33,8 @@ mod tests {
             .output()
             .expect("starts");
         assert_eq!(child.status.code(), Some(CODE));
-        let said = String::from_utf8_lossy(&child.stderr);
-        assert!(said.contains("nobody would miss it"), "{said}");
+        let stderr = String::from_utf8_lossy(&child.stderr);
+        assert!(stderr.contains("nobody would miss it"), "{stderr}");
         assert!(start.elapsed() < Duration::from_mins(1), "it went on");
     }
 

@@ -81,11 +81,11 @@ impl Probed {
     /// Withdraws a silence that was not the backend's own, unless the backend has been out for longer than a wave of
     /// silence takes.
     pub(super) fn pardon(&mut self, now: Duration, reason: &str) -> Option<HealthChange> {
-        if self.is_settled(now) { None } else { self.machine.pardon(now, reason) }
+        if self.is_final(now) { None } else { self.machine.pardon(now, reason) }
     }
 
     /// Whether the backend has been out for its silence for longer than a wave of silence takes.
-    pub(super) fn is_settled(&self, now: Duration) -> bool {
+    pub(super) fn is_final(&self, now: Duration) -> bool {
         self.is_out() && now.saturating_sub(self.machine.changed()) > self.fall_time() * 2
     }
 

@@ -21,7 +21,7 @@ use crate::{
         events::{EventKind, Events},
         inventory::Inventory,
     },
-    net::{self, PrivateNet, Way},
+    net::{self, PrivateNet, ResolvedRoute},
     probe::{Carrier, Network, ProbeTarget, Subject, Through},
     xdp::{ProbePrograms, XdpError},
 };
@@ -71,8 +71,13 @@ impl Probing {
         (!all.is_empty()).then(|| all.join("\n"))
     }
 
-    pub(super) fn ways_changed(&mut self, changes: &[(BackendNumber, Option<Way>)], config: &Config, events: &Events) {
-        self.network.ways.set(changes);
+    pub(super) fn routes_changed(
+        &mut self,
+        changes: &[(BackendNumber, Option<ResolvedRoute>)],
+        config: &Config,
+        events: &Events,
+    ) {
+        self.network.routes.set(changes);
         self.look(config, events);
     }
 
@@ -94,8 +99,8 @@ impl Probing {
                     self.loaded(loaded.unwrap_or_else(|error| resume_unwind(error.into_panic())), events);
                 }
             }
-            State::Loaded(_, carrier) if is_gone(carrier) => {
-                let message = format!("their device {} is gone; it is made anew", carrier.door().name);
+            State::Loaded(_, carrier) if is_closed(carrier) => {
+                let message = format!("their device {} has been removed; it is made anew", carrier.door().name);
                 events.report(EventKind::LocalFault, PROBES, message);
                 self.network.carriage.set(None);
                 self.load();
@@ -139,7 +144,7 @@ impl Probing {
     fn take_answers(&mut self, config: &Config, events: &Events, now: Instant) {
         let State::Loaded(programs, carrier) = &mut self.state else { return };
         let mut interfaces: BTreeSet<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
-        for index in self.network.ways.interfaces() {
+        for index in self.network.routes.interfaces() {
             match net::name_of(index) {
                 Ok(name) => interfaces.extend(name),
                 // What is received on stays until the lookup succeeds.
@@ -182,8 +187,8 @@ fn load(pins: &PinDir) -> Loaded {
 }
 
 /// Whether the carrier's device is no longer in this network namespace, or another one has its name. A failed lookup (no
-/// descriptor left) says nothing of the kind.
-fn is_gone(carrier: &Carrier) -> bool {
+/// descriptor left) has another cause.
+fn is_closed(carrier: &Carrier) -> bool {
     let door = carrier.door();
     net::index_of(&door.name).is_ok_and(|index| index != Some(door.index))
 }

@@ -194,7 +194,7 @@ impl Program {
     /// Attaches the waiting program in place of one with older maps, once the new maps have as much knowledge, or
     /// [`TAKE_OVER`] is over.
     pub(crate) fn take_over(&mut self, inventory: &Inventory, plane: &impl DataPlane, events: &Events) {
-        let is_due = self.takes_over.is_some_and(|until| until <= Instant::now() || knows_backends(inventory, plane));
+        let is_due = self.takes_over.is_some_and(|until| until <= Instant::now() || has_backends(inventory, plane));
         if is_due && matches!(self.state, State::Waiting(_)) {
             self.takes_over = None;
             if let State::Waiting(program) = std::mem::replace(&mut self.state, State::Refused) {
@@ -265,7 +265,7 @@ fn attached(pins: &PinDir) -> Result<Vec<String>, BpfError> {
 }
 
 /// Whether the maps have the health of each probed backend, and the next hop of each backend that is not down.
-fn knows_backends(inventory: &Inventory, plane: &impl DataPlane) -> bool {
+fn has_backends(inventory: &Inventory, plane: &impl DataPlane) -> bool {
     inventory.members().all(|member| match plan::health(plane.state(member.number)) {
         Health::Down => true,
         Health::Unknown if member.pool.probe.is_some() => false,

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_can_not_be_reached_is_taken_out_for_another_one() {
+    fn an_unreachable_backend_is_taken_out_for_another_one() {
         let (inventory, mut reach) = (inventory(), Reach::default());
         lose(&mut reach, 1);
         assert_eq!(reach.judge(&inventory, |_| true), [1]);
@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_no_flows_is_nobody_to_go_to() {
+    fn a_backend_that_takes_no_flows_is_no_replacement() {
         let (inventory, mut reach) = (inventory(), Reach::default());
         lose(&mut reach, 1);
         assert!(reach.judge(&inventory, |_| false).is_empty());
     }
 
     #[test]
-    fn who_is_out_stays_out_although_the_other_one_dies() {
+    fn a_backend_that_is_out_stays_out_although_the_other_one_dies() {
         let (inventory, mut reach) = (inventory(), Reach::default());
         lose(&mut reach, 1);
         reach.judge(&inventory, |_| true);

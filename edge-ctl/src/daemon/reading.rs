@@ -42,11 +42,11 @@ pub(super) struct Reader {
     waiting: Vec<Back>,
     next: Option<Vec<Back>>,
     /// Origin and options of the requests that wait for the present reading, and for the next.
-    said: (How, Words),
-    next_said: (How, Words),
+    options: (How, Words),
+    next_options: (How, Words),
 }
 
-const UNSAID: (How, Words) = (
+const NO_OPTIONS: (How, Words) = (
     How::Sighup,
     Words { allow_removal: 0, allow_moves: false, allow_unrehearsed: false, confirm_ms: None, reason: None, by: None },
 );
@@ -60,8 +60,8 @@ impl Reader {
             deadline: None,
             waiting: Vec::new(),
             next: None,
-            said: UNSAID,
-            next_said: UNSAID,
+            options: NO_OPTIONS,
+            next_options: NO_OPTIONS,
         }
     }
 
@@ -73,7 +73,7 @@ impl Reader {
     /// [`read`](Self::read) returns the result.
     pub(super) fn begin(&mut self, (how, words): (How, Words), back: Option<Back>) {
         if self.task.is_some() {
-            self.next_said = (how, words);
+            self.next_options = (how, words);
             let next = self.next.get_or_insert_default();
             match back {
                 // The present reading hangs, for an unknown time.
@@ -86,7 +86,7 @@ impl Reader {
             }
             return;
         }
-        self.said = (how, words);
+        self.options = (how, words);
         self.waiting.extend(back);
         let path = self.path.clone();
         self.task = Some(task::spawn_blocking(move || config::load(&path)));
@@ -109,11 +109,11 @@ impl Reader {
                     // The task is never aborted, so the error is a panic, which has ended this process.
                     let file = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                     let (late, waiting) = (self.deadline.is_none(), std::mem::take(&mut self.waiting));
-                    let (how, words) = std::mem::replace(&mut self.said, UNSAID);
+                    let (how, words) = std::mem::replace(&mut self.options, NO_OPTIONS);
                     let file = file.map(|config| candidate(config, &self.path, how, words));
                     if let Some(next) = self.next.take() {
-                        let said = std::mem::replace(&mut self.next_said, UNSAID);
-                        self.begin(said, None);
+                        let options = std::mem::replace(&mut self.next_options, NO_OPTIONS);
+                        self.begin(options, None);
                         self.waiting = next;
                     }
                     // A late result was refused at the timeout, and may be old.
@@ -168,20 +168,20 @@ mod tests {
         mkfifo(&path, Mode::S_IRWXU).expect("a pipe");
         let mut reader = Reader { patience: Duration::from_millis(300), ..Reader::new(path.clone()) };
         let (back, mut answer) = oneshot::channel();
-        reader.begin(UNSAID, Some(back));
+        reader.begin(NO_OPTIONS, Some(back));
         let read = reader.read().await;
         assert!(matches!(read.file, Err(ConfigError::Late { .. })), "{:?}", read.file);
-        assert_eq!(read.waiting.len(), 1, "it is told");
+        assert_eq!(read.waiting.len(), 1, "it is reported");
         drop(read);
         assert!(answer.try_recv().is_err());
 
         // While the reading hangs, other requests are refused at once.
         let (back, answer) = oneshot::channel();
-        reader.begin(UNSAID, Some(back));
+        reader.begin(NO_OPTIONS, Some(back));
         assert!(answer.await.expect("told").is_err());
 
         // The result of the first reading is old by now; the second reading follows it.
-        std::fs::write(&path, "nonsense").expect("somebody reads");
+        std::fs::write(&path, "nonsense").expect("a reader exists");
         let writer = thread::spawn(move || {
             // Late enough for the second reading.
             thread::sleep(Duration::from_millis(100));
@@ -200,7 +200,7 @@ mod tests {
         std::fs::create_dir(directory.path().join("conf.d")).expect("made");
         mkfifo(&directory.path().join("conf.d/10.toml"), Mode::S_IRWXU).expect("a pipe");
         let mut reader = Reader::new(path.clone());
-        reader.begin(UNSAID, None);
+        reader.begin(NO_OPTIONS, None);
         let error = reader.read().await.file.expect_err("a pipe").to_string();
         assert!(error.contains("conf.d/10.toml: can't be read"), "{error}");
         let error = read_at_start(&path).expect_err("a pipe").to_string();
@@ -208,13 +208,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_during_a_reading_gets_the_next_one() {
+    async fn a_request_during_a_reading_gets_the_next_one() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut reader = Reader::new(directory.path().join("edge.toml"));
         let backs: Vec<_> = (0..3).map(|_| oneshot::channel()).collect();
         let mut answers = Vec::new();
         for (back, answer) in backs {
-            reader.begin(UNSAID, Some(back));
+            reader.begin(NO_OPTIONS, Some(back));
             answers.push(answer);
         }
         assert_eq!(reader.read().await.waiting.len(), 1);

@@ -14,14 +14,14 @@ use crate::{
 
 /// Pools and backends that are returning.
 #[derive(Debug, Default)]
-pub(super) struct Ways {
+pub(super) struct Returns {
     /// By the position of the pool.
-    pools: Vec<Way>,
+    pools: Vec<PoolReturn>,
     starts: BTreeMap<BackendNumber, Start>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Way {
+struct PoolReturn {
     name: String,
     /// Whether a service that uses the pool has another one.
     has_other: bool,
@@ -36,27 +36,27 @@ struct Start {
     withheld: u8,
 }
 
-impl Ways {
+impl Returns {
     /// Continues with the pools of `inventory`. A pool that an earlier daemon withheld slots from waits anew.
     pub(super) fn restart(&mut self, inventory: &Inventory, plane: &impl DataPlane, now: Duration) {
         let before = std::mem::take(&mut self.pools);
-        let before: BTreeMap<_, _> = before.into_iter().map(|way| (way.name, way.at)).collect();
+        let before: BTreeMap<_, _> = before.into_iter().map(|pool| (pool.name, pool.at)).collect();
         let mut has_other = vec![false; inventory.config.pools.len()];
         for service in inventory.config.services.iter().filter(|service| service.pools.len() > 1) {
             service.pools.iter().for_each(|pool| has_other[*pool] = true);
         }
         let pools = inventory.config.pools.iter().zip(&inventory.pools).zip(has_other);
-        let way = |((pool, number), has_other): ((&Pool, &u16), bool)| {
+        let pool_return = |((pool, number), has_other): ((&Pool, &u16), bool)| {
             let left = if plane.withheld(*number) > 0 { Return::Lost { since: now } } else { Return::Whole };
             let at = before.get(&pool.name).copied().unwrap_or(left);
-            Way { name: pool.name.clone(), has_other, at: if has_other { at } else { Return::Whole } }
+            PoolReturn { name: pool.name.clone(), has_other, at: if has_other { at } else { Return::Whole } }
         };
-        self.pools = pools.map(way).collect();
+        self.pools = pools.map(pool_return).collect();
     }
 
     /// Whether any pool or backend is returning.
     pub(super) fn is_active(&self) -> bool {
-        !self.starts.is_empty() || self.pools.iter().any(|way| way.at != Return::Whole)
+        !self.starts.is_empty() || self.pools.iter().any(|pool| pool.at != Return::Whole)
     }
 
     /// Begins the slow start of a backend that has come back.
@@ -101,19 +101,19 @@ impl Ways {
         now: Duration,
     ) -> (Vec<(usize, u32)>, Vec<usize>) {
         let (mut withheld, mut returning) = (Vec::new(), Vec::new());
-        for (position, (way, pool)) in self.pools.iter_mut().zip(&inventory.config.pools).enumerate() {
-            if way.has_other
+        for (position, (state, pool)) in self.pools.iter_mut().zip(&inventory.config.pools).enumerate() {
+            if state.has_other
                 && let Some(enough) = enough(position)
             {
                 let judging = &pool.judging;
-                let next = way.at.step(enough, judging.failback_after, judging.failback_over, now);
-                let returns = |at| matches!(at, Return::Returning { .. });
-                if returns(next) && !returns(way.at) {
+                let next = state.at.step(enough, judging.failback_after, judging.failback_over, now);
+                let is_returning = |at| matches!(at, Return::Returning { .. });
+                if is_returning(next) && !is_returning(state.at) {
                     returning.push(position);
                 }
-                way.at = next;
+                state.at = next;
             }
-            withheld.push((position, way.at.withheld(pool.judging.failback_over, now)));
+            withheld.push((position, state.at.withheld(pool.judging.failback_over, now)));
         }
         (withheld, returning)
     }
@@ -121,8 +121,8 @@ impl Ways {
     /// Gives a pool its flows at once, as an operator wants. Returns whether the pool was waiting or returning.
     pub(super) fn release(&mut self, pool: usize) -> bool {
         match self.pools.get_mut(pool) {
-            Some(way) if matches!(way.at, Return::Steady { .. } | Return::Returning { .. }) => {
-                way.at = Return::Whole;
+            Some(state) if matches!(state.at, Return::Steady { .. } | Return::Returning { .. }) => {
+                state.at = Return::Whole;
                 true
             }
             Some(_) | None => false,
@@ -131,12 +131,12 @@ impl Ways {
 
     /// Restores the pools that were lost to a wave of silence, since the silence was this host's own.
     pub(super) fn pardon(&mut self, inventory: &Inventory, now: Duration) {
-        for (way, pool) in self.pools.iter_mut().zip(&inventory.config.pools) {
+        for (state, pool) in self.pools.iter_mut().zip(&inventory.config.pools) {
             let wave = pool.probe.as_ref().map_or(Duration::ZERO, |probe| probe.fall_time() * 2);
-            if let Return::Lost { since } | Return::Steady { since } = way.at
+            if let Return::Lost { since } | Return::Steady { since } = state.at
                 && now.saturating_sub(since) <= wave
             {
-                way.at = Return::Whole;
+                state.at = Return::Whole;
             }
         }
     }

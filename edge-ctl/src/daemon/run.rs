@@ -22,7 +22,7 @@ use tokio::{
 pub(crate) use self::ended::{Ended, RunError};
 use self::{
     channels::{Receivers, Senders, WAITING, channels},
-    ended::Next,
+    ended::LoopStep,
 };
 use super::{
     api::{self, Command, Refusal, Request},
@@ -135,14 +135,14 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
             _ = judgement.tick() => daemon.reconsider(),
             Some(event) = receivers.net_events.recv() => daemon.net_event(event),
             Some(request) = commands.recv() => {
-                if daemon.command(request).await == Next::Stop {
+                if daemon.command(request).await == LoopStep::Stop {
                     break (Ended::Detached, "detached");
                 }
             }
-            Some(found) = receivers.found.recv() => daemon.fit.note(found, &daemon.controller.events),
+            Some(findings) = receivers.findings.recv() => daemon.fit.note(findings, &daemon.controller.events),
             loaded = daemon.program.loading() => daemon.attach(loaded).await,
             _ = ticks.tick() => {
-                if daemon.tick().await == Next::Stop {
+                if daemon.tick().await == LoopStep::Stop {
                     break (Ended::Stopped, "another edge-ctl has taken the pins");
                 }
             }
@@ -302,7 +302,7 @@ impl Daemon {
         probes.probe(probing::targets(inventory));
         self.outside = Some(Outside {
             watch: net::watch(sought(inventory), self.senders.net_events.clone()),
-            looking: fit::Looking::start(inventory.config.clone(), *plane.capacity(), self.senders.found.clone()),
+            looking: fit::Looking::start(inventory.config.clone(), *plane.capacity(), self.senders.findings.clone()),
             _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
         });
         if let Some(http) = &mut self.http {
@@ -324,10 +324,10 @@ impl Daemon {
         }
     }
 
-    async fn command(&mut self, request: Request) -> Next {
+    async fn command(&mut self, request: Request) -> LoopStep {
         if request.is_late(boot_ms()) {
             request.command.refuse(Refusal::too_late());
-            return Next::GoOn;
+            return LoopStep::Continue;
         }
         // The client may have gone: the answer is dropped then.
         match request.command {
@@ -359,7 +359,7 @@ impl Daemon {
                     Ok(outcome) => {
                         self.controller.events.report(EventKind::Detached, "edge-ctl", outcome.message.clone());
                         let _ = back.send(Ok(outcome));
-                        return Next::Stop;
+                        return LoopStep::Stop;
                     }
                     Err(error) => {
                         self.look_outside();
@@ -368,7 +368,7 @@ impl Daemon {
                 }
             }
         }
-        Next::GoOn
+        LoopStep::Continue
     }
 
     pub(super) fn fault(&self, subject: &str, error: &dyn std::error::Error) {

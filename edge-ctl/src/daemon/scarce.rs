@@ -24,12 +24,12 @@ enum Scarce {
 
 /// The scarce resources that were reported, with the subjects of their events.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<Scarce, String>);
+pub(super) struct Reported(BTreeMap<Scarce, String>);
 
 /// An event to report: kind, subject, message.
 pub(super) type Change = (EventKind, String, String);
 
-impl Told {
+impl Reported {
     /// Compares the use with the reported scarcities, and returns the changes; `name` returns a backend's name.
     pub(super) fn look(&mut self, nat: &NatUse, name: impl Fn(BackendNumber) -> Option<String>) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -55,8 +55,8 @@ impl Told {
                 nat.backends.iter().any(|counted| counted.backend == *number && counted.source == Some(*source))
             }
         };
-        let gone: Vec<_> = self.0.keys().filter(|of| !counted(of)).copied().collect();
-        changes.extend(gone.into_iter().filter_map(|of| {
+        let unused: Vec<_> = self.0.keys().filter(|of| !counted(of)).copied().collect();
+        changes.extend(unused.into_iter().filter_map(|of| {
             self.0.remove(&of).map(|subject| (EventKind::PortsPlenty, subject, "no port is in use any more".to_owned()))
         }));
         changes
@@ -98,10 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_told_once_until_there_are_plenty() {
-        let mut told = Told::default();
+    fn ports_are_reported_once_until_there_are_plenty() {
+        let mut reported = Reported::default();
         let mut look = |flows| {
-            let changes = told.look(&used(flows), |_| Some("a/a1".to_owned()));
+            let changes = reported.look(&used(flows), |_| Some("a/a1".to_owned()));
             changes
                 .into_iter()
                 .map(|(kind, subject, text)| format!("{} {subject}: {text}", kind.name()))
@@ -116,14 +116,14 @@ mod tests {
         assert_eq!(look(60), [""; 0], "not yet plenty");
         assert_eq!(look(59), ["ports_plenty a/a1: 59 of 100 ports of 198.51.100.5 are in use"]);
         assert_eq!(look(80).len(), 1);
-        let changes = told.look(&NatUse { ports: 100, room: 1000, ..NatUse::default() }, |_| None);
+        let changes = reported.look(&NatUse { ports: 100, room: 1000, ..NatUse::default() }, |_| None);
         assert_eq!(changes.len(), 1, "none is in use any more: {changes:?}");
     }
 
     #[test]
     fn so_are_entries() {
         let nat = NatUse { flows: 750, room: 1000, ports: 100, backends: Vec::new() };
-        let changes = Told::default().look(&nat, |_| None);
+        let changes = Reported::default().look(&nat, |_| None);
         let text = "750 of 1000 entries for translated flows are in use: larger [limits] `nat_flows`";
         assert_eq!(changes, [(EventKind::PortsScarce, "nat".to_owned(), text.to_owned())]);
     }

@@ -8,7 +8,7 @@ use edge_common::abi::{FlowCount, FlowCounts};
 use crate::control::status::UnrecordedStatus;
 
 const WHY: &str = "the flow table is full, or more start than `flows_per_second`";
-/// How long all flows must have been recorded before the trouble is over.
+/// How long all flows must have been recorded before the fault is over.
 const OVER: Duration = Duration::from_mins(1);
 
 /// The last counts of the services in transition, by service number.
@@ -110,8 +110,8 @@ impl Tally {
         match taken_over {
             0 => stayed,
             some => format!(
-                "{stayed}, and {some} took their slots over from owners that take no new flows, whose flows without a \
-                 record moved"
+                "{stayed}, and {some} took their slots over from owners that take no new flows (flows of these owners \
+                 without a record moved)"
             ),
         }
     }
@@ -130,18 +130,18 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once_when_it_begins_and_once_when_it_is_over() {
+    fn it_is_reported_once_when_it_begins_and_once_when_it_is_over() {
         let mut unrecorded = Unrecorded::default();
         let mut look = |second, counts| unrecorded.look(3, counts, Duration::from_secs(second));
-        assert_eq!(look(0, counts(100, 7, 1)), None, "what was before nobody looked");
+        assert_eq!(look(0, counts(100, 7, 1)), None, "counts from before the first look");
         assert_eq!(look(1, counts(200, 7, 1)), None);
         let begun = "2 of 102 new flows stayed with their slots' owners: the flow table is full, or more start than \
                      `flows_per_second`";
         assert_eq!(look(2, counts(300, 9, 1)), Some(Change::Begun(begun.to_owned())));
         assert_eq!(look(3, counts(400, 19, 4)), None, "it goes on");
         assert_eq!(look(62, counts(500, 19, 4)), None);
-        let over = "all are recorded again; 12 of 315 new flows stayed with their slots' owners, and 3 took their slots over \
-                    from owners that take no new flows, whose flows without a record moved";
+        let over = "all are recorded again; 12 of 315 new flows stayed with their slots' owners, and 3 took their \
+                    slots over from owners that take no new flows (flows of these owners without a record moved)";
         assert_eq!(look(63, counts(500, 19, 4)), Some(Change::Over(over.to_owned())));
         assert_eq!(look(64, counts(500, 19, 4)), None);
     }

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_up_for_long_has_a_clean_slate() {
+    fn a_long_time_up_resets_the_penalty() {
         for (up, hold) in [(LONGEST / 2, LONGEST / 32), (LONGEST, Duration::ZERO)] {
             let mut damper = Damper::new(LONGEST);
             damper.died(Duration::ZERO);

@@ -38,7 +38,7 @@ impl Deafness {
         match self {
             Self::Pools(pools) => format!("{pools} pools fell silent at once"),
             Self::References => "all backends are silent, and so are the reference targets".to_owned(),
-            Self::CutOff => "nothing can be sent to any backend".to_owned(),
+            Self::CutOff => "no backend is reachable".to_owned(),
             Self::Unable => "most probes could not be made".to_owned(),
         }
     }
@@ -96,7 +96,7 @@ impl Wave {
     /// The last wave of silence. Pools that were silent before `thawed` are excluded, since they were part of a freeze
     /// already.
     fn of(counts: &[Count], references: References, thawed: Option<Duration>) -> Self {
-        let is_new = |count: &Count, hushed: Duration| !count.is_settled() && Some(hushed) > thawed;
+        let is_new = |count: &Count, hushed: Duration| !count.is_final() && Some(hushed) > thawed;
         let unexplained = |count: &Count| {
             let hushed = count.hushed()?;
             (is_new(count, hushed) && !count.is_explained(hushed)).then_some(hushed)

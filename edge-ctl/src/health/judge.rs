@@ -61,9 +61,9 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// Adds a backend. `is_out` is whether it is out for silence, and `is_settled` whether it has been for longer than a
+    /// Adds a backend. `is_out` is whether it is out for silence, and `is_final` whether it has been for longer than a
     /// wave of silence takes. `unreachable` is whether no packet can be sent to it.
-    pub(crate) fn add(&mut self, machine: &Machine, is_out: bool, is_settled: bool, unreachable: bool) {
+    pub(crate) fn add(&mut self, machine: &Machine, is_out: bool, is_final: bool, unreachable: bool) {
         let is_hard = machine.is_down_hard();
         // A backend that is down anyway is no witness of silence.
         let hushed_since = machine.hushed_since().filter(|_| !is_hard);
@@ -72,7 +72,7 @@ impl Count {
         self.wrong += u32::from(is_hard && machine.answers());
         self.silenced += u32::from(machine.is_silenced());
         self.hushed += u32::from(hushed_since.is_some());
-        self.fresh += u32::from(hushed_since.is_some() && !is_settled);
+        self.fresh += u32::from(hushed_since.is_some() && !is_final);
         self.silent += u32::from(machine.silent_since().is_some() && !is_hard);
         self.lately += u32::from(is_out || machine.was_silent_lately());
         self.out += u32::from(is_out);
@@ -127,7 +127,7 @@ impl Count {
     }
 
     /// Whether the pool's silence is an old one: all of its silent backends have been out for long.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_final(&self) -> bool {
         self.fresh == 0
     }
 

@@ -111,7 +111,7 @@ pub(crate) struct Condition {
     pub standing: Standing,
     /// Number of places, in the order in which slots return, that are still withheld from the backend.
     pub withheld: u8,
-    /// Nothing can be sent there, whatever anybody says.
+    /// Nothing can be sent there, whatever probes and operators report.
     pub cut_off: bool,
 }
 

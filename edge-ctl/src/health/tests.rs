@@ -93,7 +93,7 @@ fn every_transition() {
 }
 
 #[test]
-fn a_transition_says_why() {
+fn a_transition_has_a_reason() {
     let mut machine = starting(Unknown, 2, 3);
     let up = observe(&mut machine, &verdict('p'));
     assert_eq!(up, Some(HealthChange { from: Unknown, to: Up, reason: "1 probe passed".to_owned() }));

@@ -58,7 +58,7 @@ fn runtime() -> tokio::runtime::Runtime {
 const ALL_THREE: Duration = Duration::from_millis(1300);
 
 #[test]
-fn puts_the_address_on_the_interface_and_tells_of_it() {
+fn puts_the_address_on_the_interface_and_announces_it() {
     for vip in ["10.0.0.100", "fd00::100"] {
         in_lab(|lab| {
             let received = listen(lab);
@@ -68,7 +68,7 @@ fn puts_the_address_on_the_interface_and_tells_of_it() {
             sh("ip address show dev edge0 | grep -q 'inet 10.0.0.100/32'");
             sh("ip address show dev edge0 | grep 'inet6 fd00::100/128' | grep -q deprecated");
             lab.peer("ping -c1 -W1 10.0.0.100 && ping -c1 -W1 fd00::100");
-            assert_eq!(count(&received, &runtime, vip, Duration::from_millis(500)), 0, "told enough");
+            assert_eq!(count(&received, &runtime, vip, Duration::from_millis(500)), 0, "no more announcements");
 
             // The link goes down and up: its IPv6 addresses disappear, and are added again.
             sh("ip link set edge0 down && ip link set edge0 up");

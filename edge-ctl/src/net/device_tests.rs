@@ -3,7 +3,7 @@
 use super::watch_tests::{PEER, SOON, Watching};
 use crate::net::{
     lab::{in_lab, sh},
-    next_hop::NoWay,
+    next_hop::Unreachable,
 };
 
 /// The index of the device named `name`.
@@ -25,7 +25,7 @@ fn a_port_that_leaves_its_bridge_is_none_of_its_ports_any_more() {
         sh("ip link add more0 type veth peer name more1 && ip link set more0 master br0 up && ip link set more1 up");
         lab.wait_until_up();
         let mut watching = Watching::new(&["10.0.0.2"], None);
-        watching.expect_reach(1, Some(&NoWay::Bridge.to_string()), 2 * SOON);
+        watching.expect_reach(1, Some(&Unreachable::Bridge.to_string()), 2 * SOON);
         sh("ip link set more0 nomaster");
         watching.expect_reach(1, None, SOON);
         watching.expect(1, Some(PEER));

@@ -13,7 +13,7 @@ use edge_common::abi::BackendNumber;
 
 use super::{
     next_hop::{Lookup, Neighbour, NeighbourKey, Resolution, Tables, neighbours, resolve},
-    way::Destination,
+    route::Destination,
 };
 
 /// Whether the last probe of each backend got any answer. Backends without a result are missing.
@@ -39,7 +39,7 @@ pub(super) fn doubtful(
 ) -> BTreeSet<NeighbourKey> {
     let (mut alive, mut silent) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
     for (number, destination) in backends {
-        let Resolution::Found { neighbour, .. } = resolve(tables, *destination, given_up) else { continue };
+        let Resolution::Resolved { neighbour, .. } = resolve(tables, *destination, given_up) else { continue };
         match heard.get(number) {
             Some(true) => {
                 alive.insert(neighbour);
@@ -49,12 +49,12 @@ pub(super) fn doubtful(
         }
     }
     silent.retain(|neighbour, behind| {
-        let may_be_asked = match tables.neighbours.get(neighbour) {
+        let may_be_probed = match tables.neighbours.get(neighbour) {
             Some(Neighbour::Usable(_) | Neighbour::Stale(_)) => true,
             Some(Neighbour::Fixed(_) | Neighbour::Pending | Neighbour::Failed | Neighbour::Unknown) | None => false,
         };
         let mut others = behind.iter().flat_map(|destination| neighbours(tables, *destination));
-        may_be_asked && !alive.contains(neighbour) && others.any(|(other, _)| alive.contains(&other))
+        may_be_probed && !alive.contains(neighbour) && others.any(|(other, _)| alive.contains(&other))
     });
     silent.into_keys().collect()
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::net::{
         next_hop::Link,
-        way::{Hop, Route},
+        route::{Hop, Route},
     };
 
     const MAC: [u8; 6] = [2; 6];
@@ -95,7 +95,7 @@ mod tests {
     }
 
     /// The next hops in doubt, given whether each backend is heard; `None` for a backend without a result.
-    fn found(tables: &Tables, is_heard: impl Fn(NeighbourKey, BackendNumber) -> Option<bool>) -> Vec<NeighbourKey> {
+    fn in_doubt(tables: &Tables, is_heard: impl Fn(NeighbourKey, BackendNumber) -> Option<bool>) -> Vec<NeighbourKey> {
         let (_, backends) = scene();
         let by = |destination| resolve(tables, destination, &BTreeSet::new()).neighbour().unwrap();
         let heard = |(number, destination): &(BackendNumber, Destination)| {
@@ -106,24 +106,24 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_as_a_whole_beside_one_that_is_heard_is_in_doubt() {
+    fn a_next_hop_with_silent_backends_alone_is_in_doubt_beside_one_that_is_heard() {
         let (mut tables, _) = scene();
         assert!(has_choice(&tables));
         let [one, other] = ROUTERS.map(key);
-        assert_eq!(found(&tables, |by, _| Some(by != one)), [one]);
-        assert_eq!(found(&tables, |by, _| Some(by != other)), [other]);
+        assert_eq!(in_doubt(&tables, |by, _| Some(by != one)), [one]);
+        assert_eq!(in_doubt(&tables, |by, _| Some(by != other)), [other]);
         // No backend is heard, or none that has a choice of next hops; no results are known; one backend behind it is
         // heard.
-        assert_eq!(found(&tables, |_, _| Some(false)), []);
-        assert_eq!(found(&tables, |_, number| Some(number == 13)), []);
-        assert_eq!(found(&tables, |by, _| (by == one).then_some(false)), []);
-        let first = (1..=12).find(|number| found(&tables, |_, other| Some(other != *number)).is_empty());
-        assert_eq!(first, Some(1), "another one behind the same router is heard");
+        assert_eq!(in_doubt(&tables, |_, _| Some(false)), []);
+        assert_eq!(in_doubt(&tables, |_, number| Some(number == 13)), []);
+        assert_eq!(in_doubt(&tables, |by, _| (by == one).then_some(false)), []);
+        let first = (1..=12).find(|number| in_doubt(&tables, |_, other| Some(other != *number)).is_empty());
+        assert_eq!(first, Some(1), "another one behind the same router answers");
         // A next hop without an alternative is not probed.
-        assert_eq!(found(&tables, |_, number| Some(number != 13)), []);
+        assert_eq!(in_doubt(&tables, |_, number| Some(number != 13)), []);
         // Nor is a neighbour that an operator has configured.
         tables.neighbours.insert(one, Neighbour::Fixed(MAC));
-        assert_eq!(found(&tables, |by, _| Some(by != one)), []);
+        assert_eq!(in_doubt(&tables, |by, _| Some(by != one)), []);
     }
 
     #[test]

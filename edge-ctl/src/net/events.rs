@@ -9,8 +9,8 @@ use edge_common::abi::BackendNumber;
 
 use super::{
     next_hop::NextHopEntry,
+    route::{Destination, ResolvedRoute},
     stations::Devices,
-    way::{Destination, Way},
 };
 
 /// The backends, VIPs and interfaces that a watch covers.
@@ -32,7 +32,7 @@ pub(crate) enum NetEvent {
     /// next hop up per packet.
     NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
     /// Routes to backends that changed; the first event has those of all backends. `None` if there is no route.
-    Ways(Vec<(BackendNumber, Option<Way>)>),
+    Routes(Vec<(BackendNumber, Option<ResolvedRoute>)>),
     /// Reachability of backends that changed; the first event has that of all backends. The reason if no packet can be
     /// sent to the backend; `None` if packets can be sent, or if it is not known.
     Reach(Vec<(BackendNumber, Option<String>)>),

@@ -19,7 +19,7 @@ mod stations;
 mod survey;
 mod tables;
 mod watch;
-mod way;
+mod route;
 
 pub(crate) use announce::{Announced, Announcer, announce, withdraw};
 pub(crate) use changes::Changes;
@@ -28,9 +28,9 @@ pub(crate) use names::{index_of, name_of};
 pub(crate) use netlink::{AttachedXdp, HostAddresses, NetError, attached_xdp, host_addresses, link_mtu};
 pub(crate) use next_hop::NextHopEntry;
 pub(crate) use private::{Door, PrivateNet};
+pub(crate) use route::{Destination, Destinations, ResolvedRoute};
 pub(crate) use stations::{Devices, Receiver, stations};
 #[cfg(test)]
 pub(crate) use survey::SurveyedInterface;
-pub(crate) use survey::{Survey, SurveyedWay, devices, own, survey};
+pub(crate) use survey::{Survey, SurveyedRoute, devices, own, survey};
 pub(crate) use watch::{Watch, watch};
-pub(crate) use way::{Destination, Destinations, Way};

@@ -1,4 +1,4 @@
-//! Names and indices of interfaces, with absence told from failure.
+//! Names and indices of interfaces, with absence distinguished from failure.
 
 use std::io;
 

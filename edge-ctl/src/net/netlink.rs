@@ -16,9 +16,9 @@ use rtnetlink::{
 use tokio::{task::AbortHandle, time::timeout};
 
 use super::{
-    next_hop::{Lookup, NeighbourKey, NoWay},
+    next_hop::{Lookup, NeighbourKey, Unreachable},
+    route::{Destination, Route},
     tables,
-    way::{Destination, Route},
 };
 
 /// Timeout for an answer. The kernel answers during the system call; a missing answer was lost or could not be parsed.
@@ -155,10 +155,10 @@ impl Requests {
     /// The route to a destination from the first of these VRFs that has one. If the destination is the host's own
     /// address in any VRF, that result takes precedence.
     pub(super) async fn lookup_in(&self, vrfs: &[Option<u32>], destination: Destination) -> Result<Lookup, NetError> {
-        let mut found = Lookup::NoWay(NoWay::NoRoute);
+        let mut found = Lookup::Unreachable(Unreachable::NoRoute);
         for vrf in vrfs {
             let lookup = self.lookup(destination, *vrf).await?;
-            if found == Lookup::NoWay(NoWay::NoRoute) || lookup.is_own() {
+            if found == Lookup::Unreachable(Unreachable::NoRoute) || lookup.is_own() {
                 found = lookup;
             }
         }
@@ -184,13 +184,15 @@ impl Requests {
             }
         }
         let found = match answer {
-            Ok(routes) => {
-                routes.first().map_or(Lookup::NoWay(NoWay::NoRoute), |route| tables::lookup(destination.address, route))
-            }
+            Ok(routes) => routes
+                .first()
+                .map_or(Lookup::Unreachable(Unreachable::NoRoute), |route| tables::lookup(destination.address, route)),
             Err(NetError::Refused { what, source }) => match source.raw_os_error() {
-                Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::ESRCH) => Lookup::NoWay(NoWay::NoRoute),
+                Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::ESRCH) => {
+                    Lookup::Unreachable(Unreachable::NoRoute)
+                }
                 // routes of type unreachable, prohibit and blackhole, in this order
-                Some(libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Lookup::NoWay(NoWay::NotUnicast),
+                Some(libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Lookup::Unreachable(Unreachable::NotUnicast),
                 _ => return Err(NetError::Refused { what, source }),
             },
             Err(error) => return Err(error),
@@ -233,7 +235,7 @@ impl Requests {
         self.touch_all(neighbours, NeighbourState::None, Some(NeighbourFlags::Use)).await;
     }
 
-    /// Makes the kernel probe neighbours that it knows, and give up on them unless they answer (three times, a second
+    /// Makes the kernel probe neighbours that it has, and give up on them unless they answer (three times, a second
     /// apart). Their MAC addresses are used until then. Not for permanent entries, which would lose that state.
     pub(super) async fn confirm_all(&self, neighbours: BTreeSet<NeighbourKey>) {
         self.touch_all(neighbours, NeighbourState::Probe, None).await;
@@ -248,8 +250,8 @@ impl Requests {
         let touch = |(link, address): NeighbourKey| async move {
             let request = self.handle.neighbours().add(link, address).replace().state(state);
             let request = if let Some(flags) = flags { request.flags(flags) } else { request };
-            if let Err(error) = one("ask for a neighbour", request.execute()).await {
-                tracing::debug!(%address, %error, "can't ask for a neighbour");
+            if let Err(error) = one("request a neighbour", request.execute()).await {
+                tracing::debug!(%address, %error, "can't request a neighbour");
             }
         };
         stream::iter(neighbours).for_each_concurrent(PARALLEL, touch).await;

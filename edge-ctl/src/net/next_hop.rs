@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::way::{Destination, Hop, Route, Way};
+use super::route::{Destination, Hop, ResolvedRoute, Route};
 
 /// The fields that a frame to a backend needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(super) struct Link {
     pub kind: LinkKind,
 }
 
-/// The kinds of links that next hops treat in a way of their own.
+/// The kinds of links that next hops treat specially.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LinkKind {
     #[default]
@@ -99,20 +99,20 @@ impl Neighbour {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
     Via(Route),
-    NoWay(NoWay),
+    Unreachable(Unreachable),
 }
 
 impl Lookup {
     pub(super) fn is_own(&self) -> bool {
-        *self == Self::NoWay(NoWay::OwnAddress)
+        *self == Self::Unreachable(Unreachable::OwnAddress)
     }
 }
 
 /// Why an address has no next hop.
 #[derive(Clone, Debug, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoWay {
+pub(super) enum Unreachable {
     #[error("the kernel has not been queried yet")]
-    NotAsked,
+    NotQueried,
     #[error("no route")]
     NoRoute,
     #[error("it is an address of this host")]
@@ -123,7 +123,7 @@ pub(super) enum NoWay {
     Encapsulates,
     #[error("it is behind the router {0}, and `dsr` goes no further than the link")]
     BehindRouter(IpAddr),
-    #[error("its egress is gone")]
+    #[error("its egress has been removed")]
     LinkGone,
     #[error("its egress is down")]
     LinkDown,
@@ -142,7 +142,7 @@ pub(super) enum NoWay {
 /// The result of [`resolve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resolution {
-    Found {
+    Resolved {
         entry: NextHopEntry,
         neighbour: NeighbourKey,
     },
@@ -151,14 +151,14 @@ pub(super) enum Resolution {
         neighbour: NeighbourKey,
         pending: bool,
     },
-    NoWay(NoWay),
+    Unreachable(Unreachable),
 }
 
 impl Resolution {
     pub(super) fn entry(&self) -> Option<NextHopEntry> {
         match self {
-            Self::Found { entry, .. } => Some(*entry),
-            Self::Unresolved { .. } | Self::NoWay(_) => None,
+            Self::Resolved { entry, .. } => Some(*entry),
+            Self::Unresolved { .. } | Self::Unreachable(_) => None,
         }
     }
 
@@ -167,9 +167,9 @@ impl Resolution {
     /// `given_up` are neighbours that the kernel has given up on.
     pub(super) fn why_not(&self, native: bool, given_up: &BTreeSet<NeighbourKey>) -> Option<String> {
         match self {
-            Self::NoWay(NoWay::NotAsked) | Self::Found { .. } => None,
-            Self::NoWay(NoWay::UnsupportedVlan) if !native => None,
-            Self::NoWay(reason) => Some(reason.to_string()),
+            Self::Unreachable(Unreachable::NotQueried) | Self::Resolved { .. } => None,
+            Self::Unreachable(Unreachable::UnsupportedVlan) if !native => None,
+            Self::Unreachable(reason) => Some(reason.to_string()),
             Self::Unresolved { neighbour, .. } => {
                 given_up.contains(neighbour).then(|| format!("its next hop {} does not answer", neighbour.1))
             }
@@ -179,8 +179,8 @@ impl Resolution {
     /// The neighbour that this result depends on.
     pub(super) fn neighbour(&self) -> Option<NeighbourKey> {
         match self {
-            Self::Found { neighbour, .. } | Self::Unresolved { neighbour, .. } => Some(*neighbour),
-            Self::NoWay(_) => None,
+            Self::Resolved { neighbour, .. } | Self::Unresolved { neighbour, .. } => Some(*neighbour),
+            Self::Unreachable(_) => None,
         }
     }
 }
@@ -215,42 +215,48 @@ impl Tables {
 /// else the most preferred one that has not been given up.
 pub(super) fn resolve(tables: &Tables, destination: Destination, given_up: &BTreeSet<NeighbourKey>) -> Resolution {
     let route = match tables.lookups.get(&destination) {
-        None => return Resolution::NoWay(NoWay::NotAsked),
-        Some(Lookup::NoWay(reason)) => return Resolution::NoWay(*reason),
+        None => return Resolution::Unreachable(Unreachable::NotQueried),
+        Some(Lookup::Unreachable(reason)) => return Resolution::Unreachable(*reason),
         Some(Lookup::Via(route)) => route,
     };
     let hops = route.preferred(destination.address);
     let resolved = hops.into_iter().map(|hop| match hop.via {
-        via if destination.on_link && via != destination.address => Resolution::NoWay(NoWay::BehindRouter(via)),
+        via if destination.on_link && via != destination.address => {
+            Resolution::Unreachable(Unreachable::BehindRouter(via))
+        }
         _ => resolve_hop(tables, hop, route.mtu),
     });
     let rank = |resolution: &Resolution| match resolution {
-        Resolution::Found { .. } => 0,
+        Resolution::Resolved { .. } => 0,
         Resolution::Unresolved { neighbour, .. } if !given_up.contains(neighbour) => 1,
         Resolution::Unresolved { .. } => 2,
-        Resolution::NoWay(_) => 3,
+        Resolution::Unreachable(_) => 3,
     };
     // The first of equally ranked ones.
-    resolved.min_by_key(rank).unwrap_or(Resolution::NoWay(NoWay::NoRoute))
+    resolved.min_by_key(rank).unwrap_or(Resolution::Unreachable(Unreachable::NoRoute))
 }
 
 /// The route that probes of a destination take, once its resolution has a neighbour.
-pub(super) fn way(tables: &Tables, destination: Destination, resolution: &Resolution) -> Option<Way> {
+pub(super) fn resolved_route(
+    tables: &Tables,
+    destination: Destination,
+    resolution: &Resolution,
+) -> Option<ResolvedRoute> {
     let (interface, next_hop) = resolution.neighbour()?;
     let source = match tables.lookups.get(&destination) {
         Some(Lookup::Via(route)) => route.source,
-        Some(Lookup::NoWay(_)) | None => None,
+        Some(Lookup::Unreachable(_)) | None => None,
     };
     // A VLAN interface is in another segment than the device below it.
     let link = tables.links.get(&interface).filter(|link| link.vlan.is_none());
-    Some(Way { interface, below: link.and_then(|link| link.below), next_hop, source })
+    Some(ResolvedRoute { interface, below: link.and_then(|link| link.below), next_hop, source })
 }
 
 /// All next hops that a destination may need, with their neighbour states.
 pub(super) fn neighbours(tables: &Tables, destination: Destination) -> impl Iterator<Item = (NeighbourKey, Neighbour)> {
     let hops = match tables.lookups.get(&destination) {
         Some(Lookup::Via(route)) => &route.hops[..],
-        Some(Lookup::NoWay(_)) | None => &[],
+        Some(Lookup::Unreachable(_)) | None => &[],
     };
     hops.iter().filter(|hop| through(tables, hop.egress).is_ok()).map(|hop| {
         let key = (hop.egress, hop.via);
@@ -265,7 +271,7 @@ fn known(tables: &Tables, neighbour: NeighbourKey) -> Neighbour {
 fn resolve_hop(tables: &Tables, Hop { egress, via, .. }: Hop, route_mtu: Option<u32>) -> Resolution {
     let link = match through(tables, egress) {
         Ok(link) => link,
-        Err(reason) => return Resolution::NoWay(reason),
+        Err(reason) => return Resolution::Unreachable(reason),
     };
     let neighbour = (egress, via);
     let known = known(tables, neighbour);
@@ -281,7 +287,7 @@ fn resolve_hop(tables: &Tables, Hop { egress, via, .. }: Hop, route_mtu: Option<
         own_mtu: mtu == link.egress_mtu,
         vlan: link.vlan,
     };
-    Resolution::Found { entry, neighbour }
+    Resolution::Resolved { entry, neighbour }
 }
 
 /// A link's contribution to a next hop.
@@ -294,43 +300,43 @@ struct Through {
     vlan: u16,
 }
 
-fn through(tables: &Tables, index: u32) -> Result<Through, NoWay> {
-    let link = tables.links.get(&index).ok_or(NoWay::LinkGone)?;
+fn through(tables: &Tables, index: u32) -> Result<Through, Unreachable> {
+    let link = tables.links.get(&index).ok_or(Unreachable::LinkGone)?;
     if !link.up {
-        return Err(NoWay::LinkDown);
+        return Err(Unreachable::LinkDown);
     }
-    let source_mac = link.mac.ok_or(NoWay::NotEthernet)?;
+    let source_mac = link.mac.ok_or(Unreachable::NotEthernet)?;
     let Some(vlan) = link.vlan else {
         let carrier = carrier(tables, index, link);
         if tables.native && carrier.is_none() {
             if link.kind == LinkKind::Bridge {
-                return Err(NoWay::Bridge);
+                return Err(Unreachable::Bridge);
             }
             if link.below.is_some() || link.kind == LinkKind::NoXdp {
-                return Err(NoWay::NoXdp);
+                return Err(Unreachable::NoXdp);
             }
         }
         let (egress, egress_mtu) = carrier.map_or((index, link.mtu), |(index, link)| (index, link.mtu));
         return Ok(Through { egress, source_mac, mtu: link.mtu.min(egress_mtu), egress_mtu, vlan: 0 });
     };
-    let parent = tables.links.get(&vlan.parent).ok_or(NoWay::LinkGone)?;
+    let parent = tables.links.get(&vlan.parent).ok_or(Unreachable::LinkGone)?;
     if !vlan.customer_tag || parent.vlan.is_some() {
-        return Err(NoWay::UnsupportedVlan);
+        return Err(Unreachable::UnsupportedVlan);
     }
     if !parent.up {
-        return Err(NoWay::LinkDown);
+        return Err(Unreachable::LinkDown);
     }
     if tables.native && (parent.kind == LinkKind::Bridge || parent.below.is_some() || parent.kind == LinkKind::NoXdp) {
-        return Err(if parent.kind == LinkKind::Bridge { NoWay::Bridge } else { NoWay::NoXdp });
+        return Err(if parent.kind == LinkKind::Bridge { Unreachable::Bridge } else { Unreachable::NoXdp });
     }
     let (mtu, egress_mtu) = (link.mtu.min(parent.mtu), parent.mtu);
     Ok(Through { egress: vlan.parent, source_mac, mtu, egress_mtu, vlan: vlan.id })
 }
 
 /// Why a link is of a kind that the program can't send by in native mode, if it is.
-pub(super) fn no_native_egress(tables: &Tables, index: u32) -> Option<NoWay> {
+pub(super) fn no_native_egress(tables: &Tables, index: u32) -> Option<Unreachable> {
     let reason = through(tables, index).err()?;
-    matches!(reason, NoWay::Bridge | NoWay::NoXdp | NoWay::UnsupportedVlan).then_some(reason)
+    matches!(reason, Unreachable::Bridge | Unreachable::NoXdp | Unreachable::UnsupportedVlan).then_some(reason)
 }
 
 /// The device that carries the frames of a device without `ndo_xdp_xmit`, on which XDP can't send: the device below a

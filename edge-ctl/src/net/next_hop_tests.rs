@@ -42,9 +42,9 @@ fn on_link_and_behind_a_gateway() {
     let entry = NextHopEntry { egress: 2, mac: MAC, source_mac: OWN, mtu: 1500, own_mtu: true, vlan: 0 };
     let neighbour = (2, ip("10.0.0.9"));
     let tables = tables();
-    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Found { entry, neighbour });
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Resolved { entry, neighbour });
     let entry = NextHopEntry { mtu: 1400, own_mtu: false, ..entry };
-    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Found { entry, neighbour });
+    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Resolved { entry, neighbour });
 }
 
 #[test]
@@ -84,23 +84,23 @@ fn every_neighbour_state() {
 }
 
 #[test]
-fn every_reason_for_no_way() {
+fn every_reason_for_unreachability() {
     let reason = |change: fn(&mut Tables)| {
         let mut tables = tables();
         change(&mut tables);
         match resolve(&tables, ip("10.0.0.9")) {
-            Resolution::NoWay(reason) => reason,
+            Resolution::Unreachable(reason) => reason,
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(reason(|tables| tables.lookups.clear()), NoWay::NotAsked);
+    assert_eq!(reason(|tables| tables.lookups.clear()), Unreachable::NotQueried);
     let none = |tables: &mut Tables| {
-        tables.lookups.insert(to("10.0.0.9"), Lookup::NoWay(NoWay::NoRoute));
+        tables.lookups.insert(to("10.0.0.9"), Lookup::Unreachable(Unreachable::NoRoute));
     };
-    assert_eq!(reason(none), NoWay::NoRoute);
-    assert_eq!(reason(|tables| tables.links.clear()), NoWay::LinkGone);
-    assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().up = false), NoWay::LinkDown);
-    assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().mac = None), NoWay::NotEthernet);
+    assert_eq!(reason(none), Unreachable::NoRoute);
+    assert_eq!(reason(|tables| tables.links.clear()), Unreachable::LinkGone);
+    assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().up = false), Unreachable::LinkDown);
+    assert_eq!(reason(|tables| tables.links.get_mut(&2).unwrap().mac = None), Unreachable::NotEthernet);
 }
 
 #[test]
@@ -113,14 +113,14 @@ fn vlan_leaves_by_the_parent_with_the_vlan_links_own_mac() {
     assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry));
 
     tables.links.get_mut(&5).unwrap().up = false;
-    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::LinkDown));
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Unreachable(Unreachable::LinkDown));
     tables.links.insert(5, Link { vlan: vlan(6, true), ..link(1500) });
-    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::UnsupportedVlan));
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Unreachable(Unreachable::UnsupportedVlan));
     tables.links.insert(5, link(1500));
     tables.links.get_mut(&2).unwrap().vlan = vlan(5, false);
-    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::UnsupportedVlan));
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Unreachable(Unreachable::UnsupportedVlan));
     tables.links.remove(&5);
-    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::LinkGone));
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Unreachable(Unreachable::LinkGone));
 }
 
 #[test]
@@ -131,9 +131,9 @@ fn a_bridge_sends_by_its_only_port_and_a_macvlan_interface_by_what_it_lies_on() 
     let entry = |egress, mtu| NextHopEntry { egress, mac: MAC, source_mac: [8; 6], mtu, own_mtu: true, vlan: 0 };
     assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(5, 1400)));
     tables.links.insert(6, Link { controller: Some(2), ..link(1500) });
-    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(2, 1500)), "it knows by which");
+    assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(2, 1500)), "it has the egress");
     tables.native = true;
-    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::NoWay(NoWay::Bridge));
+    assert_eq!(resolve(&tables, ip("10.0.0.9")), Resolution::Unreachable(Unreachable::Bridge));
     tables.links.insert(2, Link { below: Some(5), mac: Some([8; 6]), ..link(1500) });
     assert_eq!(resolve(&tables, ip("10.0.0.9")).entry(), Some(entry(5, 1400)));
 }
@@ -143,8 +143,8 @@ fn answers_to_a_macvlan_interface_come_in_by_what_it_lies_on_as_well() {
     let mut tables = tables();
     tables.links.insert(5, link(1500));
     let interfaces = |tables: &Tables| -> Vec<u32> {
-        let way = way(tables, to("10.0.0.9"), &resolve(tables, ip("10.0.0.9"))).unwrap();
-        way.interfaces().collect()
+        let route = resolved_route(tables, to("10.0.0.9"), &resolve(tables, ip("10.0.0.9"))).unwrap();
+        route.interfaces().collect()
     };
     assert_eq!(interfaces(&tables), [2]);
     tables.links.insert(2, Link { below: Some(5), ..link(1500) });
@@ -188,7 +188,7 @@ fn a_next_hop_that_fails_is_left_for_another_one() {
     tables.links.get_mut(&first.0).unwrap().up = false;
     assert_eq!(taken(&tables), Some(second));
     tables.links.get_mut(&second.0).unwrap().up = false;
-    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::NoWay(NoWay::LinkDown));
+    assert_eq!(resolve(&tables, ip("192.0.2.1")), Resolution::Unreachable(Unreachable::LinkDown));
 }
 
 #[test]
@@ -215,31 +215,31 @@ fn no_router_is_between_where_none_may_be() {
     }
     let resolved = |text| crate::net::next_hop::resolve(&tables, direct(text), &BTreeSet::new());
     assert!(resolved("10.0.0.9").entry().is_some());
-    assert_eq!(resolved("192.0.2.1"), Resolution::NoWay(NoWay::BehindRouter(ip("10.0.0.9"))));
+    assert_eq!(resolved("192.0.2.1"), Resolution::Unreachable(Unreachable::BehindRouter(ip("10.0.0.9"))));
     assert!(resolved("192.0.2.1").why_not(true, &BTreeSet::new()).is_some_and(|why| why.contains("10.0.0.9")));
 }
 
 #[test]
-fn an_address_without_a_next_hop_gets_no_packets_unless_the_kernel_may_know_better() {
+fn an_address_without_a_next_hop_gets_no_packets_unless_the_kernel_may_find_one() {
     let mut given_up = BTreeSet::new();
     for reason in [
-        NoWay::NoRoute,
-        NoWay::OwnAddress,
-        NoWay::NotUnicast,
-        NoWay::Encapsulates,
-        NoWay::BehindRouter(ip("10.0.0.1")),
-        NoWay::LinkGone,
-        NoWay::LinkDown,
-        NoWay::NotEthernet,
-        NoWay::Bridge,
-        NoWay::NoXdp,
+        Unreachable::NoRoute,
+        Unreachable::OwnAddress,
+        Unreachable::NotUnicast,
+        Unreachable::Encapsulates,
+        Unreachable::BehindRouter(ip("10.0.0.1")),
+        Unreachable::LinkGone,
+        Unreachable::LinkDown,
+        Unreachable::NotEthernet,
+        Unreachable::Bridge,
+        Unreachable::NoXdp,
     ] {
         for native in [false, true] {
-            assert_eq!(Resolution::NoWay(reason).why_not(native, &given_up), Some(reason.to_string()));
+            assert_eq!(Resolution::Unreachable(reason).why_not(native, &given_up), Some(reason.to_string()));
         }
     }
-    assert_eq!(Resolution::NoWay(NoWay::NotAsked).why_not(true, &given_up), None, "nothing is certain");
-    let tags = Resolution::NoWay(NoWay::UnsupportedVlan);
+    assert_eq!(Resolution::Unreachable(Unreachable::NotQueried).why_not(true, &given_up), None, "nothing is certain");
+    let tags = Resolution::Unreachable(Unreachable::UnsupportedVlan);
     assert_eq!([false, true].map(|native| tags.why_not(native, &given_up).is_some()), [false, true]);
     let neighbour = (2, ip("10.0.0.9"));
     let waits = Resolution::Unresolved { neighbour, pending: true };
@@ -252,17 +252,17 @@ fn an_address_without_a_next_hop_gets_no_packets_unless_the_kernel_may_know_bett
 fn native_mode_sends_by_no_device_without_the_means_for_it() {
     let mut tables = tables();
     let egress = |tables: &Tables| match resolve(tables, ip("10.0.0.9")) {
-        Resolution::NoWay(reason) => Err(reason),
+        Resolution::Unreachable(reason) => Err(reason),
         found => Ok(found.entry().unwrap().egress),
     };
     let vlan = |parent| Some(Vlan { parent, id: 7, customer_tag: true });
     // A macvlan interface on a VLAN, vxlan and the like, and VLANs on top of either and of a bridge.
-    let cases: [(Link, Link, NoWay); 5] = [
-        (Link { below: Some(5), ..link(1500) }, Link { vlan: vlan(6), ..link(1500) }, NoWay::NoXdp),
-        (Link { kind: LinkKind::NoXdp, ..link(1500) }, link(1500), NoWay::NoXdp),
-        (Link { vlan: vlan(5), ..link(1500) }, Link { kind: LinkKind::NoXdp, ..link(1500) }, NoWay::NoXdp),
-        (Link { vlan: vlan(5), ..link(1500) }, Link { below: Some(6), ..link(1500) }, NoWay::NoXdp),
-        (Link { vlan: vlan(5), ..link(1500) }, Link { kind: LinkKind::Bridge, ..link(1500) }, NoWay::Bridge),
+    let cases: [(Link, Link, Unreachable); 5] = [
+        (Link { below: Some(5), ..link(1500) }, Link { vlan: vlan(6), ..link(1500) }, Unreachable::NoXdp),
+        (Link { kind: LinkKind::NoXdp, ..link(1500) }, link(1500), Unreachable::NoXdp),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { kind: LinkKind::NoXdp, ..link(1500) }, Unreachable::NoXdp),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { below: Some(6), ..link(1500) }, Unreachable::NoXdp),
+        (Link { vlan: vlan(5), ..link(1500) }, Link { kind: LinkKind::Bridge, ..link(1500) }, Unreachable::Bridge),
     ];
     for (first, second, reason) in cases {
         tables.links.insert(2, first.clone());

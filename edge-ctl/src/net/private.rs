@@ -1,4 +1,4 @@
-//! A private network of the daemon: a namespace with a single way out, the door, which is a device in the host's
+//! A private network of the daemon: a namespace with a single exit, the door, which is a device in the host's
 //! network.
 //!
 //! The sockets of probes are in this namespace. Whatever the host's routes, rules, filters and addresses are, packets of
@@ -84,8 +84,8 @@ impl PrivateNet {
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (back, result) = oneshot::channel();
         let job = Job::Run(Box::new(move || drop(back.send(work()))));
-        self.jobs.send(job).map_err(|_| gone())?;
-        result.await.map_err(|_| gone())
+        self.jobs.send(job).map_err(|_| closed())?;
+        result.await.map_err(|_| closed())
     }
 
     /// Adds `address` to the network, so that its sockets can send from it.
@@ -96,8 +96,8 @@ impl PrivateNet {
     }
 }
 
-fn gone() -> io::Error {
-    io::Error::other("the network of probes is gone")
+fn closed() -> io::Error {
+    io::Error::other("the network of probes has been removed")
 }
 
 /// Moves the calling thread into a new network namespace and sets that up; returns the index of the device in it.

@@ -78,7 +78,7 @@ mod tests {
         Device { name: name.to_owned(), mac: Some(mac(last)), controller: None, below: None }
     }
 
-    fn found(devices: &Devices, receivers: &[(&str, &[[u8; 6]])]) -> Vec<Station> {
+    fn stations_of(devices: &Devices, receivers: &[(&str, &[[u8; 6]])]) -> Vec<Station> {
         stations(devices, receivers.iter().map(|(name, virtual_macs)| Receiver { name, virtual_macs }))
     }
 
@@ -89,10 +89,10 @@ mod tests {
     #[test]
     fn an_interface_has_its_own_address_and_those_that_are_configured() {
         let devices = Devices::from([(1, device("lo", 9)), (2, device("eth0", 2)), (3, device("eth1", 3))]);
-        assert_eq!(found(&devices, &[("eth0", &[])]), [station(2, 2)]);
-        let both = found(&devices, &[("eth0", &[mac(0x51)]), ("eth1", &[mac(0x51)])]);
+        assert_eq!(stations_of(&devices, &[("eth0", &[])]), [station(2, 2)]);
+        let both = stations_of(&devices, &[("eth0", &[mac(0x51)]), ("eth1", &[mac(0x51)])]);
         assert_eq!(both, [station(2, 2), station(3, 3), station(2, 0x51), station(3, 0x51)], "own addresses first");
-        assert_eq!(found(&devices, &[("eth9", &[mac(1)])]), [], "an interface that is not there takes nothing");
+        assert_eq!(stations_of(&devices, &[("eth9", &[mac(1)])]), [], "an interface that is not there takes nothing");
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
             (10, Device { below: Some(2), ..device("eth0.7", 2) }),
             (11, Device { below: Some(99), controller: Some(98), ..device("of another namespace", 11) }),
         ]);
-        let all = found(&devices, &[("eth0", &[])]);
+        let all = stations_of(&devices, &[("eth0", &[])]);
         assert_eq!(all, [station(2, 2), station(2, 4), station(2, 5), station(2, 6), station(2, 7)]);
     }
 
@@ -118,6 +118,6 @@ mod tests {
             (2, Device { controller: Some(3), ..device("a", 2) }),
             (3, Device { controller: Some(2), below: Some(2), ..device("b", 3) }),
         ]);
-        assert_eq!(found(&devices, &[("a", &[])]), [station(2, 2), station(2, 3)]);
+        assert_eq!(stations_of(&devices, &[("a", &[])]), [station(2, 2), station(2, 3)]);
     }
 }

@@ -9,9 +9,9 @@ use super::{
     netlink::{self, AttachedXdp, NetError, Requests},
     next_hop::{Link, Lookup, Tables, no_native_egress},
     offloads::{Offloads, offloads},
+    route::{Destination, Hop},
     stations::{Device, Devices},
     tables,
-    way::{Destination, Hop},
 };
 
 /// The host's network at one point in time.
@@ -22,7 +22,7 @@ pub(crate) struct Survey {
     /// Addresses of all interfaces.
     pub addresses: BTreeSet<IpAddr>,
     /// The route to each surveyed address.
-    pub ways: BTreeMap<IpAddr, SurveyedWay>,
+    pub routes: BTreeMap<IpAddr, SurveyedRoute>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct SurveyedInterface {
 
 /// The route to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SurveyedWay {
+pub(crate) enum SurveyedRoute {
     /// Over this interface, to this next hop: the address itself or a router.
     Via { egress: String, next_hop: IpAddr },
     /// No route, and the reason.
@@ -72,25 +72,25 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
             vlans: links.values().any(|other| other.vlan.is_some_and(|vlan| vlan.parent == *index)),
         };
         let vrfs = tables::vrfs(&links, interfaces);
-        let mut ways = BTreeMap::new();
+        let mut routes = BTreeMap::new();
         for destination in destinations {
-            let way = match requests.lookup_in(&vrfs, *destination).await? {
-                Lookup::NoWay(why) => SurveyedWay::None(why.to_string()),
+            let route = match requests.lookup_in(&vrfs, *destination).await? {
+                Lookup::Unreachable(why) => SurveyedRoute::None(why.to_string()),
                 Lookup::Via(route) => match route.preferred(destination.address).first() {
-                    None => SurveyedWay::None("its route has no next hop".to_owned()),
+                    None => SurveyedRoute::None("its route has no next hop".to_owned()),
                     Some(Hop { egress, via, .. }) => {
                         let name = links.get(egress).map(|link| link.name.clone());
-                        SurveyedWay::Via {
+                        SurveyedRoute::Via {
                             egress: name.unwrap_or_else(|| format!("interface {egress}")),
                             next_hop: *via,
                         }
                     }
                 },
             };
-            ways.insert(destination.address, way);
+            routes.insert(destination.address, route);
         }
         let interfaces = links.iter().map(|(index, link)| (link.name.clone(), interface(index, link))).collect();
-        Ok(Survey { interfaces, addresses: own, ways })
+        Ok(Survey { interfaces, addresses: own, routes })
     })
 }
 

@@ -14,8 +14,8 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    next_hop::{Link, LinkKind, Lookup, Neighbour, NeighbourKey, NoWay, Tables, Vlan},
-    way::{Hop, Route},
+    next_hop::{Link, LinkKind, Lookup, Neighbour, NeighbourKey, Tables, Unreachable, Vlan},
+    route::{Hop, Route},
 };
 
 /// The effect of a message.
@@ -35,9 +35,9 @@ impl Tables {
     pub(super) fn apply(&mut self, message: &RouteNetlinkMessage) -> Change {
         match message {
             RouteNetlinkMessage::NewLink(link) => self.link_is(link),
-            RouteNetlinkMessage::DelLink(link) => self.link_gone(link),
+            RouteNetlinkMessage::DelLink(link) => self.link_removed(link),
             RouteNetlinkMessage::NewNeighbour(neighbour) => self.neighbour_is(neighbour),
-            RouteNetlinkMessage::DelNeighbour(neighbour) => self.neighbour_gone(neighbour),
+            RouteNetlinkMessage::DelNeighbour(neighbour) => self.neighbour_removed(neighbour),
             RouteNetlinkMessage::NewAddress(_)
             | RouteNetlinkMessage::DelAddress(_)
             | RouteNetlinkMessage::NewRoute(_)
@@ -59,7 +59,7 @@ impl Tables {
         if *link == before { Change::Nothing } else { Change::Routes }
     }
 
-    fn link_gone(&mut self, message: &LinkMessage) -> Change {
+    fn link_removed(&mut self, message: &LinkMessage) -> Change {
         let index = message.header.index;
         if is_bridge_port(message) || self.links.remove(&index).is_none() {
             return Change::Nothing;
@@ -74,7 +74,7 @@ impl Tables {
         changed(key, before, now)
     }
 
-    fn neighbour_gone(&mut self, message: &NeighbourMessage) -> Change {
+    fn neighbour_removed(&mut self, message: &NeighbourMessage) -> Change {
         let Some((key, _)) = neighbour(message) else { return Change::Nothing };
         let before = self.neighbours.remove(&key).unwrap_or(Neighbour::Unknown);
         changed(key, before, Neighbour::Unknown)
@@ -238,8 +238,8 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Nei
 pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
     match message.header.kind {
         RouteType::Unicast => {}
-        RouteType::Local => return Lookup::NoWay(NoWay::OwnAddress),
-        _ => return Lookup::NoWay(NoWay::NotUnicast),
+        RouteType::Local => return Lookup::Unreachable(Unreachable::OwnAddress),
+        _ => return Lookup::Unreachable(Unreachable::NotUnicast),
     }
     let (mut egress, mut mtu, mut source) = (None, None, None);
     for attribute in &message.attributes {
@@ -253,12 +253,14 @@ pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
                 });
             }
             RouteAttribute::PrefSource(address) => source = ip(address),
-            RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => return Lookup::NoWay(NoWay::Encapsulates),
+            RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => {
+                return Lookup::Unreachable(Unreachable::Encapsulates);
+            }
             _ => {}
         }
     }
     let via = gateway(&message.attributes).unwrap_or(address);
-    egress.map_or(Lookup::NoWay(NoWay::NoRoute), |egress| {
+    egress.map_or(Lookup::Unreachable(Unreachable::NoRoute), |egress| {
         Lookup::Via(Route { hops: vec![Hop { egress, via, weight: 1 }], mtu, source })
     })
 }

@@ -28,10 +28,12 @@ use super::{
     doubt::{Heard, doubtful, has_choice, note},
     events::{NetEvent, Sought},
     netlink::{NetError, PARALLEL, Requests},
-    next_hop::{Link, Lookup, Neighbour, NeighbourKey, NextHopEntry, Resolution, Tables, neighbours, resolve, way},
+    next_hop::{
+        Link, Lookup, Neighbour, NeighbourKey, NextHopEntry, Resolution, Tables, neighbours, resolve, resolved_route,
+    },
+    route::{Destination, ResolvedRoute},
     survey::described,
     tables::{self, Change},
-    way::{Destination, Way},
 };
 
 /// Changes are collected for this long, from the first one on, before next hops are evaluated. Short enough to go
@@ -101,7 +103,7 @@ pub(super) fn watch_with(mut sought: Sought, events: mpsc::Sender<NetEvent>, buf
         heard: receiver,
         buffer,
         published: BTreeMap::new(),
-        published_ways: BTreeMap::new(),
+        published_routes: BTreeMap::new(),
         published_reach: BTreeMap::new(),
         published_links: None,
         published_vips: BTreeMap::new(),
@@ -132,7 +134,7 @@ struct Watcher {
     buffer: Option<u32>,
     tables: Tables,
     published: BTreeMap<BackendNumber, Option<NextHopEntry>>,
-    published_ways: BTreeMap<BackendNumber, Option<Way>>,
+    published_routes: BTreeMap<BackendNumber, Option<ResolvedRoute>>,
     published_reach: BTreeMap<BackendNumber, Option<String>>,
     published_links: Option<BTreeMap<u32, Link>>,
     published_vips: BTreeMap<IpAddr, bool>,
@@ -268,13 +270,13 @@ impl Watcher {
     }
 
     async fn publish(&mut self, requests: &Requests) -> Listening {
-        let (mut changed, mut ways, mut reach) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changed, mut routes, mut reach) = (Vec::new(), Vec::new(), Vec::new());
         self.tables.note_given_up(&mut self.given_up);
         for (number, destination @ Destination { address, .. }) in &self.sought.backends {
             let resolution = resolve(&self.tables, *destination, &self.given_up);
-            let way = way(&self.tables, *destination, &resolution);
-            if self.published_ways.insert(*number, way) != Some(way) {
-                ways.push((*number, way));
+            let route = resolved_route(&self.tables, *destination, &resolution);
+            if self.published_routes.insert(*number, route) != Some(route) {
+                routes.push((*number, route));
             }
             let why = resolution.why_not(self.tables.native, &self.given_up);
             if self.published_reach.get(number) != Some(&why) {
@@ -287,11 +289,11 @@ impl Watcher {
             }
             changed.push((*number, entry));
             match resolution {
-                Resolution::Found { .. } => {}
+                Resolution::Resolved { .. } => {}
                 Resolution::Unresolved { neighbour: (_, next_hop), .. } => {
                     tracing::info!(backend = number, %address, %next_hop, "no next hop: it has not answered yet");
                 }
-                Resolution::NoWay(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
+                Resolution::Unreachable(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
             }
         }
         let unresolved = self.neighbours(is_unresolved);
@@ -302,7 +304,7 @@ impl Watcher {
         if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
             return false;
         }
-        if !ways.is_empty() && self.events.send(NetEvent::Ways(ways)).await.is_err() {
+        if !routes.is_empty() && self.events.send(NetEvent::Routes(routes)).await.is_err() {
             return false;
         }
         if !reach.is_empty() && self.events.send(NetEvent::Reach(reach)).await.is_err() {
@@ -382,8 +384,8 @@ fn is_unresolved(neighbour: Neighbour) -> bool {
 mod watch_tests;
 
 #[cfg(test)]
-#[path = "way_tests.rs"]
-mod way_tests;
+#[path = "route_tests.rs"]
+mod route_tests;
 
 #[cfg(test)]
 #[path = "device_tests.rs"]

@@ -23,7 +23,7 @@ pub(super) struct Watching {
     runtime: tokio::runtime::Runtime,
     events: mpsc::Receiver<NetEvent>,
     pub(super) known: BTreeMap<BackendNumber, Option<NextHopEntry>>,
-    pub(super) ways: BTreeMap<BackendNumber, Option<Way>>,
+    pub(super) routes: BTreeMap<BackendNumber, Option<ResolvedRoute>>,
     reach: BTreeMap<BackendNumber, Option<String>>,
     links: Vec<String>,
     pub(super) devices: Devices,
@@ -53,7 +53,7 @@ impl Watching {
             runtime,
             events,
             known: BTreeMap::new(),
-            ways: BTreeMap::new(),
+            routes: BTreeMap::new(),
             reach: BTreeMap::new(),
             links: Vec::new(),
             devices: Devices::new(),
@@ -65,7 +65,7 @@ impl Watching {
     fn take(&mut self, event: NetEvent) {
         match event {
             NetEvent::NextHops(changes) => self.known.extend(changes),
-            NetEvent::Ways(changes) => self.ways.extend(changes),
+            NetEvent::Routes(changes) => self.routes.extend(changes),
             NetEvent::Reach(changes) => self.reach.extend(changes),
             NetEvent::LinkChanged(name) => self.links.push(name),
             NetEvent::Devices(devices) => self.devices = devices,
@@ -100,7 +100,7 @@ impl Watching {
         while !is(self) {
             let left = longest.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
-            let Ok(event) = event else { panic!("waited in vain; known is {:?}", self.known) };
+            let Ok(event) = event else { panic!("waited in vain; state: {:?}", self.known) };
             self.take(event.expect("the watch runs"));
         }
         started.elapsed()
@@ -114,7 +114,7 @@ impl Watching {
         while self.reach.get(&number).map(Option::as_deref) != Some(why) {
             let left = longest.saturating_sub(started.elapsed());
             let event = self.runtime.block_on(async { timeout(left, self.events.recv()).await });
-            let Ok(event) = event else { panic!("backend {number}: expected {why:?}, know {:?}", self.reach) };
+            let Ok(event) = event else { panic!("backend {number}: expected {why:?}, have {:?}", self.reach) };
             self.take(event.expect("the watch runs"));
         }
         started.elapsed()
@@ -136,7 +136,7 @@ impl Watching {
 }
 
 #[test]
-fn asks_for_neighbours_that_nobody_asked_for() {
+fn requests_neighbours_that_are_not_resolved_yet() {
     in_lab(|_| {
         let mut watching = Watching::new(&["10.0.0.2", "fd00::2", "10.0.0.77", "198.51.100.1", "10.0.0.1"], None);
         watching.expect(1, Some(PEER));
@@ -146,12 +146,12 @@ fn asks_for_neighbours_that_nobody_asked_for() {
         watching.expect(3, None);
         watching.expect(4, None);
         watching.expect(5, None);
-        assert_eq!(watching.quiet(Duration::from_millis(1500)), 0, "nothing changes, nothing is told");
+        assert_eq!(watching.quiet(Duration::from_millis(1500)), 0, "without a change, nothing is reported");
     });
 }
 
 #[test]
-fn tells_what_nothing_can_be_sent_to_and_why() {
+fn reports_unreachable_backends_with_the_reason() {
     in_lab(|lab| {
         let mut watching = Watching::new(&["10.0.0.2", "198.51.100.1"], None);
         watching.expect(1, Some(PEER));
@@ -176,7 +176,7 @@ fn tells_what_nothing_can_be_sent_to_and_why() {
 }
 
 #[test]
-fn a_neighbour_that_the_kernel_has_given_up_on_is_told_and_one_that_was_flushed_is_not() {
+fn a_neighbour_that_the_kernel_has_given_up_on_is_reported_and_one_that_was_flushed_is_not() {
     in_lab(|lab| {
         let mut watching = Watching::new(&["10.0.0.2", "10.0.0.77"], None);
         watching.expect(1, Some(PEER));
@@ -194,7 +194,7 @@ fn a_neighbour_that_the_kernel_has_given_up_on_is_told_and_one_that_was_flushed_
 }
 
 #[test]
-fn knows_which_vips_the_host_has_as_they_come_and_go() {
+fn reports_the_hosts_vips_as_they_are_added_and_removed() {
     in_lab(|_| {
         let mut watching = Watching::new(&["10.0.0.2"], None);
         watching.expect(1, Some(PEER));
@@ -235,7 +235,7 @@ fn follows_a_neighbour_that_changes() {
 }
 
 #[test]
-fn tells_of_a_neighbour_that_is_lost_and_found() {
+fn reports_a_neighbour_that_is_lost_and_resolved_again() {
     in_lab(|lab| {
         let mut watching = Watching::new(&["10.0.0.2"], None);
         watching.expect(1, Some(PEER));

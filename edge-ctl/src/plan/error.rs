@@ -25,8 +25,8 @@ pub(crate) enum PlanError {
     )]
     Index { map: &'static str },
     #[error(
-        "[nat] ports are {wanted}, and the entries of running flows are those of ports {has}: a daemon that runs makes other maps for \
-         them, and carries over the flows whose ports are among the new ones"
+        "[nat] ports are {wanted}, and the entries of running flows are for ports {has}: a running daemon makes new \
+         maps, and carries over the flows with ports in the new range"
     )]
     NatPorts { has: String, wanted: String },
     #[error("the snapshot of this configuration cannot be written as JSON")]

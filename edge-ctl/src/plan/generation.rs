@@ -88,7 +88,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         records_per_second: config.limits.flows_per_second,
         answers_per_second: config.limits.answers,
         first_fragments_per_second: config.limits.first_fragments_per_second,
-        // The controller fills these in: it knows the interfaces.
+        // The controller fills these in: it has the interfaces.
         stations: Generation::default().stations,
         vip_other: config.vip_other as u32,
         vip_bits: vip_bits(config.vips().chain(config.nat.sources().filter(|_| config.limits.nat_flows.is_some()))),

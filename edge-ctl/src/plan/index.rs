@@ -37,7 +37,7 @@ pub(super) fn build(
         }
         vips.extend(&service.vips);
     }
-    // The controller fills in whether a VIP is the host's: it knows the host's addresses.
+    // The controller fills in whether a VIP is the host's: it has the host's addresses.
     let vip_itself = Target::vip(false);
     for vip in vips {
         match vip {

@@ -64,8 +64,8 @@ pub(super) fn plan(
         for backend in &pool.backends {
             let namesake = old.and_then(|old| old.backends.iter().find(|b| b.name == backend.name));
             // The operator's decision follows the name; results of probes follow the address.
-            let said = || before.and_then(|s| s.namesake(&pool.name, &backend.name));
-            let word = namesake.or_else(said).zip(previous).map(|(old, p)| given((p.state)(old.number)));
+            let same_name = || before.and_then(|s| s.namesake(&pool.name, &backend.name));
+            let word = namesake.or_else(same_name).zip(previous).map(|(old, p)| given((p.state)(old.number)));
             let back = before.and_then(|s| s.retired(&pool.name, backend));
             let (number, state) = match (namesake, back, previous) {
                 (Some(old), _, Some(previous)) if old.is(backend) => (old.number, (previous.state)(old.number)),

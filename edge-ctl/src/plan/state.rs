@@ -21,7 +21,7 @@ pub(crate) enum Admin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) admin: Admin,
-    /// Its health by an operator's word, in place of what probes find; never [`Health::Unknown`].
+    /// Its health as an operator has forced it, in place of the result of probes; never [`Health::Unknown`].
     pub(crate) forced: Option<Health>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn state(word: impl Into<Word>, condition: impl Into<Condition>) -> S
     let found: Condition = condition.into();
     let condition = forced.filter(|_| !found.cut_off).map_or(found, Condition::from);
     let Condition { health, standing, withheld, cut_off: _ } = condition;
-    let said = match forced {
+    let override_bits = match forced {
         None | Some(Health::Unknown) => 0,
         Some(Health::Up) => State::FORCED_UP,
         Some(Health::Down) => State::FORCED_DOWN,
@@ -61,7 +61,7 @@ pub(crate) fn state(word: impl Into<Word>, condition: impl Into<Condition>) -> S
         Admin::Drained => State::ENABLED | State::DRAINED | alive | evidence,
         Admin::Enabled => State::ENABLED | new | alive | evidence | u32::from(withheld) << State::WITHHELD_SHIFT,
     };
-    State(bits | said)
+    State(bits | override_bits)
 }
 
 /// The state that follows `before` after another decision of the operator's or in another condition. A forced health stays.

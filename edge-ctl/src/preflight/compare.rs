@@ -12,7 +12,7 @@ use edge_common::abi::Mode;
 use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits};
 use crate::{
     config::{Announce, AttachMode, Config, Interface, Pool, Service},
-    net::SurveyedWay,
+    net::SurveyedRoute,
 };
 
 /// Longest IP packet whose frame surely fits the single page that drivers give to a program without fragments: 4 KiB
@@ -43,7 +43,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
     if config.has_sample_key() {
         findings.warn(
             "hash_key",
-            "it is the one of a sample file, which everybody knows: who knows it can send all flows to one backend",
+            "it is the public key of a sample file: a client with this key can send all flows to one backend",
             "`openssl rand -hex 16` makes one; on every edge the same. Changing it moves flows",
         );
     }
@@ -61,7 +61,7 @@ fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host
     let name = &interface.name;
     let subject = format!("interface {name}");
     let Some(found) = host.network.interfaces.get(name) else {
-        let message = "this host has none of this name: no client's packet can come by it";
+        let message = "this host has no interface of this name: no client's packet can arrive by it";
         return findings.fail(&subject, message, "`ip -br link` lists those that there are");
     };
     if !found.ethernet {
@@ -83,13 +83,13 @@ fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host
     }
     for (family, uses) in [("ipv4", true), ("ipv6", false)] {
         let forwarding = of_interface(family, name, "forwarding");
-        let needed = host.network.ways.keys().any(|address| address.is_ipv4() == uses);
+        let needed = host.network.routes.keys().any(|address| address.is_ipv4() == uses);
         if needed && host.sysctls.get(&forwarding) == Some(&0) {
             findings.warn(
                 &subject,
                 format!(
-                    "{forwarding} is 0: while a backend's MAC address is not known, the kernel tells the program no way \
-                     to it, and its packets are dropped"
+                    "{forwarding} is 0: while a backend's MAC address is not known, the kernel's lookup returns no next \
+                     hop to the program, and packets to that backend are dropped"
                 ),
                 format!("sysctl -w {forwarding}=1"),
             );
@@ -112,7 +112,11 @@ fn compare_offloads(findings: &mut Findings, interface: &Interface, config: &Con
     }
     // If the program only sends packets back, the kernel splits the merged segments again.
     let away = config.services.iter().any(|service| service.mode != Mode::Dsr)
-        || host.network.ways.values().any(|way| matches!(way, SurveyedWay::Via { egress, .. } if egress != name));
+        || host
+            .network
+            .routes
+            .values()
+            .any(|route| matches!(route, SurveyedRoute::Via { egress, .. } if egress != name));
     if interface.mode == AttachMode::Generic && found.offloads.gro && away {
         findings.warn(
             &subject,
@@ -129,8 +133,8 @@ fn tunnel_sources(findings: &mut Findings, config: &Config, host: &Host) {
         findings.warn(
             "tunnel",
             format!(
-                "{source} is no address of this host: what routers say of tunnel packets (\"too big\") does not come here, \
-                 and a network that checks sources drops them"
+                "{source} is no address of this host: ICMP errors about tunnel packets (\"too big\") do not arrive \
+                 here, and a network that checks sources drops the packets"
             ),
             "`ip -br address` lists the addresses of this host",
         );
@@ -192,14 +196,14 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
     let subject = format!("service {}", service.name);
     let pools = || service.pools.iter().filter_map(|pool| config.pools.get(*pool));
     let native = config.interfaces.iter().any(|interface| interface.mode == AttachMode::Native);
-    let why: Vec<_> = pools().flat_map(backends).map(|address| no_way(host, address, native)).collect();
+    let why: Vec<_> = pools().flat_map(backends).map(|address| no_route(host, address, native)).collect();
     let none: Vec<_> = why.iter().flatten().collect();
     if let Some(first) = none.first() {
         let all = none.len() == why.len();
         findings.add(
             if all { Severity::Error } else { Severity::Warning },
             &subject,
-            format!("{} of its backends cannot be sent to from here: {first}", of(none.len(), why.len())),
+            format!("{} of its backends cannot be reached from this host: {first}", of(none.len(), why.len())),
             "`ip route get ADDRESS` shows what the kernel would do",
         );
     }
@@ -221,7 +225,7 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
 fn next_hops(findings: &mut Findings, config: &Config, host: &Host) {
     let mut hops: BTreeMap<bool, BTreeSet<IpAddr>> = BTreeMap::new();
     for address in config.pools.iter().flat_map(backends) {
-        if let Some(SurveyedWay::Via { next_hop, .. }) = host.network.ways.get(&address) {
+        if let Some(SurveyedRoute::Via { next_hop, .. }) = host.network.routes.get(&address) {
             hops.entry(next_hop.is_ipv4()).or_default().insert(*next_hop);
         }
     }
@@ -252,17 +256,17 @@ fn uses<'a>(config: &'a Config, pool: &Pool) -> impl Iterator<Item = &'a Service
 
 /// The router in front of an address, if there is one.
 fn router(host: &Host, address: IpAddr) -> Option<IpAddr> {
-    match host.network.ways.get(&address)? {
-        SurveyedWay::Via { next_hop, .. } => (*next_hop != address).then_some(*next_hop),
-        SurveyedWay::None(_) => None,
+    match host.network.routes.get(&address)? {
+        SurveyedRoute::Via { next_hop, .. } => (*next_hop != address).then_some(*next_hop),
+        SurveyedRoute::None(_) => None,
     }
 }
 
 /// Why no packet can be sent to an address; `native` is whether the program runs in native mode.
-fn no_way(host: &Host, address: IpAddr, native: bool) -> Option<String> {
-    match host.network.ways.get(&address)? {
-        SurveyedWay::None(why) => Some(format!("{address}: {why}")),
-        SurveyedWay::Via { egress, .. } => match host.network.interfaces.get(egress) {
+fn no_route(host: &Host, address: IpAddr, native: bool) -> Option<String> {
+    match host.network.routes.get(&address)? {
+        SurveyedRoute::None(why) => Some(format!("{address}: {why}")),
+        SurveyedRoute::Via { egress, .. } => match host.network.interfaces.get(egress) {
             Some(interface) if !interface.up => Some(format!("{address}: {egress} is down, or has no carrier")),
             Some(interface) if !interface.ethernet => Some(format!("{address}: {egress} is not Ethernet")),
             Some(interface) if native => {

@@ -16,7 +16,7 @@ pub(super) fn compare_limits(findings: &mut Findings, config: &Config, pinned: &
         Pinned::Nothing => return,
         Pinned::Maps(capacity) => capacity.sizes(),
         Pinned::Unknown(why) => {
-            let message = format!("the pinned maps can't be looked at, so nobody knows whether it is in force: {why}");
+            let message = format!("the pinned maps can't be read, so it is unknown whether it is in force: {why}");
             return findings.warn("limits", message, "run it as root, with the --pin-dir of the daemon");
         }
     };
@@ -65,7 +65,7 @@ source_v4 = "10.0.0.1"
     }
 
     /// Findings for maps that were made for one file, and a configuration from another.
-    fn found(made_for: &str, limits: &str) -> Vec<(Severity, String)> {
+    fn findings(made_for: &str, limits: &str) -> Vec<(Severity, String)> {
         let pinned = Pinned::Maps(Capacity::of(&configuration(made_for)));
         let mut findings = Findings::default();
         compare_limits(&mut findings, &configuration(limits), &pinned);
@@ -74,17 +74,17 @@ source_v4 = "10.0.0.1"
 
     #[test]
     fn sizes_that_wait_for_a_cold_start_are_named() {
-        assert_eq!(found("flows = 2048", "flows = 2048"), []);
+        assert_eq!(findings("flows = 2048", "flows = 2048"), []);
         let warnings = |keys: &[&str]| keys.iter().map(|key| (Severity::Warning, format!("limits.{key}"))).collect();
         let both: Vec<_> = warnings(&["flows", "services"]);
-        assert_eq!(found("", "flows = 2048\nservices = 7"), both);
+        assert_eq!(findings("", "flows = 2048\nservices = 7"), both);
         assert_eq!(
-            found("flows = 2048\nfragments = 64", ""),
+            findings("flows = 2048\nfragments = 64", ""),
             warnings(&["flows", "fragments"]),
             "a default is a size, too"
         );
-        assert_eq!(found("backends = 7", ""), [], "what is not in the file follows from what is");
-        assert_eq!(found("flows = 2048", "flows = 2048\nflows_per_second = 5"), [], "no map depends on a rate");
+        assert_eq!(findings("backends = 7", ""), [], "what is not in the file follows from what is");
+        assert_eq!(findings("flows = 2048", "flows = 2048\nflows_per_second = 5"), [], "no map depends on a rate");
     }
 
     #[test]

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_packets_is_found_and_who_is_connected_is_not() {
+    fn listening_sockets_are_found_and_connected_ones_are_not() {
         let tcp = ["127.0.0.1:0", "[::1]:0"].map(|at| TcpListener::bind(at).unwrap());
         let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
         let client = std::net::TcpStream::connect(tcp[0].local_addr().unwrap()).unwrap();

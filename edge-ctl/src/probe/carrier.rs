@@ -17,7 +17,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::net::{Door, PrivateNet, Way};
+use crate::net::{Door, PrivateNet, ResolvedRoute};
 
 /// The flow of a probe, as in the programs' maps: the edge is the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,26 +34,26 @@ pub(crate) trait ProbeTable: fmt::Debug + Send + Sync {
 
 /// The present routes to backends, shared with the task that updates them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ways(Arc<RwLock<BTreeMap<BackendNumber, Way>>>);
+pub(crate) struct Routes(Arc<RwLock<BTreeMap<BackendNumber, ResolvedRoute>>>);
 
-impl Ways {
-    pub(crate) fn set(&self, changes: &[(BackendNumber, Option<Way>)]) {
-        let mut ways = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (backend, way) in changes {
-            match way {
-                Some(way) => drop(ways.insert(*backend, *way)),
-                None => drop(ways.remove(backend)),
+impl Routes {
+    pub(crate) fn set(&self, changes: &[(BackendNumber, Option<ResolvedRoute>)]) {
+        let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (backend, route) in changes {
+            match route {
+                Some(route) => drop(routes.insert(*backend, *route)),
+                None => drop(routes.remove(backend)),
             }
         }
     }
 
-    pub(crate) fn of(&self, backend: BackendNumber) -> Option<Way> {
+    pub(crate) fn of(&self, backend: BackendNumber) -> Option<ResolvedRoute> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&backend).copied()
     }
 
     /// Indexes of the interfaces that receive the answers.
     pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().flat_map(|way| way.interfaces()).collect()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().flat_map(|route| route.interfaces()).collect()
     }
 }
 
@@ -67,9 +67,9 @@ impl Carriage {
     }
 
     /// The carrier for probes on this route; `None` if there is no carrier, or it does not receive the answers.
-    pub(super) fn by(&self, way: Way) -> Option<Arc<Carrier>> {
+    pub(super) fn by(&self, route: ResolvedRoute) -> Option<Arc<Carrier>> {
         let carrier = self.0.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        carrier.hears(way).then_some(carrier)
+        carrier.hears(route).then_some(carrier)
     }
 }
 
@@ -121,9 +121,9 @@ impl Carrier {
         *self.heard.write().unwrap_or_else(PoisonError::into_inner) = interfaces;
     }
 
-    fn hears(&self, way: Way) -> bool {
+    fn hears(&self, route: ResolvedRoute) -> bool {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-        way.interfaces().all(|interface| heard.contains(&interface))
+        route.interfaces().all(|interface| heard.contains(&interface))
     }
 
     /// Makes a TCP socket, whose packets go to the backend as those of a service in this mode do.

@@ -21,8 +21,8 @@ pub(super) enum Stage {
 /// | `ETIMEDOUT` | silent | silent | there was no answer |
 /// | `EHOSTUNREACH`, `EHOSTDOWN`, `ENONET` | unreachable | unreachable | its address did not resolve to a MAC (a host that died looks like this), a router reports it as gone, or a route to it is `unreachable` |
 /// | `ENOPROTOOPT`, `EPROTO` | fail | fail | ICMP errors from its host, as Linux maps them |
-/// | `ENETUNREACH` | inconclusive | unreachable | no route in our own table; later it can only come from a router on the way |
-/// | `EACCES` | inconclusive | unreachable | a `prohibit` route of ours; later it is an ICMPv6 refusal from the way |
+/// | `ENETUNREACH` | inconclusive | unreachable | no route in our own table; later it can only come from a router on the path |
+/// | `EACCES` | inconclusive | unreachable | a `prohibit` route of ours; later it is an ICMPv6 refusal from the path |
 /// | `EPERM` | inconclusive | inconclusive | our own packet filter or missing rights |
 /// | `EMFILE`, `ENFILE` | inconclusive | inconclusive | our own file descriptors ran out |
 /// | `ENOMEM`, `ENOBUFS` | inconclusive | inconclusive | our own memory ran out |

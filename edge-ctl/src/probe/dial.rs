@@ -18,12 +18,12 @@ use tokio::{
 };
 
 use super::{
-    carrier::{Carriage, Carried, Carrier, Passage, Ways},
+    carrier::{Carriage, Carried, Carrier, Passage, Routes},
     classify::{Stage, classify},
 };
 use crate::{
     health::Verdict,
-    net::{self, Way},
+    net::{self, ResolvedRoute},
 };
 
 /// Access to backends for probes.
@@ -31,14 +31,14 @@ use crate::{
 pub(crate) struct Network {
     /// Without a carrier, probes use the host's own network, and so reach backends only at their own addresses.
     pub(crate) carriage: Carriage,
-    pub(crate) ways: Ways,
+    pub(crate) routes: Routes,
 }
 
 impl Network {
     /// The route to a backend, and the carrier for it.
-    pub(super) fn to(&self, backend: BackendNumber) -> Option<(Way, Arc<Carrier>)> {
-        let way = self.ways.of(backend)?;
-        Some((way, self.carriage.by(way)?))
+    pub(super) fn to(&self, backend: BackendNumber) -> Option<(ResolvedRoute, Arc<Carrier>)> {
+        let route = self.routes.of(backend)?;
+        Some((route, self.carriage.by(route)?))
     }
 }
 
@@ -109,7 +109,7 @@ impl Dial<'_> {
                 let (socket, carried) = carrier.tcp(passage).await.map_err(local)?;
                 (passage.to, socket, Some(carried))
             }
-            None => (self.own(), bound(self.own(), self.way()).map_err(local)?, None),
+            None => (self.own(), bound(self.own(), self.route()).map_err(local)?, None),
         };
         // Closed by a reset, as load balancers do: otherwise one probe per second of thousands of backends would each
         // leave a port in TIME_WAIT for a minute.
@@ -133,7 +133,7 @@ impl Dial<'_> {
         let any: IpAddr =
             if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await.map_err(local)?;
-        if let Some(name) = self.way().map_or(Ok(None), |way| net::name_of(way.interface)).map_err(local)? {
+        if let Some(name) = self.route().map_or(Ok(None), |route| net::name_of(route.interface)).map_err(local)? {
             socket.bind_device(Some(name.as_bytes())).map_err(local)?;
         }
         socket.connect(self.own()).await.map_err(local)?;
@@ -161,8 +161,8 @@ impl Dial<'_> {
         SocketAddr::new(self.address, self.port)
     }
 
-    fn way(&self) -> Option<Way> {
-        self.backend.and_then(|backend| self.network.ways.of(backend))
+    fn route(&self) -> Option<ResolvedRoute> {
+        self.backend.and_then(|backend| self.network.routes.of(backend))
     }
 
     /// The carrier and endpoints for the backend; `None` if the host's own network is used, to the backend's own
@@ -192,16 +192,16 @@ fn local(error: io::Error) -> Verdict {
     classify(&error, Stage::Local)
 }
 
-/// A socket in the host's own network whose packets leave by the interface of `way`. The kernel chooses the next hop
+/// A socket in the host's own network whose packets leave by the interface of `route`. The kernel chooses the next hop
 /// behind that interface.
-fn bound(to: SocketAddr, way: Option<Way>) -> io::Result<TcpSocket> {
+fn bound(to: SocketAddr, route: Option<ResolvedRoute>) -> io::Result<TcpSocket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Some(way) = way {
+    if let Some(route) = route {
         // If the interface has just disappeared, the kernel reports the missing route.
-        if let Some(name) = net::name_of(way.interface)? {
+        if let Some(name) = net::name_of(route.interface)? {
             socket.bind_device(Some(name.as_bytes()))?;
         }
-        if let Some(source) = way.source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
+        if let Some(source) = route.source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
             socket.bind(SocketAddr::new(source, 0))?;
         }
     }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_death_is_known_after_two_fast_intervals_and_one_timeout() {
+    fn a_silent_death_is_detected_after_two_fast_intervals_and_one_timeout() {
         let dies = |at| if at < ms(1500) { (Verdict::Pass, ms(1)) } else { (silent(), TIMEOUT) };
         let (starts, ends) = alone(dies);
         assert_eq!(starts, [0, 1000, 2000, 2250, 2500, 3500, 4500].map(ms));

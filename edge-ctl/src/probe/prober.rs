@@ -80,9 +80,9 @@ impl Prober {
                         continue;
                     }
                     let verdict = self.explained(verdict, through, &mut second_look).await;
-                    let told = lock(&self.audience).all.clone();
+                    let subjects = lock(&self.audience).all.clone();
                     let certificate_end = self.kind.certificate_end();
-                    for subject in told {
+                    for subject in subjects {
                         let verdict = verdict.clone();
                         if reports.send(Report { subject, verdict, certificate_end }).await.is_err() {
                             return;

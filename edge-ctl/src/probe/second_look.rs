@@ -70,12 +70,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_of_the_two_failed_is_said() {
+    fn the_explanation_names_the_failed_part() {
         let through = |mode| Through { mode, vip: "192.0.2.20".parse().unwrap(), source: None };
         let (tunnel, dsr) = (through(Mode::Ipip), through(Mode::Dsr));
         let refused = Verdict::Fail("connection refused".to_owned());
         let pass = Some(&Verdict::Pass);
-        for (found, through, why, said) in [
+        for (found, through, why, explained) in [
             (
                 pass,
                 &tunnel,
@@ -87,7 +87,7 @@ mod tests {
             (Some(&refused), &dsr, "no answer within 200ms", "connection refused"),
             (None, &tunnel, "no answer within 1s", "at 192.0.2.20 through the tunnel: no answer within 1s"),
         ] {
-            assert_eq!(explain(found, through, why), said);
+            assert_eq!(explain(found, through, why), explained);
         }
     }
 }

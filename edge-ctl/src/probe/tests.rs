@@ -34,7 +34,7 @@ enum Server {
     /// Answers over HTTP with this status.
     Status(u16),
     /// Sends these bytes, then closes.
-    Says(&'static str),
+    Sends(&'static str),
     /// Reads the request, then closes.
     Closes,
     /// Reads the request, then resets.
@@ -76,7 +76,7 @@ async fn answer(mut stream: TcpStream, server: Server) {
         return;
     }
     match server {
-        Server::Says(bytes) => drop(stream.write_all(bytes.as_bytes()).await),
+        Server::Sends(bytes) => drop(stream.write_all(bytes.as_bytes()).await),
         Server::Resets => stream.set_zero_linger().expect("a socket option"),
         Server::Silent => std::future::pending().await,
         Server::Stalls => {
@@ -120,7 +120,7 @@ async fn http_against(server: Server) -> Verdict {
     let target = target(address, http());
     match server {
         Server::Silent | Server::Stalls => once(&quick(target, SHORT)).await,
-        Server::Status(_) | Server::Says(_) | Server::Closes | Server::Resets => once(&target).await,
+        Server::Status(_) | Server::Sends(_) | Server::Closes | Server::Resets => once(&target).await,
     }
 }
 
@@ -150,14 +150,14 @@ async fn http_verdicts() {
         (Server::Status(200), Verdict::Pass),
         (Server::Status(500), failed("HTTP status 500, not 200")),
         (Server::Status(204), failed("HTTP status 204, not 200")),
-        (Server::Says("HTTP/1.1 200 OK\r\n\r\n"), Verdict::Pass),
-        (Server::Says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), Verdict::Pass),
+        (Server::Sends("HTTP/1.1 200 OK\r\n\r\n"), Verdict::Pass),
+        (Server::Sends("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), Verdict::Pass),
         (
-            Server::Says("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"),
+            Server::Sends("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"),
             failed("end of file before message length reached"),
         ),
-        (Server::Says("SSH-2.0-OpenSSH_9.2\r\n"), failed("not HTTP: invalid HTTP version parsed")),
-        (Server::Says("HTTP/1.1 200"), failed("closed without a complete answer")),
+        (Server::Sends("SSH-2.0-OpenSSH_9.2\r\n"), failed("not HTTP: invalid HTTP version parsed")),
+        (Server::Sends("HTTP/1.1 200"), failed("closed without a complete answer")),
         (Server::Closes, failed("closed without a complete answer")),
         (Server::Resets, failed("connection reset")),
         (Server::Silent, silent("no answer within 100ms")),
@@ -170,12 +170,12 @@ async fn http_verdicts() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_memory() {
     let endless = Box::leak(format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(1 << 20)).into_boxed_str());
-    let verdict = http_against(Server::Says(endless)).await;
+    let verdict = http_against(Server::Sends(endless)).await;
     assert_eq!(verdict, failed("not HTTP: message head is too large"));
     let long = Box::leak(
         format!("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n{}", "y".repeat(1 << 20)).into_boxed_str(),
     );
-    assert_eq!(http_against(Server::Says(long)).await, Verdict::Pass);
+    assert_eq!(http_against(Server::Sends(long)).await, Verdict::Pass);
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn a_full_backlog_is_a_failure() {
 }
 
 #[tokio::test]
-async fn the_request_is_what_the_configuration_says() {
+async fn the_request_is_as_configured() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -254,7 +254,7 @@ async fn ipv6_is_probed_as_well() {
 }
 
 #[tokio::test]
-async fn a_process_that_was_stopped_blames_nobody() {
+async fn a_process_that_was_stopped_fails_no_backend() {
     let (address, _) = serve(Server::Silent).await;
     let target = quick(target(address, http()), SHORT);
     let stop = async {

@@ -12,7 +12,7 @@ use edge_common::abi::program;
 
 use super::{OBJECT, XdpError, edge_links, link};
 use crate::{
-    bpf::{self, BpfError, PinDir, found},
+    bpf::{self, BpfError, PinDir, if_present},
     plan::Capacity,
 };
 
@@ -90,7 +90,7 @@ pub(super) fn forget(pins: &PinDir, number: u32) -> Result<(), XdpError> {
     }
     let directory = pins.calls();
     let failed = |source| BpfError::file(&directory, source);
-    for entry in found(fs::read_dir(&directory)).map_err(failed)?.into_iter().flatten() {
+    for entry in if_present(fs::read_dir(&directory)).map_err(failed)?.into_iter().flatten() {
         let entry = entry.map_err(failed)?;
         let of = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if of.is_some_and(|of| !used.contains(&of)) {

@@ -14,7 +14,7 @@ use super::{
     decap_maps::{Counters, in_map, pin},
     tc::{self, Side},
 };
-use crate::bpf::{self, BpfError, found, interface_file_name};
+use crate::bpf::{self, BpfError, if_present, interface_file_name};
 
 /// The egress interfaces of SYN-ACKs, and the segment sizes that fit the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,8 @@ pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>
             // Tunnel packets matter more than short segments: if the kernel refuses this program, the other one is
             // attached all the same.
             Err(error @ XdpError::Program { .. }) => {
-                tracing::warn!(%error, "segments of answers are not shortened: clients that hear no ICMP can't upload");
+                tracing::warn!(%error, "segments of answers are not shortened: clients that receive no ICMP errors \
+                                        can't upload");
                 return detach_but(pins, &[]);
             }
             Err(error) => return Err(error),
@@ -69,7 +70,7 @@ pub(super) fn detach_but(pins: &DecapPins, egress: &[String]) -> Result<(), XdpE
 pub(super) fn attached(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
     let directory = pins.mss();
     let failed = |source| BpfError::file(&directory, source);
-    let Some(entries) = found(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };
+    let Some(entries) = if_present(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().replace(":d", ".")));
     let mut names = names.collect::<Result<Vec<_>, std::io::Error>>().map_err(failed)?;
     names.sort_unstable();

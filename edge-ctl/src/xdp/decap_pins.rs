@@ -12,7 +12,7 @@ use nix::{
 };
 
 use super::{XdpError, link};
-use crate::bpf::{self, BpfError, PinDir, found, interface_file_name};
+use crate::bpf::{self, BpfError, PinDir, if_present, interface_file_name};
 
 /// Paths of one interface's pins: `PIN/vN/decap/IFNAME/{link,mss/EGRESS,maps/NAME}`; N is the version of the ABI.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl DecapPins {
         // The maps of an earlier version have other names.
         bpf::remove_dir(&self.maps())?;
         bpf::remove_dir(&self.mss())?;
-        found(fs::remove_dir(&self.directory)).map_err(|error| BpfError::file(&self.directory, error))?;
+        if_present(fs::remove_dir(&self.directory)).map_err(|error| BpfError::file(&self.directory, error))?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{XdpError, link};
 use crate::{
-    bpf::{BpfError, PinDir, found, interface_file_name},
+    bpf::{BpfError, PinDir, if_present, interface_file_name},
     config::AttachMode,
     net,
 };
@@ -32,7 +32,7 @@ pub(super) fn path(pins: &PinDir, interface: &str, mode: AttachMode) -> PathBuf 
 pub(super) fn all(pins: &PinDir) -> Result<Vec<EdgeLink>, BpfError> {
     let directory = pins.links();
     let failed = |source| BpfError::file(&directory, source);
-    let Some(entries) = found(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };
+    let Some(entries) = if_present(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };
     let mut links: Vec<_> = entries
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?

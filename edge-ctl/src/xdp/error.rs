@@ -58,8 +58,8 @@ pub(crate) enum XdpError {
     #[error("the driver of {interface} has no native XDP\n  do: {USE_GENERIC}")]
     NoNativeXdp { interface: String },
     #[error(
-        "the driver of {interface} refuses XDP in {} mode ({source}): its MTU or its number of queues is too large, or \
-         the kernel's log (`dmesg`) says why{}",
+        "the driver of {interface} refuses XDP in {} mode ({source}): its MTU or its number of queues is too large, \
+         or the kernel's log (`dmesg`) has the reason{}",
         mode.name(),
         match mode {
             AttachMode::Native => lower_mtu(interface),
@@ -96,8 +96,8 @@ pub(crate) enum XdpError {
     #[error("another `edge-ctl decap` is at work on {interface}\n  do: run it again when that one is done")]
     Busy { interface: String },
     #[error(
-        "the pins are gone, but the program is still on {interface}: another process holds the link open\n  do: find it \
-         with `bpftool link show`, whose `pids` name it"
+        "the pins are removed, but the program is still on {interface}: another process holds the link open\n  do: find \
+         it in the `pids` of `bpftool link show`"
     )]
     StillAttached { interface: String },
     #[error(
@@ -132,7 +132,7 @@ fn lower_mtu(interface: &str) -> String {
 impl XdpError {
     /// Maps the kernel's refusal to attach a program.
     pub(super) fn refused(source: ProgramError, interface: &str, mode: AttachMode) -> Self {
-        // The interface may have disappeared meanwhile: then the refusal itself says all there is.
+        // The interface may have disappeared meanwhile: then the refusal itself is the whole reason.
         Self::refused_at(source, interface, mode, || link_mtu(interface).ok())
     }
 

@@ -62,19 +62,19 @@ mod tests {
     }
 
     #[test]
-    fn an_old_kernel_is_told_what_it_lacks_and_since_when_others_have_it() {
+    fn a_missing_feature_is_reported_with_the_kernel_version_that_has_it() {
         let message = "this kernel is Linux 5.10.0-46-cloud-amd64; the load balancer needs 5.12 or newer \
                        (compare-exchange in BPF programs)";
         assert_eq!(judged(libc::EINVAL), Err(message.to_owned()));
     }
 
     #[test]
-    fn who_may_not_ask_is_told_nothing_of_the_kernel() {
+    fn without_privileges_nothing_is_reported_about_the_kernel() {
         assert_eq!([libc::EPERM, libc::ENOSYS, libc::EAGAIN].map(judged), [Ok(()), Ok(()), Ok(())]);
     }
 
     #[test]
-    fn this_kernel_takes_the_program_that_asks() {
+    fn this_kernel_accepts_the_test_program() {
         assert_eq!(check_kernel(), Ok(()));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use aya_obj::generated::{bpf_cmd, bpf_insn, bpf_link_info, bpf_link_type, bpf_prog_type};
 
 use crate::bpf::{
-    found,
+    if_present,
     sys::{bpf, no_attr, open_pin},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct LinkEnds {
 
 /// The ends of the XDP link pinned at `path`; `None` if there is no pin. Uses one descriptor during the call.
 pub(super) fn link_ends(path: &Path) -> io::Result<Option<LinkEnds>> {
-    let Some(link) = found(open_pin(path))? else { return Ok(None) };
+    let Some(link) = if_present(open_pin(path))? else { return Ok(None) };
     // SAFETY: a struct of integers and a union of such; zero is a valid value.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attr = no_attr();
@@ -47,7 +47,7 @@ pub(super) fn link_ends(path: &Path) -> io::Result<Option<LinkEnds>> {
 ///
 /// If the pin is not of a link, nothing is done: removing the pin is enough.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
-    let Some(link) = found(open_pin(path))? else { return Ok(()) };
+    let Some(link) = if_present(open_pin(path))? else { return Ok(()) };
     let mut attr = no_attr();
     attr.link_detach.link_fd = link.as_raw_fd().unsigned_abs();
     // SAFETY: BPF_LINK_DETACH reads a descriptor, no pointer; `link` keeps it open.

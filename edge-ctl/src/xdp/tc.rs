@@ -75,7 +75,7 @@ pub(super) fn attach(
     program.take_link(id).map(Attachment).map_err(refused)
 }
 
-/// Whether a program is attached to that side of an interface. Returns true if the kernel can't tell, since it can only
+/// Whether a program is attached to that side of an interface. Returns true if the kernel can't determine it, since it can only
 /// be queried for TCX links.
 pub(super) fn holds(program: &SchedClassifier, interface: &str, side: Side) -> bool {
     let Ok(ours) = program.info().map(|info| info.id()) else { return true };

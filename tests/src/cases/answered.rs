@@ -56,7 +56,7 @@ fn vip_other(cases: &mut Vec<Case>, side: Side) {
         }
     });
     push(Exit::VipUnreachable, "first fragment", "It has the ports.", &frame, types.port_unreachable, 0);
-    let what = "As a host answers that has no such protocol; IPv6 says where the packet names it.";
+    let what = "As a host answers that has no such protocol; in IPv6, with the offset of the unknown header.";
     let (kind, at) = if side == Side::V4 { ((3, 2), 0) } else { ((4, 1), 6) };
     for (name, protocol) in
         [("SCTP", protocol::SCTP), ("the other family's ICMP", if side == Side::V4 { 58 } else { 1 })]
@@ -145,7 +145,7 @@ fn reset(cases: &mut Vec<Case>, side: Side) {
     let frame = from_client(side, tcp(port::ALL_DISABLED, ACK));
     cases.push(Case::answered(Exit::RejectReset, &format!("{} all disabled", side_name(side)), what, &frame, &out));
 
-    let what = "Nobody knows the connection to a service that translates.";
+    let what = "The connection to a service that translates has no record.";
     let out = to_client(side, answer(port::NAT, 0x0506_0708, 0, RST));
     let frame = from_client(side, tcp(port::NAT, ACK));
     cases.push(Case::answered(Exit::NatNoFlow, side_name(side), what, &frame, &out));
@@ -233,7 +233,7 @@ fn too_big(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
         for data in [fits + 1, 1460] {
             let frame = from_client(side, transport(protocol::UDP, port, data));
             let out = error(side, &frame, types.too_big, mtu);
-            let what = "Longer than the way to the backend takes: the client learns what fits.";
+            let what = "Longer than the MTU of the path to the backend: the client is sent the MTU that fits.";
             let name = format!("{} {name}, {data} bytes", side_name(side));
             cases.push(Case::answered(Exit::TooBig, &name, what, &frame, &out));
         }

@@ -30,7 +30,7 @@ fn good(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     let mut push = |name: &str, what, frame: &Frame, out: &Frame| {
         cases.push(Case::decapsulated(DecapExit::Decapsulated, name, what, frame, Some(out)));
     };
-    let what = "From an edge that we were told of: the outer header goes.";
+    let what = "From a configured edge: the outer header is removed.";
     for (tagging, tags) in
         [("untagged", vec![]), ("tagged", vec![Tag::new(3)]), ("two tags", vec![Tag::service(3), Tag::new(4)])]
     {
@@ -51,7 +51,7 @@ fn good(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     marked.tos = 0xb9;
     let outer = with_ip(tunnelled(side, marked.clone()), |ip| ip.tos = 0x03);
     marked.tos = 0xbb;
-    let what = "Congestion on the way is the inner packet's, too; DSCP stays the inner one.";
+    let what = "Congestion on the path is marked in the inner packet, too; DSCP stays the inner one.";
     push(&format!("{name}, congestion"), what, &outer, &bare(marked));
 }
 
@@ -79,7 +79,7 @@ fn bad(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
     let number = if packet.source.is_ipv4() { protocol::IPV4 } else { protocol::IPV6 };
     let short = Ip::new(side.tunnel(), side.backend(1), Payload::Other(number, vec![0x45; 19]));
     push(DecapExit::BadInner, "cut off", what, &Frame::new(EDGE_MAC, CLIENT_MAC, short));
-    let what = "RFC 6040: whoever does not know ECN can be told of congestion by a loss alone.";
+    let what = "RFC 6040: a sender without ECN learns of congestion only by a loss.";
     push(DecapExit::Congested, "no ECN", what, &with_ip(tunnelled(side, packet.clone()), |ip| ip.tos = 0x03));
 }
 
@@ -122,7 +122,7 @@ fn for_nobody(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
     for to in many {
         push(DecapExit::InnerMulticast, address(to), "A VIP is the address of one host.");
     }
-    let what = "Any address of a prefix that we were told is a VIP.";
+    let what = "Each address of a configured prefix is a VIP.";
     for to in [inner.anycast(), in_anycast(inner)] {
         let (frame, out) = (tunnelled(side, packet(to)), bare(packet(to)));
         cases.push(Case::decapsulated(DecapExit::Decapsulated, &format!("{name} for {to}"), what, &frame, Some(&out)));

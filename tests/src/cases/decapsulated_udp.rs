@@ -51,7 +51,7 @@ fn good(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
             let name = format!("{name}, {variant}, {case}");
             cases.push(Case::decapsulated(DecapExit::Decapsulated, &name, what, frame, Some(out)));
         };
-        let what = "From an edge that we were told of: all headers before the packet go.";
+        let what = "From a configured edge: all headers before the packet are removed.";
         for (tagging, tags) in
             [("untagged", vec![]), ("tagged", vec![Tag::new(3)]), ("two tags", vec![Tag::service(3), Tag::new(4)])]
         {
@@ -73,7 +73,7 @@ fn good(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
         marked.tos = 0xb9;
         let frame = with_ip(sent(side, datagram(&header, &marked)), |ip| ip.tos = 0x03);
         marked.tos = 0xbb;
-        push("congestion", "Congestion on the way is the inner packet's, too.", &frame, &bare(marked));
+        push("congestion", "Congestion on the path is marked in the inner packet, too.", &frame, &bare(marked));
         let mut padded = sent(side, datagram(&header, packet));
         padded.trailer = vec![0; 9];
         let mut out = bare(packet.clone());
@@ -100,7 +100,7 @@ fn headers(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
         header[at] = byte;
         sent(side, datagram(&header, packet))
     };
-    let what = "Nobody here knows what it would mean.";
+    let what = "Its meaning is not defined.";
     for (case, at, byte) in [
         ("version 2", 0, 0x80),
         ("version 3", 0, 0xc0),
@@ -131,7 +131,7 @@ fn headers(cases: &mut Vec<Case>, side: Side, name: &str, packet: &Ip) {
 fn checksums(cases: &mut Vec<Case>, side: Side, name: &str, inner: Side, packet: &Ip) {
     for (variant, header) in variants(packet) {
         let wrong = Udp { checksum: Some(0x1234), ..datagram(&header, packet) };
-        let what = "Something on the way has changed it, or the one who sent it.";
+        let what = "The packet was changed on the path, or sent with a wrong checksum.";
         let name = format!("{name}, {variant}");
         let frame = sent(side, wrong);
         cases.push(Case::decapsulated(DecapExit::GueChecksum, &format!("{name}, wrong"), what, &frame, None));

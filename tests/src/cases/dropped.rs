@@ -48,12 +48,12 @@ fn vip_silent(cases: &mut Vec<Case>, side: Side) {
     let (reply, error) = if side == Side::V4 { (0, 3) } else { (129, 1) };
     let echo = |kind| Payload::Icmp(Icmp::echo(kind, 1, 2, b"ping"));
     push("fragmented echo", "No ICMP error about ICMP.", &fragment(echo(if side == Side::V4 { 8 } else { 128 })));
-    push("echo reply", "Nobody here asked for it.", &to_closed(side, echo(reply)));
+    push("echo reply", "There was no request for it.", &to_closed(side, echo(reply)));
     let quoted = Ip::new(side.closed(), side.client(), udp(40_000)).bytes();
     let error = Payload::Icmp(Icmp::error(error, 1, 0, &quoted));
     push("ICMP error", "It is about no flow, and no error is about an error.", &to_closed(side, error));
     if side == Side::V6 {
-        push("no next header", "It asks for nothing.", &to_closed(side, Payload::Other(59, vec![])));
+        push("no next header", "It has no payload.", &to_closed(side, Payload::Other(59, vec![])));
         let frame = with_ip(to_closed(side, Payload::Other(protocol::SCTP, vec![0; 40])), |ip| {
             ip.extensions = vec![Extension::filler(protocol::DESTINATION, 0)];
         });
@@ -62,14 +62,14 @@ fn vip_silent(cases: &mut Vec<Case>, side: Side) {
 }
 
 fn exhausted(cases: &mut Vec<Case>, side: Side) {
-    let what = "No backend is left, and the service says drop.";
+    let what = "No backend is left, and the policy of the service is drop.";
     for (name, payload) in [("SYN", tcp(port::DROP, SYN)), ("ACK", tcp(port::DROP, ACK)), ("UDP", udp(port::DROP))] {
         push(cases, side, Exit::Exhausted, name, what, &from_client(side, payload));
     }
 }
 
 fn fragments(cases: &mut Vec<Case>, side: Side) {
-    let what = "Where the first one went nobody knows: it was not seen.";
+    let what = "The first fragment was not seen, so the backend is unknown.";
     for (name, offset, more) in [("middle", 10, true), ("last", 185, false), ("far", 0x1fff, false)] {
         let frame = with_ip(to_closed(side, udp(port::DSR)), |ip| {
             (ip.id, ip.dont_fragment, ip.fragment_offset, ip.more_fragments) = (78, false, offset, more);
@@ -97,7 +97,7 @@ fn overlaps(cases: &mut Vec<Case>, side: Side) {
 
 /// Packets with features that the other IP version lacks.
 fn across(cases: &mut Vec<Case>, side: Side) {
-    let what = "The way that its sender wants can't be said in the other IP version.";
+    let what = "Its source route has no equivalent in the other IP version.";
     let mut route = Extension::filler(protocol::ROUTING, 2);
     route.rest[2] = 1;
     let frame = with_ip(from_client(side, udp(port::NAT_ACROSS)), |ip| {
@@ -183,7 +183,7 @@ fn malformed(cases: &mut Vec<Case>, side: Side) {
         ("19 bytes of TCP", with_ports(protocol::TCP, 19)),
         ("ports alone, UDP", with_ports(protocol::UDP, 4)),
         ("7 bytes of UDP", with_ports(protocol::UDP, 7)),
-        ("8 bytes that say 0, UDP", with_ports(protocol::UDP, 8)),
+        ("8 bytes of UDP with length 0", with_ports(protocol::UDP, 8)),
         ("ICMP type alone", cut(icmp(side), 1)),
         ("7 bytes of ICMP", cut(icmp(side), 7)),
         ("TCP header too short", Payload::Tcp(Tcp { data_offset: Some(4), ..Tcp::default() })),
@@ -243,7 +243,7 @@ fn extension_headers(cases: &mut Vec<Case>, side: Side) {
 
 fn faults(cases: &mut Vec<Case>, side: Side) {
     for (exit, name, port, what) in [
-        (Exit::NoNextHop, "lost", port::LOST, "Nobody knows the way to the backend."),
+        (Exit::NoNextHop, "lost", port::LOST, "There is no known next hop for the backend."),
         (Exit::DsrOffLink, "behind a router", port::DSR_BEHIND, "The router would send it to an edge again."),
         (Exit::BadTables, "no such service", port::BAD_SERVICE, "The index names a service that is not there."),
         (Exit::BadTables, "no such family", port::BAD_FAMILY, "The backend of a tunnel has no family."),

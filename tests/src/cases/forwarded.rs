@@ -8,7 +8,7 @@ use super::{
     side_name,
 };
 use crate::{
-    both::Way,
+    both::ProgramExit,
     namespace::{EDGE0, LO},
     packet::{ACK, Extension, FIN, Frame, Icmp, Ip, PSH, Payload, RST, SYN, Tag, Tcp, Udp, protocol},
     world::{Side, VIRTUAL_MAC, World},
@@ -39,32 +39,20 @@ const MODES: [Mode; 23] = [
         Exit::GueRedirect,
         EDGE0,
         Some(Side::V4),
-        "in UDP over IPv4, by a route that only the kernel knows",
+        "in UDP over IPv4, by a route that only the kernel has",
     ),
     Mode(
         port::UDP6_ROUTED,
         Exit::GueRedirect,
         EDGE0,
         Some(Side::V6),
-        "in UDP over IPv6, by a route that only the kernel knows",
+        "in UDP over IPv6, by a route that only the kernel has",
     ),
-    Mode(port::DSR_ROUTED, Exit::DsrRedirect, EDGE0, None, "to a neighbour that only the kernel knows"),
-    Mode(port::IN4_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V4), "in IPv4, by a route that only the kernel knows"),
-    Mode(port::IN6_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V6), "in IPv6, by a route that only the kernel knows"),
-    Mode(
-        port::IN4_BEHIND,
-        Exit::IpipRedirect,
-        EDGE0,
-        Some(Side::V4),
-        "in IPv4, by a router that only the kernel knows",
-    ),
-    Mode(
-        port::IN6_BEHIND,
-        Exit::IpipRedirect,
-        EDGE0,
-        Some(Side::V6),
-        "in IPv6, by a router that only the kernel knows",
-    ),
+    Mode(port::DSR_ROUTED, Exit::DsrRedirect, EDGE0, None, "to a neighbour that only the kernel has"),
+    Mode(port::IN4_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V4), "in IPv4, by a route that only the kernel has"),
+    Mode(port::IN6_ROUTED, Exit::IpipRedirect, EDGE0, Some(Side::V6), "in IPv6, by a route that only the kernel has"),
+    Mode(port::IN4_BEHIND, Exit::IpipRedirect, EDGE0, Some(Side::V4), "in IPv4, by a router that only the kernel has"),
+    Mode(port::IN6_BEHIND, Exit::IpipRedirect, EDGE0, Some(Side::V6), "in IPv6, by a router that only the kernel has"),
 ];
 
 /// Stacks of tags that a frame can have.
@@ -127,7 +115,7 @@ fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     let what = "DSCP and ECN are the client's, and copied to a tunnel's header.";
     push(protocol::TCP, "DSCP and ECN", what, &with_ip(from_client(side, tcp(port, ACK)), |ip| ip.tos = 0xbb));
     let longest = 1500 - length_of_headers(scene, side, mode);
-    push(protocol::UDP, "as long as the MTU", "Exactly the MTU of the way.", &{
+    push(protocol::UDP, "as long as the MTU", "Exactly the MTU of the path.", &{
         from_client(side, transport(protocol::UDP, port, longest))
     });
     push(protocol::UDP, "without data", "A datagram with nothing in it.", &{
@@ -152,7 +140,7 @@ fn special(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
             push(protocol::UDP, "all IP options", what, &{
                 with_ip(from_client(side, udp(port)), |ip| ip.options = vec![1; 40])
             });
-            let what = "Routers may fragment it, and a tunnel's header says so, too.";
+            let what = "Routers may fragment it, and the tunnel's header allows it, too.";
             push(protocol::UDP, "without DF", what, &{
                 with_ip(from_client(side, udp(port)), |ip| (ip.dont_fragment, ip.id) = (false, 0x1234))
             });
@@ -189,7 +177,7 @@ fn fragments(cases: &mut Vec<Case>, scene: &Scene, side: Side, mode: &Mode) {
     let long = Payload::Udp(Udp { destination: port, data: vec![9; 64], length: Some(4_000), ..Udp::default() });
     let segment = |flags| Payload::Tcp(Tcp { destination: port, flags, data: vec![9; 64], ..Tcp::default() });
     for (protocol, name, what, payload) in [
-        (protocol::UDP, "first fragment", "It has no more than a part of the datagram that its header says.", long),
+        (protocol::UDP, "first fragment", "It has only a part of the datagram of the length in its header.", long),
         (protocol::TCP, "first fragment", "A segment in parts, against all advice.", segment(ACK)),
         (protocol::TCP, "first fragment, SYN", "A flow may start with it, too.", segment(SYN)),
     ] {
@@ -279,7 +267,7 @@ fn forwarded(
     let starts = matches!(&ip(frame).payload, Payload::Tcp(tcp) if tcp.flags & (SYN | ACK) == SYN);
     let name = format!("{} {} port {port}: {name}", side_name(side), protocol_name(protocol));
     let verdict = if egress == LO { Verdict::Tx } else { Verdict::Redirect };
-    let mut case = Case::new(Way::Edge(exit), verdict, &name, what, frame, Some(&out));
+    let mut case = Case::new(ProgramExit::Edge(exit), verdict, &name, what, frame, Some(&out));
     case.forwarded = Some(Forwarded { egress, service, backend, bytes, starts });
     case
 }

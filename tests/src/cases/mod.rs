@@ -12,7 +12,7 @@ mod stations;
 use edge_common::abi::{DecapExit, Exit, Verdict};
 
 use crate::{
-    both::Way,
+    both::ProgramExit,
     feature::missing,
     kernel::Arrival,
     namespace::LO,
@@ -41,7 +41,7 @@ pub struct Case {
     pub what: &'static str,
     pub frame: Vec<u8>,
     pub arrival: Arrival,
-    pub way: Way,
+    pub exit: ProgramExit,
     /// The expected verdict, stated here, since the exit's own verdict is under test.
     pub verdict: Verdict,
     /// The resulting frame; `None` if the packet is dropped.
@@ -52,31 +52,38 @@ pub struct Case {
 }
 
 impl Case {
-    fn new(way: Way, verdict: Verdict, name: &str, what: &'static str, frame: &Frame, out: Option<&Frame>) -> Self {
+    fn new(
+        exit: ProgramExit,
+        verdict: Verdict,
+        name: &str,
+        what: &'static str,
+        frame: &Frame,
+        out: Option<&Frame>,
+    ) -> Self {
         let out = out.map(Frame::bytes);
-        let name = format!("{} {name}", way.name());
+        let name = format!("{} {name}", exit.name());
         let (arrival, frame) = (Arrival::by(LO), frame.bytes());
-        Self { name, what, frame, arrival, way, verdict, out, forwarded: None, sound: true }
+        Self { name, what, frame, arrival, exit, verdict, out, forwarded: None, sound: true }
     }
 
     /// A packet that is passed on to the host unchanged.
     fn untouched(exit: Exit, name: &str, what: &'static str, frame: &Frame) -> Self {
-        Self::new(Way::Edge(exit), Verdict::Pass, name, what, frame, Some(frame)).unsound()
+        Self::new(ProgramExit::Edge(exit), Verdict::Pass, name, what, frame, Some(frame)).unsound()
     }
 
     /// A packet that is dropped.
     fn dropped(exit: Exit, name: &str, what: &'static str, frame: &Frame) -> Self {
-        Self::new(Way::Edge(exit), Verdict::Drop, name, what, frame, None)
+        Self::new(ProgramExit::Edge(exit), Verdict::Drop, name, what, frame, None)
     }
 
     /// A packet that is answered by `reply`.
     fn answered(exit: Exit, name: &str, what: &'static str, frame: &Frame, reply: &Frame) -> Self {
-        Self::new(Way::Edge(exit), Verdict::Tx, name, what, frame, Some(reply))
+        Self::new(ProgramExit::Edge(exit), Verdict::Tx, name, what, frame, Some(reply))
     }
 
     fn decapsulated(exit: DecapExit, name: &str, what: &'static str, frame: &Frame, out: Option<&Frame>) -> Self {
         let verdict = if out.is_some() { Verdict::Pass } else { Verdict::Drop };
-        Self::new(Way::Decap(exit), verdict, name, what, frame, out)
+        Self::new(ProgramExit::Decap(exit), verdict, name, what, frame, out)
     }
 
     fn unsound(mut self) -> Self {

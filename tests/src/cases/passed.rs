@@ -148,7 +148,7 @@ fn control(cases: &mut Vec<Case>, side: Side) {
 fn path_mtu(cases: &mut Vec<Case>, scene: &Scene, side: Side) {
     let port = if side == Side::V4 { port::IN4 } else { port::IN6 };
     let (kind, code, name) = if side == Side::V4 { (3, 4, "fragmentation needed") } else { (2, 0, "packet too big") };
-    let what = "The backend of the flow in the tunnel packet has a narrow way; the host hears of it, too.";
+    let what = "The path to the backend has a smaller MTU than the tunnel packet; the host receives the error, too.";
     for inside in Side::BOTH {
         for (protocol, payload) in [(protocol::TCP, tcp(port, ACK)), (protocol::UDP, udp(port))] {
             let source = if protocol == protocol::TCP { Tcp::default().source } else { Udp::default().source };

@@ -47,11 +47,11 @@ pub mod port {
     pub const IN6_NARROW: u16 = 96;
     /// The next hop is unknown to the edge and to the kernel.
     pub const LOST: u16 = 97;
-    /// Only the kernel knows the next hop.
+    /// Only the kernel has the next hop.
     pub const DSR_ROUTED: u16 = 98;
     pub const IN4_ROUTED: u16 = 99;
     pub const IN6_ROUTED: u16 = 100;
-    /// Behind a router that only the kernel knows.
+    /// Behind a router that only the kernel has.
     pub const DSR_BEHIND: u16 = 104;
     pub const IN4_BEHIND: u16 = 105;
     pub const IN6_BEHIND: u16 = 106;
@@ -81,7 +81,7 @@ pub mod port {
 pub struct Scene {
     pub world: World,
     /// Rows of side, protocol, port, service and backend.
-    whose: Vec<(Side, u8, u16, u32, u16)>,
+    destinations: Vec<(Side, u8, u16, u32, u16)>,
 }
 
 impl Scene {
@@ -91,7 +91,7 @@ impl Scene {
 
     /// A scene with packets in `gue` of this variant, and with or without a range of sources in `ipip`.
     pub fn with(gue_variant: u16, ranges: bool) -> Self {
-        let mut scene = Self { world: World { gue_variant, ranges, ..World::new(32) }, whose: Vec::new() };
+        let mut scene = Self { world: World { gue_variant, ranges, ..World::new(32) }, destinations: Vec::new() };
         for side in Side::BOTH {
             for protocol in [protocol::TCP, protocol::UDP] {
                 scene.services(side, protocol);
@@ -143,7 +143,7 @@ impl Scene {
             tweak(&mut self.world.backends[usize::from(backend)]);
             let pool = self.world.pool(&[backend], 1);
             let service = self.world.service(side.vip(), port, protocol, mode, &[pool]);
-            self.whose.push((side, protocol, port, service, backend));
+            self.destinations.push((side, protocol, port, service, backend));
             service as usize
         };
         add(port::DSR, Mode::Dsr, side, LO, &plain);
@@ -197,7 +197,7 @@ impl Scene {
 
     /// Service and backend of a port.
     pub fn behind(&self, side: Side, protocol: u8, port: u16) -> (u32, u16) {
-        let found = self.whose.iter().find(|whose| (whose.0, whose.1, whose.2) == (side, protocol, port));
+        let found = self.destinations.iter().find(|entry| (entry.0, entry.1, entry.2) == (side, protocol, port));
         let (.., service, backend) = *found.expect("a port of the scene");
         (service, backend)
     }

@@ -46,7 +46,7 @@ pub fn frame(cases: &[Case], random: &mut StdRng) -> Try {
             arrival.metadata = SHORT_METADATA;
         }
     }
-    let program = if random.random_ratio(1, 20) { other(case.way.program()) } else { case.way.program() };
+    let program = if random.random_ratio(1, 20) { other(case.exit.program()) } else { case.exit.program() };
     Try { program, arrival, frame }
 }
 

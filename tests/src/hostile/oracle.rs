@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Try;
 use crate::{
-    both::{Program, Seen, Way},
+    both::{Program, ProgramExit, Seen},
     namespace::LO,
     packet::{rfc_1071, verify},
     world::{EDGE_MAC, GUE_PORT, Side, VIRTUAL_MAC, octets},
@@ -18,8 +18,8 @@ use edge_common::abi::{DecapExit, Exit, Verdict};
 pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
     let Try { program, arrival, frame } = tried;
     let packet = Packet::of(frame);
-    match seen.way {
-        Way::Edge(exit) => {
+    match seen.exit {
+        ProgramExit::Edge(exit) => {
             if exit.verdict() == Verdict::Pass && seen.frame != *frame {
                 return Err(format!("{exit:?}: passed, but not as it came"));
             }
@@ -48,7 +48,7 @@ pub fn check(tried: &Try, seen: &Seen) -> Result<(), String> {
             }
             sent(exit, frame, &seen.frame)
         }
-        Way::Decap(exit) => {
+        ProgramExit::Decap(exit) => {
             let touched = matches!(exit, DecapExit::Decapsulated | DecapExit::Congested);
             if !touched && seen.frame != *frame {
                 return Err(format!("{exit:?}: not as it came"));
@@ -226,7 +226,7 @@ const SHORTEST: usize = 60;
 /// # Errors
 /// The rule that is broken.
 pub fn check_sent(came: &[u8], seen: &Seen) -> Result<(), String> {
-    let Way::Edge(exit) = seen.way else { return Ok(()) };
+    let ProgramExit::Edge(exit) = seen.exit else { return Ok(()) };
     let out = &seen.frame;
     match fate(exit) {
         Fate::NotSent => return Ok(()),

@@ -5,7 +5,7 @@ use edge_common::abi::Exit;
 
 use super::{Try, sequence::Step};
 use crate::{
-    both::{Program, Way, on_host},
+    both::{Program, ProgramExit, on_host},
     cases::{Scene, scene::port},
     kernel::Arrival,
     namespace::LO,
@@ -53,7 +53,9 @@ impl Flow<'_> {
         let mut seed = Seed { name, steps: Vec::new(), exits: Vec::new() };
         let send = |seed: &mut Seed, frame: &Frame| {
             let what = Try { program: Program::Edge, arrival: Arrival::by(LO), frame: frame.bytes() };
-            let Way::Edge(exit) = on_host(&memory, what.program, &what.frame, what.arrival).way else { return };
+            let ProgramExit::Edge(exit) = on_host(&memory, what.program, &what.frame, what.arrival).exit else {
+                return;
+            };
             seed.exits.push(exit);
             seed.steps.push(Step::at_once(what));
         };

@@ -87,7 +87,7 @@ pub fn mutate(steps: &mut Vec<Step>, cases: &[Case], seed: u64) {
             let mut what = generate::frame(cases, &mut random);
             if random.random_ratio(1, 2) {
                 let case = cases.choose(&mut random).expect("there are cases");
-                what = Try { program: case.way.program(), arrival: case.arrival, frame: case.frame.clone() };
+                what = Try { program: case.exit.program(), arrival: case.arrival, frame: case.frame.clone() };
             }
             let step = Step { pause: 0, what };
             if is_there && steps.len() >= MOST {
@@ -152,7 +152,7 @@ mod tests {
     fn each_case_keeps_every_rule() {
         let scene = Scene::new();
         for case in cases::all(&scene) {
-            let what = Try { program: case.way.program(), arrival: case.arrival, frame: case.frame.clone() };
+            let what = Try { program: case.exit.program(), arrival: case.arrival, frame: case.frame.clone() };
             let result = run(&scene.world.memory(), &[Step { pause: 0, what }]);
             assert_eq!(result, Ok(()), "{}", case.name);
         }

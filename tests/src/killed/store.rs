@@ -39,7 +39,7 @@ impl Memory {
 
 /// The maps that are mapped into this process and writable.
 fn maps() -> Vec<Memory> {
-    let text = fs::read_to_string("/proc/self/maps").expect("the kernel says what is where");
+    let text = fs::read_to_string("/proc/self/maps").expect("the mappings of this process");
     let writable = text.lines().filter(|line| line.ends_with("bpf-map") && line.contains(" rw-s "));
     let memory = writable.map(|line| {
         let (start, rest) = line.split_once('-').expect("a range");

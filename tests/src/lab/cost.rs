@@ -39,7 +39,7 @@ const BATCH: u32 = 32;
 
 /// A path for datagrams from the client to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum PacketPath {
     /// The edge's kernel routes the VIP to the backend.
     Forwarding,
     EdgeDsr,
@@ -50,7 +50,7 @@ pub enum Way {
     Nftables,
 }
 
-impl Way {
+impl PacketPath {
     pub const ALL: [Self; 6] =
         [Self::Forwarding, Self::EdgeDsr, Self::EdgeIpip, Self::IpvsDr, Self::IpvsTun, Self::Nftables];
 
@@ -84,8 +84,9 @@ pub fn programs() -> Vec<(String, Duration)> {
         let both = Both::new(scene.world.clone());
         let kinds = [Exit::IpipTx, Exit::DsrTx, Exit::NotOurs];
         let cases = cases::all(&scene);
-        let first =
-            |exit: Exit| cases.iter().find(|case| case.way == both::Way::Edge(exit) && case.arrival.metadata == 0);
+        let first = |exit: Exit| {
+            cases.iter().find(|case| case.exit == both::ProgramExit::Edge(exit) && case.arrival.metadata == 0)
+        };
         kinds
             .into_iter()
             .filter_map(first)
@@ -102,9 +103,9 @@ pub fn programs() -> Vec<(String, Duration)> {
 ///
 /// # Errors
 /// If the path cannot be set up, or loses a datagram.
-pub fn measure(way: Way, tools: Tools<'_>) -> Result<Duration> {
+pub fn measure(path: PacketPath, tools: Tools<'_>) -> Result<Duration> {
     let mut lab = Small::on_veth()?;
-    let vip = set_up(&mut lab, way, tools)?;
+    let vip = set_up(&mut lab, path, tools)?;
     let backend = BACKENDS[0];
     let to = SocketAddr::new(vip, SINK);
     // Destination NAT sends the datagram to the backend's own address.
@@ -116,12 +117,12 @@ pub fn measure(way: Way, tools: Tools<'_>) -> Result<Duration> {
         client.send(&[0; DATA])?;
         Ok(drain(&sink) > 0)
     })?;
-    ensure!(arrives, "{}: no datagram arrives", way.name());
+    ensure!(arrives, "{}: no datagram arrives", path.name());
     send(&client, &sink, WARM_UP)?;
     let start = Instant::now();
     let arrived = send(&client, &sink, COUNT)?;
     let time = start.elapsed();
-    ensure!(arrived == COUNT, "{}: {arrived} of {COUNT} datagrams arrived", way.name());
+    ensure!(arrived == COUNT, "{}: {arrived} of {COUNT} datagrams arrived", path.name());
     Ok(time / COUNT)
 }
 
@@ -147,15 +148,15 @@ fn drain(sink: &UdpSocket) -> u32 {
 }
 
 /// Prepares the lab for this path; returns the VIP.
-fn set_up(lab: &mut Small, way: Way, tools: Tools<'_>) -> Result<IpAddr> {
+fn set_up(lab: &mut Small, path: PacketPath, tools: Tools<'_>) -> Result<IpAddr> {
     let unserved = UNSERVED[0];
-    match way {
-        Way::Forwarding => {
+    match path {
+        PacketPath::Forwarding => {
             lab.netns(EDGE).ip(&format!("route add {unserved} via 10.1.1.11\n"))?;
             Ok(unserved)
         }
-        Way::EdgeDsr | Way::EdgeIpip => {
-            if way == Way::EdgeIpip {
+        PacketPath::EdgeDsr | PacketPath::EdgeIpip => {
+            if path == PacketPath::EdgeIpip {
                 lab.decapsulate_all(Mode::Native, &["10.0.0.1"])?;
             } else {
                 lab.pass(BACKENDS[0])?;
@@ -170,24 +171,24 @@ fn set_up(lab: &mut Small, way: Way, tools: Tools<'_>) -> Result<IpAddr> {
             }
             // The packet path needs no daemon, and the daemon's work must not count as part of a packet's.
             lab.kill_daemon()?;
-            let name = if way == Way::EdgeDsr { "dsr4" } else { "4in4" };
+            let name = if path == PacketPath::EdgeDsr { "dsr4" } else { "4in4" };
             Ok(Served::named(name).vip)
         }
-        Way::IpvsDr | Way::IpvsTun => {
+        PacketPath::IpvsDr | PacketPath::IpvsTun => {
             let edge = lab.netns(EDGE);
             edge.ip(&format!("addr add {unserved}/32 dev lo\n"))?;
             let service = format!("{unserved}:{SINK}");
             run(edge, tools.ipvsadm, &["-A", "-u", &service, "-s", "rr"])?;
-            let method = if way == Way::IpvsDr { "-g" } else { "-i" };
+            let method = if path == PacketPath::IpvsDr { "-g" } else { "-i" };
             run(edge, tools.ipvsadm, &["-a", "-u", &service, "-r", &format!("10.1.1.11:{SINK}"), method])?;
-            if way == Way::IpvsTun {
+            if path == PacketPath::IpvsTun {
                 let backend = lab.netns(BACKENDS[0]);
                 backend.ip("link add ipip1 type ipip local 10.1.1.11 remote any\nlink set ipip1 up\n")?;
                 backend.set("ipv4/conf/ipip1/rp_filter", "0")?;
             }
             Ok(unserved)
         }
-        Way::Nftables => {
+        PacketPath::Nftables => {
             let edge = lab.netns(EDGE);
             run(edge, tools.nft, &["add table ip cost"])?;
             run(edge, tools.nft, &["add chain ip cost pre { type nat hook prerouting priority dstnat; }"])?;

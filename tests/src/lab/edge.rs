@@ -109,7 +109,7 @@ impl Edge {
         let start = Instant::now();
         loop {
             if let Some(status) = daemon.ended()? {
-                bail!("edge-ctl run ended ({status}):\n{}", self.said());
+                bail!("edge-ctl run ended ({status}):\n{}", self.log_text());
             }
             let looked = Instant::now();
             // The socket exists once the daemon serves. Polling by a command would take CPU time from the verifier on a
@@ -120,7 +120,7 @@ impl Edge {
                 break;
             }
             if start.elapsed() > patience(PATIENCE) {
-                bail!("edge-ctl run did not answer within {} s:\n{}", patience(PATIENCE).as_secs(), self.said());
+                bail!("edge-ctl run did not answer within {} s:\n{}", patience(PATIENCE).as_secs(), self.log_text());
             }
             rest(Duration::from_millis(20), looked.elapsed());
         }
@@ -129,7 +129,7 @@ impl Edge {
     }
 
     /// The daemon's log so far.
-    pub fn said(&self) -> String {
+    pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default().trim().to_owned()
     }
 
@@ -162,8 +162,8 @@ impl Edge {
     pub fn ctl(&self, netns: &Netns, args: &[&str]) -> Result<String> {
         let output = self.output(netns, args)?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("`edge-ctl {}` failed ({}): {}", args.join(" "), output.status, said.trim());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("`edge-ctl {}` failed ({}): {}", args.join(" "), output.status, stderr.trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -61,7 +61,7 @@ impl Kept {
         }))
     }
 
-    fn start(what: String, mut ask: impl FnMut() -> io::Result<Vec<u8>> + Send + 'static) -> Self {
+    fn start(what: String, mut exchange: impl FnMut() -> io::Result<Vec<u8>> + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(AtomicU32::new(0));
         let (stopping, count) = (Arc::clone(&stop), Arc::clone(&answers));
@@ -69,7 +69,7 @@ impl Kept {
             let mut backends = BTreeSet::new();
             while !stopping.load(Ordering::Relaxed) {
                 let so_far = count.load(Ordering::Relaxed);
-                let answer = ask().with_context(|| format!("after {so_far} answers from {backends:?}"))?;
+                let answer = exchange().with_context(|| format!("after {so_far} answers from {backends:?}"))?;
                 backends.insert(String::from_utf8_lossy(&answer).trim_end().to_owned());
                 count.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(PAUSE);

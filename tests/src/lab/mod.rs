@@ -22,7 +22,7 @@ pub mod nginx;
 pub mod dnsmasq;
 pub mod udp_echo;
 pub mod tcp_echo;
-pub mod asking;
+pub mod requests;
 pub mod talk;
 pub mod kept;
 pub mod udp_late;

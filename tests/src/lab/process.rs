@@ -49,7 +49,7 @@ impl Process {
 
     /// The exit status, if the process has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("could not ask after {}", self.what))
+        self.child.try_wait().with_context(|| format!("could not read the status of {}", self.what))
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {

@@ -93,7 +93,7 @@ fn one_after_the_other(plan: &Plan, number: u32) -> Tally {
         }
         made += 1;
         let began = Instant::now();
-        match from.next().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |from| ask(*from, plan.to)) {
+        match from.next().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |from| exchange(*from, plan.to)) {
             Ok(()) => tally.answered += 1,
             Err(error) => *tally.failed.entry(error.to_string()).or_default() += 1,
         }
@@ -104,7 +104,7 @@ fn one_after_the_other(plan: &Plan, number: u32) -> Tally {
 }
 
 /// Makes one connection, with its request and its answer.
-fn ask(from: IpAddr, to: SocketAddr) -> io::Result<()> {
+fn exchange(from: IpAddr, to: SocketAddr) -> io::Result<()> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     // The port is chosen at connect, and need only be free for this destination.

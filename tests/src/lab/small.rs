@@ -54,11 +54,11 @@ const SWITCH: &str = "switch";
 struct Servers {
     _echo: TcpEcho,
     _talk: Talk,
-    _ask: UdpEcho,
+    _udp_echo: UdpEcho,
 }
 
 /// Most requests to a VIP until every backend has answered: chance misses one of two once in 2^39 times.
-const MOST_ASKED: usize = 20;
+const MOST_REQUESTS: usize = 20;
 
 /// A running small lab. The fields are in the order in which they must be dropped.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ impl Small {
         let servers = Servers {
             _echo: TcpEcho::start(netns, name)?,
             _talk: Talk::start(netns, name)?,
-            _ask: UdpEcho::start(netns, name, &vips)?,
+            _udp_echo: UdpEcho::start(netns, name, &vips)?,
         };
         self.servers.push(servers);
         self.backends.push((name, v4, v6));
@@ -298,7 +298,7 @@ impl Small {
             let ours = |name: &str| self.backends.iter().any(|(known, ..)| *known == name);
             Ok(seen.iter().filter(|backend| ours(&backend.name)).all(|backend| backend.health == "up"))
         })?;
-        ensure!(up, "the daemon does not see the backends up:\n{}", self.edge()?.said());
+        ensure!(up, "the daemon does not see the backends up:\n{}", self.edge()?.log_text());
         Ok(())
     }
 
@@ -323,13 +323,13 @@ impl Small {
     }
 
     /// Names of the backends that answer `count` datagrams, each from a new socket, and as many connections.
-    pub fn ask(&self, vip: IpAddr, count: usize) -> Result<BTreeSet<String>> {
+    pub fn request(&self, vip: IpAddr, count: usize) -> Result<BTreeSet<String>> {
         let service = SocketAddr::new(vip, ECHO);
         let mut answered = BTreeSet::new();
         let exchanged = self.netns(CLIENT).within(|| -> Result<()> {
             for number in 0..count {
-                let ask = udp_echo::ask(service, &number.to_be_bytes(), patience(Duration::from_secs(1)));
-                answered.insert(ask.context("UDP")?);
+                let answer = udp_echo::request(service, &number.to_be_bytes(), patience(Duration::from_secs(1)));
+                answered.insert(answer.context("UDP")?);
                 answered.insert(tcp_echo::exchange(service, b"who?").context("TCP")?.backend);
             }
             Ok(())
@@ -342,8 +342,8 @@ impl Small {
     pub fn use_it(&self, vip: IpAddr) -> Result<BTreeSet<String>> {
         // Only as many as show every backend: each request is expensive on a slow machine.
         let mut answered = BTreeSet::new();
-        for _ in 0..MOST_ASKED {
-            answered.extend(self.ask(vip, 1)?);
+        for _ in 0..MOST_REQUESTS {
+            answered.extend(self.request(vip, 1)?);
             if answered == self.backends() {
                 break;
             }

@@ -65,7 +65,7 @@ impl Drop for TcpEcho {
 #[derive(Debug)]
 pub struct Begun {
     stream: TcpStream,
-    said: Vec<u8>,
+    sent: Vec<u8>,
     segment: u32,
 }
 
@@ -79,7 +79,7 @@ impl Begun {
         be_patient(&stream)?;
         let segment = getsockopt(&stream, TcpMaxSeg)?;
         stream.write_all(data)?;
-        Ok(Self { stream, said: data.to_vec(), segment })
+        Ok(Self { stream, sent: data.to_vec(), segment })
     }
 
     /// Sends the rest, and reads all of it back.
@@ -88,13 +88,13 @@ impl Begun {
     /// If the connection stalls, or the data that comes back differs.
     pub fn finish(mut self, data: &[u8]) -> io::Result<Exchange> {
         self.stream.write_all(data)?;
-        self.said.extend(data);
+        self.sent.extend(data);
         self.stream.shutdown(std::net::Shutdown::Write)?;
         let mut answer = Vec::new();
         self.stream.read_to_end(&mut answer)?;
         let segments = [self.segment, getsockopt(&self.stream, TcpMaxSeg)?];
         let name =
-            answer.strip_suffix(&self.said[..]).ok_or_else(|| io::Error::other("the answer is not what was sent"))?;
+            answer.strip_suffix(&self.sent[..]).ok_or_else(|| io::Error::other("the answer is not what was sent"))?;
         Ok(Exchange { backend: String::from_utf8_lossy(name).trim_end().to_owned(), segments })
     }
 }

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_tool_says_what_it_said() {
+    fn the_error_of_a_failing_tool_contains_its_output() {
         let error = run(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("no such thing") && error.contains("exit status: 3"), "{error}");
     }

@@ -32,8 +32,8 @@ pub fn iperf3_udp(netns: &Netns, to: &str, bits: u64, lasts: Duration, reverse: 
     if reverse {
         command.arg("--reverse");
     }
-    let said: Value = serde_json::from_str(&tool::run(&mut command)?).context("what iperf3 says")?;
-    let sum = &said["end"]["sum"];
+    let report: Value = serde_json::from_str(&tool::run(&mut command)?).context("the report of iperf3")?;
+    let sum = &report["end"]["sum"];
     let count = |name: &str| sum[name].as_u64().with_context(|| format!("no {name} in {sum}"));
     Ok(Datagrams { sent: count("packets")?, lost: count("lost_packets")? })
 }
@@ -43,7 +43,7 @@ pub fn traceroute(netns: &Netns, to: &str, port: u16) -> Result<Vec<String>> {
     let mut command = netns.command(binary("traceroute", "traceroute.db")?)?;
     let port = port.to_string();
     command.args(["-n", "-q", "2", "-w", "2", "-m", "5", "-U", "-p", &port, to]);
-    let said = tool::run(&mut command)?;
+    let output = tool::run(&mut command)?;
     let hop = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
-    Ok(said.lines().skip(1).filter_map(hop).collect())
+    Ok(output.lines().skip(1).filter_map(hop).collect())
 }

@@ -58,7 +58,7 @@ impl Drop for UdpEcho {
 ///
 /// # Errors
 /// If no answer comes within `patience`, or the answer lacks the payload.
-pub fn ask(service: SocketAddr, payload: &[u8], patience: Duration) -> io::Result<String> {
+pub fn request(service: SocketAddr, payload: &[u8], patience: Duration) -> io::Result<String> {
     let any: IpAddr = match service {
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),

@@ -98,13 +98,13 @@ fn expect(lab: &Small, pool: &str, state: &str, days: i64) {
 }
 
 /// Waits for as many events as there are `kinds`, and compares their kinds.
-fn said(lab: &Small, pool: &str, kinds: &[&str]) {
+fn expect_events(lab: &Small, pool: &str, kinds: &[&str]) {
     wait_until(SOON, || Ok(events(lab, pool).len() >= kinds.len())).unwrap();
     assert_eq!(events(lab, pool), kinds, "{pool}: {}", lab.ctl(&["events"]).unwrap());
 }
 
 #[test]
-fn a_certificate_that_expires_is_said_once_and_that_it_is_valid_again() {
+fn an_expiring_certificate_is_reported_once_and_so_is_a_valid_one() {
     let mut lab = Small::on_veth().unwrap();
     lab.probe_addresses();
     let dir = tempfile::tempdir().unwrap();
@@ -118,9 +118,9 @@ fn a_certificate_that_expires_is_said_once_and_that_it_is_valid_again() {
     expect(&lab, "any", "valid", 200);
     expect(&lab, "early", "expires_soon", 200);
     expect(&lab, "checked", "valid", 200);
-    assert!(shown(&lab, "plain").is_null(), "nothing is known of it");
-    said(&lab, "early", &["certificate_expires"]);
-    said(&lab, "any", &[]);
+    assert!(shown(&lab, "plain").is_null(), "there is no certificate");
+    expect_events(&lab, "early", &["certificate_expires"]);
+    expect_events(&lab, "any", &[]);
 
     drop(first);
     let second = server(&lab, dir.path(), 9);
@@ -137,8 +137,8 @@ fn a_certificate_that_expires_is_said_once_and_that_it_is_valid_again() {
     .unwrap();
     lab.ctl(&["reload"]).unwrap();
     std::thread::sleep(Duration::from_secs(3));
-    said(&lab, "any", &["certificate_expires"]);
-    said(&lab, "early", &["certificate_expires"]);
+    expect_events(&lab, "any", &["certificate_expires"]);
+    expect_events(&lab, "early", &["certificate_expires"]);
     let status = lab.ctl(&["status"]).unwrap();
     assert!(status.contains("its certificate is valid for 9 days more"), "{status}");
 
@@ -156,6 +156,6 @@ fn a_certificate_that_expires_is_said_once_and_that_it_is_valid_again() {
     let _fourth = server(&lab, dir.path(), 320);
     expect(&lab, "any", "valid", 320);
     expect(&lab, "early", "valid", 320);
-    said(&lab, "any", &["certificate_expires", "certificate_expires", "certificate_valid"]);
-    said(&lab, "early", &["certificate_expires", "certificate_expires", "certificate_valid"]);
+    expect_events(&lab, "any", &["certificate_expires", "certificate_expires", "certificate_valid"]);
+    expect_events(&lab, "early", &["certificate_expires", "certificate_expires", "certificate_valid"]);
 }

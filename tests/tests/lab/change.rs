@@ -66,7 +66,7 @@ fn in_force(lab: &Small) -> String {
 
 fn wait_for(lab: &Small, what: &str, limit: Duration, reached: impl Fn() -> bool) {
     let reached = wait_until(patience(limit), || Ok(reached())).unwrap();
-    assert!(reached, "{what}: {}\n{}", status(lab)["history"], lab.edge().unwrap().said());
+    assert!(reached, "{what}: {}\n{}", status(lab)["history"], lab.edge().unwrap().log_text());
 }
 
 #[test]
@@ -74,18 +74,18 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
 
     // Without a confirmation.
     let started = Instant::now();
-    let said = lab.ctl(&["apply", &file(&lab, &weighted(&old, 50)), "--confirm", "3s"]).unwrap();
-    assert!(said.contains("generation 2 is in force") && said.contains("edge-ctl confirm"), "{said}");
+    let printed = lab.ctl(&["apply", &file(&lab, &weighted(&old, 50)), "--confirm", "3s"]).unwrap();
+    assert!(printed.contains("generation 2 is in force") && printed.contains("edge-ctl confirm"), "{printed}");
     assert!(lab.ctl(&["status"]).unwrap().contains("ON TRIAL: goes back to generation 1"));
     wait_for(&lab, "it is undone", Duration::from_secs(10), || generation(&lab) == 3);
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(3) && took < patience(Duration::from_secs(6)), "{took:?}");
     assert_eq!(in_force(&lab), old);
-    assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("nobody has confirmed"));
+    assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("it was not confirmed"));
 
     // With a confirmation.
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 60)), "--confirm", "2s", "--reason", "try"]).unwrap();
@@ -110,8 +110,8 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     lab.ctl(&["reload"]).unwrap();
     assert_eq!(in_force(&lab), old);
 
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_rollback_needs_no_controller_and_loses_nothing() {
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();
     lab.kill_daemon().unwrap();
     let started = Instant::now();
@@ -142,8 +142,8 @@ fn a_rollback_needs_no_controller_and_loses_nothing() {
     assert_eq!(in_force(&lab), weighted(&old, 50));
     assert_eq!(output(&lab, &["rollback", "77"]).status.code(), Some(2));
     assert!(lab.ctl(&["diff", "1", "2"]).unwrap().contains("weight: 100 -> 50"));
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 300 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 300 && counts.lost == 0, "{counts:?}");
 }
 
 #[test]
@@ -152,16 +152,16 @@ fn no_file_that_was_cut_off_is_taken() {
     lab.balance(Mode::Native).expect("the load balancer starts");
     let path = lab.edge().unwrap().configuration();
     let old = text(&lab);
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let lines: Vec<_> = old.split_inclusive('\n').collect();
     let (mut refused, mut guarded) = (0, 0);
     for end in 0..lines.len() {
         std::fs::write(&path, lines[..end].concat()).unwrap();
         let output = output(&lab, &["reload"]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "cut after line {end}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "cut after line {end}: {stderr}");
         refused += 1;
-        guarded += i32::from(said.contains("--allow-removal"));
+        guarded += i32::from(stderr.contains("--allow-removal"));
     }
     assert!(refused > 100 && guarded > 10, "{refused} {guarded}");
     assert_eq!(generation(&lab), 1);
@@ -176,8 +176,8 @@ fn no_file_that_was_cut_off_is_taken() {
     assert_eq!(output(&lab, &["apply", path.to_str().unwrap()]).status.code(), Some(2));
     lab.ctl(&["reload", "--allow-removal", "1"]).unwrap();
     assert_eq!((generation(&lab), in_force(&lab).as_str()), (2, less));
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     // Nothing answers these probes.
     let wrong = old.replace(&format!("port = {ECHO}\nthrough"), "port = 9999\nthrough");
     assert_ne!(wrong, old);
@@ -194,16 +194,16 @@ fn a_change_on_trial_that_takes_availability_away_is_undone_at_once() {
     wait_for(&lab, "it is undone", Duration::from_secs(20), || generation(&lab) == 3);
     assert!(started.elapsed() < patience(Duration::from_secs(15)), "{:?}", started.elapsed());
     let why = history(&lab)[1]["verdict"]["undone"].as_str().unwrap().to_owned();
-    assert!(why.contains("it has taken availability away: service"), "{why}");
+    assert!(why.contains("it has reduced availability: service"), "{why}");
     assert_eq!(in_force(&lab), old);
 
     // A backend that dies by itself does not undo the trial.
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 50)), "--confirm", "5m"]).unwrap();
     lab.netns("be1").ip("link set dev eth0 down").unwrap();
     sleep(patience(Duration::from_secs(4)));
-    assert_eq!(generation(&lab), 4, "{}", lab.edge().unwrap().said());
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 300, "{asked:?}");
+    assert_eq!(generation(&lab), 4, "{}", lab.edge().unwrap().log_text());
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 300, "{counts:?}");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_change_on_trial_whose_interface_is_missing_is_undone() {
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let old = text(&lab);
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let more = old.replacen("[[interface]]\n", "[[interface]]\nname = \"eth9\"\n\n[[interface]]\n", 1);
     assert_ne!(more, old);
     lab.ctl(&["apply", &file(&lab, &more), "--confirm", "5m"]).unwrap();
@@ -219,12 +219,12 @@ fn a_change_on_trial_whose_interface_is_missing_is_undone() {
     let why = history(&lab)[1]["verdict"]["undone"].as_str().unwrap().to_owned();
     assert!(why.contains("the program is not attached to eth9"), "{why}");
     assert_eq!(in_force(&lab), old);
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
 }
 
 #[test]
-fn a_plan_says_what_moves_before_it_does() {
+fn a_plan_lists_moves_before_they_happen() {
     let mut lab = lab();
     lab.prepare(Mode::Native, "").expect("a configuration");
     let old = text(&lab);
@@ -244,7 +244,7 @@ fn a_plan_says_what_moves_before_it_does() {
         // From half to three quarters of the slots.
         assert!((of("echo-dsr4") - 0.25).abs() < 0.02 && of("echo-dsr6").abs() < 1e-9, "{plan}");
         let shown = lab.ctl(&["plan", &file(&lab, &old.replace("slots = 1024", "slots = 2048"))]).unwrap();
-        assert!(shown.contains("say --allow-moves") && shown.contains("RUNNING FLOWS THAT MOVE"), "{shown}");
+        assert!(shown.contains("add --allow-moves") && shown.contains("RUNNING FLOWS THAT MOVE"), "{shown}");
         lab.ctl(&["plan", &file(&lab, &weighted(&old, 300))]).unwrap();
     }
 }
@@ -279,7 +279,7 @@ fn backend(lab: &Small, name: &str) -> Value {
 }
 
 #[test]
-fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_text() {
+fn operators_decisions_survive_a_reboot_and_a_bad_file_starts_the_last_good_text() {
     let mut lab = lab();
     lab.prepare(Mode::Native, &two_pools()).expect("a configuration");
     // Where nothing good is known, a bad file starts nothing, and leaves nothing behind.
@@ -304,23 +304,23 @@ fn what_operators_said_survives_a_reboot_and_a_bad_file_starts_the_last_good_tex
     let path = lab.edge().unwrap().configuration();
     std::fs::write(&path, &old[..old.len() / 2]).unwrap();
     lab.start_daemon().expect("it starts with what was good");
-    let said = status(&lab);
+    let shown = status(&lab);
     assert_eq!(in_force(&lab), weighted(&old, 50), "what was on trial is not what was good");
-    assert!(said["daemon"]["refused"].as_str().unwrap().contains("from before the reboot is in force"), "{said}");
-    assert_eq!(said["generation"], 4, "numbers go on");
+    assert!(shown["daemon"]["refused"].as_str().unwrap().contains("from before the reboot is in force"), "{shown}");
+    assert_eq!(shown["generation"], 4, "numbers go on");
     assert_eq!(
         (&backend(&lab, "p4/be1")["state"], &backend(&lab, "p6/be2")["state"]),
         (&"draining".into(), &"draining".into())
     );
     assert!(backend(&lab, "p4/be1")["reason"].as_str().unwrap().contains("disk swap"));
-    let services = said["services"].as_array().unwrap().clone();
+    let services = shown["services"].as_array().unwrap().clone();
     let two = services.iter().find(|service| service["name"] == "two").unwrap();
     assert_eq!(two["failover"], serde_json::json!({"to": "e2", "evacuate": true}));
-    assert!(history(&lab)[2]["verdict"]["undone"].as_str().unwrap().contains("before anybody confirmed it"));
-    let asked = lab
+    assert!(history(&lab)[2]["verdict"]["undone"].as_str().unwrap().contains("before the change was confirmed"));
+    let answer = lab
         .netns(CLIENT)
-        .within(|| udp_echo::ask(SocketAddr::new(UNSERVED[0], ECHO), b"who?", patience(Duration::from_secs(1))));
-    assert_eq!(asked.unwrap().unwrap(), "be2");
+        .within(|| udp_echo::request(SocketAddr::new(UNSERVED[0], ECHO), b"who?", patience(Duration::from_secs(1))));
+    assert_eq!(answer.unwrap().unwrap(), "be2");
 
     // Without its state directory, the daemon adopts the pinned maps and does not write them.
     lab.kill_daemon().unwrap();
@@ -344,12 +344,14 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     // A single page: the text of the configuration alone is longer.
     let disk = Tmpfs::mount(&lab.edge().unwrap().state_dir(), "size=4k").unwrap();
     lab.start_daemon().expect("the load balancer starts");
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let unkept = |lab: &Small| status(lab)["daemon"]["unkept"].as_str().map(str::to_owned);
     let soon = Duration::from_secs(20);
     wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("No space left")));
     assert!(lab.ctl(&["status"]).unwrap().contains("NOT KEPT ON DISK"));
-    let event = || lab.edge().unwrap().said().contains("a reboot would not find what operators have said");
+    let event = || {
+        lab.edge().unwrap().log_text().contains("operators' decisions are not on disk, and a reboot would lose them")
+    };
     wait_for(&lab, "the event", soon, event);
     let old = text(&lab);
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 50))]).unwrap();
@@ -361,7 +363,7 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     lab.ctl(&["enable", "p6/be1"]).unwrap();
     wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("Read-only")));
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 60))]).unwrap();
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}");
     lab.kill_daemon().unwrap();
 }

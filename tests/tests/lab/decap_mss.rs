@@ -22,7 +22,7 @@ const OUTER: u32 = 40;
 const STALL: Duration = Duration::from_secs(3);
 
 #[test]
-fn a_client_that_hears_no_icmp_uploads_through_every_tunnel() {
+fn a_client_that_receives_no_icmp_uploads_through_every_tunnel() {
     let mut lab = Small::on_veth().expect("the lab comes up");
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).expect("decapsulation attaches");
     let edge = lab.prepare(Mode::Native, "").expect("a load balancer");

@@ -75,7 +75,7 @@ impl Watched {
         let by_all =
             |name| self.lab.use_it(Served::named(name).vip).is_ok_and(|answered| answered == self.lab.backends());
         let all = || Ok(["4in4", "4in6", "6in6"].into_iter().all(by_all));
-        let is = wait_until(patience(Duration::from_secs(10)), all).expect("it can be asked");
+        let is = wait_until(patience(Duration::from_secs(10)), all).expect("the counters are read");
         assert!(is, "{}", self.logged());
         self.is_served();
     }
@@ -107,7 +107,7 @@ fn an_interface_that_is_made_anew_or_renamed_has_its_program_at_once() {
         "link add other0 type veth peer name peer0\nlink set other0 name eth0\nlink set eth0 up\nlink set peer0 up\n",
     );
     world.within("renamed", |world| world.is_attached("eth0"));
-    world.within("the name says which", |world| !world.is_attached("lan0"));
+    world.within("the name identifies it", |world| !world.is_attached("lan0"));
     world.ip("link del peer0\nlink set lan0 down\nlink set lan0 name eth0\nlink set eth0 up\n");
     world.within("renamed back", |world| world.is_attached("eth0"));
 
@@ -119,7 +119,7 @@ fn an_interface_that_is_made_anew_or_renamed_has_its_program_at_once() {
 }
 
 #[test]
-fn addresses_that_come_and_go_are_known_at_once() {
+fn added_and_removed_addresses_apply_at_once() {
     let world = Watched::new();
     let takes = |address: &str| {
         let status = world.lab.decap(BACKEND, &["--status", "--json"]).expect("a status");

@@ -20,7 +20,7 @@ fn seen(lab: &Small, name: &str) -> (String, String) {
 }
 
 #[test]
-fn a_name_server_is_asked_by_udp_and_by_tcp() {
+fn a_name_server_is_queried_by_udp_and_by_tcp() {
     let mut lab = Small::on_veth().unwrap();
     lab.probe_addresses();
     let dir = tempfile::tempdir().unwrap();
@@ -47,13 +47,13 @@ fn a_name_server_is_asked_by_udp_and_by_tcp() {
             "down",
             "DNS answers nothing, not mail",
         ),
-        ("no-name", "query = \"no.example.org\"".to_owned(), "down", "DNS says NXDOMAIN, not NOERROR"),
-        ("no-word", "query = \"www.example.net\"".to_owned(), "down", "DNS says REFUSED, not NOERROR"),
+        ("no-name", "query = \"no.example.org\"".to_owned(), "down", "DNS returned NXDOMAIN, not NOERROR"),
+        ("no-word", "query = \"www.example.net\"".to_owned(), "down", "DNS returned REFUSED, not NOERROR"),
         (
             "no-lie",
             "query = \"www.example.org\", rcode = \"nxdomain\"".to_owned(),
             "down",
-            "DNS says NOERROR, not NXDOMAIN",
+            "DNS returned NOERROR, not NXDOMAIN",
         ),
     ];
     let pools = ["udp", "tcp"].into_iter().flat_map(|transport| {

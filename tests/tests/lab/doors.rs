@@ -40,15 +40,15 @@ fn each_address_is_served_at_each_port() {
     let listen = |backend: &String| lab.netns(backend).within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, OTHER)));
     let _listening: Vec<_> = lab.backends().iter().map(|backend| listen(backend).unwrap().unwrap()).collect();
     for vip in UNSERVED {
-        assert_eq!(lab.ask(vip, 12).unwrap(), lab.backends(), "{vip}");
+        assert_eq!(lab.request(vip, 12).unwrap(), lab.backends(), "{vip}");
         // The index has no entry for this port, which is one of all ports.
         let other = SocketAddr::new(vip, OTHER);
         let connect = || TcpStream::connect_timeout(&other, patience(Duration::from_secs(1))).map(drop);
         lab.netns(CLIENT).within(connect).unwrap().unwrap_or_else(|error| panic!("{other}: {error}"));
         // Another UDP port belongs to no service.
         let closed = SocketAddr::new(vip, ECHO + 1);
-        let asked = lab.netns(CLIENT).within(|| udp_echo::ask(closed, b"who?", Duration::from_millis(300)));
-        assert!(asked.unwrap().is_err(), "{closed}");
+        let answer = lab.netns(CLIENT).within(|| udp_echo::request(closed, b"who?", Duration::from_millis(300)));
+        assert!(answer.unwrap().is_err(), "{closed}");
     }
 }
 
@@ -70,7 +70,7 @@ fn all_of_it_fails_over_at_once_and_is_one_line() {
     lab.ctl(&["failover", "doors", "--to", "p6"]).unwrap();
     assert_eq!(service()["serving"], "p6");
     for vip in UNSERVED {
-        assert_eq!(lab.ask(vip, 12).unwrap(), lab.backends(), "{vip}");
+        assert_eq!(lab.request(vip, 12).unwrap(), lab.backends(), "{vip}");
     }
     let events = lab.ctl(&["events"]).unwrap();
     assert_eq!(events.lines().filter(|line| line.contains("  failover ")).count(), 1, "{events}");
@@ -87,7 +87,7 @@ fn established_connections_stay_whatever_address_and_port_they_came_to() {
     let begun = netns.within(connect).unwrap().unwrap();
     lab.ctl(&["drain", "p4/be1"]).unwrap();
     for vip in UNSERVED {
-        assert_eq!(lab.ask(vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]), "new ones go elsewhere");
+        assert_eq!(lab.request(vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]), "new ones go elsewhere");
     }
     let served: io::Result<BTreeSet<_>> =
         begun.into_iter().map(|begun| begun.finish(b"and the rest").map(|exchange| exchange.backend)).collect();

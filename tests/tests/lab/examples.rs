@@ -129,9 +129,9 @@ impl Example {
 
     /// Asserts that this host answers real clients at all addresses and ports.
     fn check_answers(&self, lab: &Small, backend: &str) {
-        let ask = || {
+        let exchange = || {
             for door in self.at(self.tcp) {
-                let answer = ask_tcp(door).unwrap_or_else(|error| panic!("{}: {door}/tcp: {error}", self.file));
+                let answer = exchange_tcp(door).unwrap_or_else(|error| panic!("{}: {door}/tcp: {error}", self.file));
                 assert!(names(&answer, backend), "{}: {door}/tcp: {}", self.file, answer.escape_ascii());
             }
             for door in self.at(self.udp) {
@@ -139,13 +139,13 @@ impl Example {
                 // looks like one.
                 let mut answer = Vec::new();
                 let moved = wait_until(patience(HANDSHAKE), || {
-                    answer = ask_udp(door).unwrap_or_else(|error| panic!("{}: {door}/udp: {error}", self.file));
+                    answer = exchange_udp(door).unwrap_or_else(|error| panic!("{}: {door}/udp: {error}", self.file));
                     Ok(names(&answer, backend))
                 });
                 assert!(moved.expect("an answer"), "{}: {door}/udp: {}", self.file, answer[..8].escape_ascii());
             }
         };
-        lab.netns(CLIENT).within(ask).unwrap();
+        lab.netns(CLIENT).within(exchange).unwrap();
     }
 }
 
@@ -169,7 +169,7 @@ fn names(answer: &[u8], backend: &str) -> bool {
     answer.windows(backend.len()).any(|some| some == backend.as_bytes())
 }
 
-fn ask_tcp(door: SocketAddr) -> io::Result<Vec<u8>> {
+fn exchange_tcp(door: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&door, patience(ANSWER))?;
     stream.set_read_timeout(Some(patience(ANSWER)))?;
     if door.port() == DNS {
@@ -184,7 +184,7 @@ fn ask_tcp(door: SocketAddr) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn ask_udp(door: SocketAddr) -> io::Result<Vec<u8>> {
+fn exchange_udp(door: SocketAddr) -> io::Result<Vec<u8>> {
     let any = if door.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(patience(ANSWER)))?;

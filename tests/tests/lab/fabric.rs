@@ -36,7 +36,7 @@ fn a_vip_that_the_edge_routes_to_a_backend_is_served_by_it() {
     lab.netns(EDGE).ip("route add 192.0.2.10 via 10.0.1.22").unwrap();
     assert_eq!(lab.curl("client1", "http://192.0.2.10/").unwrap(), "b2");
     let target = (Ipv4Addr::new(192, 0, 2, 10), 7).into();
-    let answer = lab.netns("client2").within(|| udp_echo::ask(target, b"who?", Duration::from_secs(1)));
+    let answer = lab.netns("client2").within(|| udp_echo::request(target, b"who?", Duration::from_secs(1)));
     assert_eq!(answer.unwrap().unwrap(), "b2");
 }
 
@@ -49,7 +49,7 @@ fn parts_and_errors_reach_a_backend_that_the_edge_routes_to() {
     let vips = [IpAddr::from([192, 0, 2, 10]), "2001:db8::10".parse().unwrap()];
     let client = lab.netns("client1");
     for vip in vips {
-        let answer = client.within(|| udp_echo::ask((vip, ECHO).into(), &[7; 4000], Duration::from_secs(1)));
+        let answer = client.within(|| udp_echo::request((vip, ECHO).into(), &[7; 4000], Duration::from_secs(1)));
         assert_eq!(answer.unwrap().unwrap(), "b2", "{vip}");
 
         let (sender, heard) = mpsc::channel();

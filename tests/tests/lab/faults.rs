@@ -58,22 +58,22 @@ fn without_descriptors_the_program_stays_where_it_is() {
     lab.launch_daemon().expect("64 descriptors are enough to start");
     // At different times: a probe that often has to wait for a descriptor leaves a backend in doubt.
     let seen = wait_until(patience(Duration::from_secs(20)), || {
-        let said = said(&lab);
-        let is_seen = |backend: &str| said.contains(&format!("kind=\"backend_up\" subject=\"{backend}\""));
+        let log = log(&lab);
+        let is_seen = |backend: &str| log.contains(&format!("kind=\"backend_up\" subject=\"{backend}\""));
         Ok(["p4/be1", "p4/be2", "p6/be1", "p6/be2"].into_iter().all(is_seen))
     });
-    assert!(seen.unwrap(), "each has its turn:\n{}", said(&lab));
+    assert!(seen.unwrap(), "each has its turn:\n{}", log(&lab));
     let attached = lab.attached(EDGE, "eth0").unwrap();
     assert!(attached.is_some());
 
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     for round in 0..60 {
         lab.netns(EDGE).ip(&format!("link set dev eth0 mtu {}", 1400 + 100 * (round % 2))).unwrap();
         sleep(Duration::from_millis(150));
-        assert_eq!(lab.attached(EDGE, "eth0").unwrap(), attached, "after {round} changes:\n{}", said(&lab));
+        assert_eq!(lab.attached(EDGE, "eth0").unwrap(), attached, "after {round} changes:\n{}", log(&lab));
     }
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", said(&lab));
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}\n{}", log(&lab));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn there_is_one_writer_of_the_pins_whatever_its_run_directory_and_its_network() 
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
     let attached = lab.attached(EDGE, "eth0").unwrap();
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let second = |lab: &Small, host: &str, run_dir: &Path| {
         let edge = lab.edge().unwrap();
         let mut command = lab.netns(host).command("timeout").unwrap();
@@ -94,19 +94,19 @@ fn there_is_one_writer_of_the_pins_whatever_its_run_directory_and_its_network() 
     let run_dir = lab.edge().unwrap().run_dir();
     let elsewhere = run_dir.with_file_name("elsewhere");
     for host in [EDGE, CLIENT] {
-        let (code, said) = second(&lab, host, &elsewhere);
-        assert!(code == Some(5) && said.contains("another edge-ctl is running: PID"), "{code:?} {said}");
+        let (code, text) = second(&lab, host, &elsewhere);
+        assert!(code == Some(5) && text.contains("another edge-ctl is running: PID"), "{code:?} {text}");
     }
     std::fs::remove_file(run_dir.join("edge.lock")).expect("it was there");
     assert_eq!(second(&lab, EDGE, &run_dir).0, Some(5), "a deleted lock file lets nobody in");
 
     lab.kill_daemon().unwrap();
-    let (code, said) = second(&lab, CLIENT, &elsewhere);
-    assert!(code == Some(1) && said.contains("are for another network namespace"), "{code:?} {said}");
+    let (code, text) = second(&lab, CLIENT, &elsewhere);
+    assert!(code == Some(1) && text.contains("are for another network namespace"), "{code:?} {text}");
     assert_eq!(lab.attached(EDGE, "eth0").unwrap(), attached);
     lab.start_daemon().expect("its own is let in");
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
 }
 
 #[test]
@@ -118,23 +118,23 @@ fn what_another_program_takes_away_is_put_back() {
     let back = wait_until(patience(Duration::from_secs(5)), || {
         Ok(pins.join("links/eth0").exists() && lab.attached(EDGE, "eth0")?.is_some())
     });
-    assert!(back.unwrap(), "{}", said(&lab));
-    lab.ask(Served::named("dsr4").vip, 2).expect("an answer");
+    assert!(back.unwrap(), "{}", log(&lab));
+    lab.request(Served::named("dsr4").vip, 2).expect("an answer");
 
     // All maps: the attached program goes on, and the next daemon finds it.
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     lab.ctl(&["drain", "p4/be1"]).unwrap();
     for map in std::fs::read_dir(pins.join("maps")).unwrap() {
         std::fs::remove_file(map.unwrap().path()).unwrap();
     }
     std::fs::remove_dir(pins.join("maps")).unwrap();
     let back = wait_until(patience(Duration::from_secs(5)), || Ok(pins.join("maps/SNAPSHOT").exists()));
-    assert!(back.unwrap(), "{}", said(&lab));
+    assert!(back.unwrap(), "{}", log(&lab));
     lab.kill_daemon().unwrap();
     lab.start_daemon().expect("the maps are all there");
     assert!(lab.ctl(&["status"]).unwrap().contains("draining"));
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
         printed
     };
     timed(&["drain", "p4/be1", "--reason", "a test"]);
-    assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
+    assert_eq!(lab.request(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
     assert!(timed(&["status"]).contains("draining"));
     // A command that was reverted meanwhile must not take effect with the daemon.
     timed(&["disable", "p6/be1"]);
@@ -191,11 +191,11 @@ fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
         let states = ["p4", "p6"].map(|pool| state(pool).map(|backend| backend.state.clone()).unwrap_or_default());
         Ok(status::is_by_daemon(&status) && states == ["draining", "up"])
     });
-    assert!(known.unwrap(), "{}", said(&lab));
+    assert!(known.unwrap(), "{}", log(&lab));
     sleep(Duration::from_secs(1));
-    assert!(!said(&lab).contains("backend_drained"), "the daemon has drained it again: {}", said(&lab));
-    assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
-    assert_eq!(lab.ask(Served::named("dsr6").vip, 40).unwrap(), lab.backends());
+    assert!(!log(&lab).contains("backend_drained"), "the daemon has drained it again: {}", log(&lab));
+    assert_eq!(lab.request(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
+    assert_eq!(lab.request(Served::named("dsr6").vip, 40).unwrap(), lab.backends());
 }
 
 /// Debuggers and process freezers stop a daemon. An interrupted load is started again.
@@ -222,11 +222,11 @@ fn a_daemon_that_is_stopped_while_it_loads_its_program_loads_it_all_the_same_and
         let start = Instant::now();
         let loaded = wait_until(patience(Duration::from_mins(1)), || Ok(program(&lab) != before));
         let took = start.elapsed();
-        assert!(loaded.unwrap() && took < most, "{took:?}, which may be {most:?}\n{}", said(&lab));
+        assert!(loaded.unwrap() && took < most, "{took:?}, which may be {most:?}\n{}", log(&lab));
         if round == 0 {
             most = took * 3 + Duration::from_secs(3);
         }
-        assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), lab.backends());
+        assert_eq!(lab.request(Served::named("dsr4").vip, 12).unwrap(), lab.backends());
     }
     lab.kill_daemon().unwrap();
     lab.launch_daemon().unwrap();
@@ -259,7 +259,7 @@ fn wait_for(lab: &Small, backend: &str, state: &str) {
         let found = seen.iter().find(|seen| seen.pool == "p4" && seen.name == backend);
         Ok(status::is_by_daemon(&status) && found.is_some_and(|found| found.state == state))
     });
-    assert!(reached.expect("it can be asked"), "{backend} is not {state}: {}", said(lab));
+    assert!(reached.expect("the status is read"), "{backend} is not {state}: {}", log(lab));
 }
 
 #[test]
@@ -278,8 +278,8 @@ fn reloads_do_not_hide_a_dead_backend() {
         lab.edge().unwrap().signal(Signal::SIGHUP).unwrap();
         sleep(patience(Duration::from_millis(250)));
     }
-    let down = said(&lab).lines().any(|line| line.contains("backend_down") && line.contains("p4/be1"));
-    assert!(down, "{number} reloads have hidden it: {}", said(&lab));
+    let down = log(&lab).lines().any(|line| line.contains("backend_down") && line.contains("p4/be1"));
+    assert!(down, "{number} reloads have hidden it: {}", log(&lab));
 }
 
 #[test]
@@ -293,8 +293,8 @@ fn a_file_that_cannot_be_read_stops_neither_health_nor_the_api() {
     sleep(patience(Duration::from_millis(200)));
     lab.netns("be1").ip("link set dev eth0 down").unwrap();
     wait_for(&lab, "be1", "down");
-    let refused = wait_until(patience(Duration::from_secs(15)), || Ok(said(&lab).contains("was not read within 10 s")));
-    assert!(refused.unwrap(), "{}", said(&lab));
+    let refused = wait_until(patience(Duration::from_secs(15)), || Ok(log(&lab).contains("was not read within 10 s")));
+    assert!(refused.unwrap(), "{}", log(&lab));
     let output = lab.edge().unwrap().output(lab.netns(EDGE), &["reload"]).unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -323,19 +323,19 @@ fn an_evacuated_pool_is_the_last_resort() {
     lab.prepare(Mode::Native, &two_pools()).expect("a configuration");
     lab.start_daemon().expect("the load balancer starts");
     let two = SocketAddr::new(UNSERVED[0], ECHO);
-    let ask =
-        || lab.netns(CLIENT).within(|| udp_echo::ask(two, b"who?", patience(Duration::from_millis(200)))).unwrap();
-    assert_eq!(ask().unwrap(), "be1");
+    let exchange =
+        || lab.netns(CLIENT).within(|| udp_echo::request(two, b"who?", patience(Duration::from_millis(200)))).unwrap();
+    assert_eq!(exchange().unwrap(), "be1");
     lab.ctl(&["failover", "two", "--to", "e2", "--evacuate"]).unwrap();
-    assert_eq!(ask().unwrap(), "be2");
+    assert_eq!(exchange().unwrap(), "be2");
     lab.netns("be2").ip("link set dev eth0 down").unwrap();
-    let answered = wait_until(patience(Duration::from_secs(5)), || Ok(ask().is_ok_and(|answer| answer == "be1")));
+    let answered = wait_until(patience(Duration::from_secs(5)), || Ok(exchange().is_ok_and(|answer| answer == "be1")));
     assert!(answered.unwrap(), "its old pool is healthy: {}", lab.ctl(&["status"]).unwrap());
     lab.netns("be2").ip("link set dev eth0 up\nroute add default via 10.1.2.1\n").unwrap();
-    let back = wait_until(patience(Duration::from_secs(10)), || Ok(ask().is_ok_and(|answer| answer == "be2")));
+    let back = wait_until(patience(Duration::from_secs(10)), || Ok(exchange().is_ok_and(|answer| answer == "be2")));
     assert!(back.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }
 
-fn said(lab: &Small) -> String {
-    lab.edge().expect("there is one").said()
+fn log(lab: &Small) -> String {
+    lab.edge().expect("there is one").log_text()
 }

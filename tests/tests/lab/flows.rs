@@ -70,7 +70,7 @@ fn no_connection_breaks_whose_backend_lives() {
 
     // Only few flows of few slots give way to a full table, and all of these slots were observed.
     let counted = run.watch.count("owner_taken_over");
-    assert!(run.gave_way as u64 <= counted, "{} gave way in {counted} slots", run.gave_way);
+    assert!(run.displaced as u64 <= counted, "{} were displaced in {counted} slots", run.displaced);
     assert!(
         run.taken_over as u64 <= counted && run.taken_over as u64 * 10 >= counted * 9,
         "{} of {counted}",
@@ -90,7 +90,7 @@ fn no_connection_breaks_whose_backend_lives() {
     let most: u64 = watch.most_records.into_iter().sum();
     assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
     assert!(watch.handed_over >= 10, "slots were handed over only {} times: {watch:?}", watch.handed_over);
-    assert!(run.left <= FEW, "connections are gone, but not their records: {:?}", watch.under_way);
+    assert!(run.left <= FEW, "connections are gone, but not their records: {:?}", watch.transitions);
 }
 
 #[test]
@@ -119,7 +119,7 @@ struct Run {
     /// machine.
     silent: usize,
     /// Others whose slot a packet took from their backend, since the flow table was full.
-    gave_way: usize,
+    displaced: usize,
     /// Observed takeovers of slots by packets.
     taken_over: usize,
     kinds: BTreeMap<upheaval::ChangeKind, usize>,
@@ -150,7 +150,7 @@ fn run(tcp: &str, script: Script) -> Run {
             upheaval.pause(Duration::from_millis(500));
         }
         for _ in 0..6 {
-            watch.look(upheaval.lab).expect("a status is told");
+            watch.look(upheaval.lab).expect("a status");
             thread::sleep(Duration::from_millis(500));
         }
     }
@@ -158,7 +158,7 @@ fn run(tcp: &str, script: Script) -> Run {
     let (done, mut outages) = (upheaval.done().to_vec(), upheaval.outages().to_vec());
     let tally = crowd.stop();
     let owners = owners.stop().expect("slots were read");
-    let believed = believed::outages(&lab.edge().said());
+    let believed = believed::outages(&lab.edge().log_text());
     for wrong in believed::wrong(&believed, &outages) {
         println!("{:>7} ms  taken for dead: {}, {:?}", since(start, wrong.from), wrong.backend, wrong.reach);
     }
@@ -166,15 +166,17 @@ fn run(tcp: &str, script: Script) -> Run {
     let services: Vec<_> = Service::of(Protocol::Tcp).collect();
     let mut unexplained = outage::unexplained(&tally.broken, &outages, &services);
     let silent = unexplained.extract_if(.., |broken| broken.had_waited(LINGER)).count();
-    let gave_way = unexplained.extract_if(.., |broken| owners.explains(broken)).count();
+    let displaced = unexplained.extract_if(.., |broken| owners.explains(broken)).count();
     report(start, &done, &tally, &unexplained, &owners);
     let unexplained = unexplained.len();
     println!("{silent} more had been silent for longer than the idle timeout");
     let [taken_over, handed_over] = [By::Packet, By::Controller].map(|by| owners.count(by));
-    println!("{gave_way} more gave way: packets took {taken_over} slots over, and {handed_over} were handed over");
+    println!(
+        "{displaced} more were displaced: packets took {taken_over} slots over, and {handed_over} were handed over"
+    );
     let mut left = u64::MAX;
     for _ in 0..PATIENCE.as_secs() {
-        watch.look(&lab).expect("a status is told");
+        watch.look(&lab).expect("a status");
         left = watch.records.iter().sum();
         if left <= FEW {
             break;
@@ -190,7 +192,7 @@ fn run(tcp: &str, script: Script) -> Run {
     for done in done {
         *kinds.entry(done.kind).or_default() += 1;
     }
-    Run { tally, unexplained, silent, gave_way, taken_over, kinds, watch, left, _lab: lab }
+    Run { tally, unexplained, silent, displaced, taken_over, kinds, watch, left, _lab: lab }
 }
 
 /// Prints what happened, to find the cause of a failure.

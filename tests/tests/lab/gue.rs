@@ -133,13 +133,13 @@ fn a_backend_that_takes_nothing_in_udp_is_seen_down() {
     let service = Served::named("4in4");
     let gone = wait_until(edge_tests::lab::patience::patience(std::time::Duration::from_secs(10)), || {
         // Until the fault is detected, datagrams are lost.
-        Ok(lab.ask(service.vip, 10).is_ok_and(|served| served == [second.to_owned()].into()))
+        Ok(lab.request(service.vip, 10).is_ok_and(|served| served == [second.to_owned()].into()))
     });
     assert!(gone.expect("the other one serves"), "{}", lab.ctl(&["status"]).expect("a status"));
     assert!(lab.ctl(&["status"]).expect("a status").contains("through the tunnel"));
     lab.decap(first, &[&["--gue"], &line[..]].concat()).expect("with it, in UDP too");
     let both = wait_until(edge_tests::lab::patience::patience(std::time::Duration::from_secs(10)), || {
-        Ok(lab.ask(service.vip, 20).is_ok_and(|served| served == lab.backends()))
+        Ok(lab.request(service.vip, 20).is_ok_and(|served| served == lab.backends()))
     });
     assert!(both.expect("both serve"));
 }

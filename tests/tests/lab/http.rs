@@ -28,8 +28,9 @@ fn every_service_is_served_by_the_first_pool_over_all_its_backends() {
     }
     for service in Service::of(Protocol::Udp) {
         let answers = lab.netns("client2").within(|| {
-            let ask = |number: u32| udp_echo::ask(service.address(), &number.to_be_bytes(), Duration::from_secs(1));
-            (0..30).map(ask).collect::<std::io::Result<BTreeSet<_>>>()
+            let exchange =
+                |number: u32| udp_echo::request(service.address(), &number.to_be_bytes(), Duration::from_secs(1));
+            (0..30).map(exchange).collect::<std::io::Result<BTreeSet<_>>>()
         });
         let served = answers.unwrap().unwrap_or_else(|error| panic!("{}: {error}", service.name));
         assert_eq!(served.into_iter().collect::<Vec<_>>(), ["a1", "a2", "a3"], "{}", service.name);

@@ -47,7 +47,7 @@ fn an_included_file_that_is_damaged_changes_nothing_and_is_named() {
     lab.balance(Mode::Native).expect("the load balancer starts");
     let path = lab.edge().unwrap().configuration();
     let (included, services) = split(&path);
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     lab.ctl(&["reload"]).unwrap();
     assert_eq!(generation(&lab), 2);
 
@@ -57,8 +57,8 @@ fn an_included_file_that_is_damaged_changes_nothing_and_is_named() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let refused = |what: &str| {
-        let (code, said) = reload();
-        assert!(code == Some(2) && said.contains(what), "{what}: {said}");
+        let (code, printed) = reload();
+        assert!(code == Some(2) && printed.contains(what), "{what}: {printed}");
         assert_eq!(generation(&lab), 2);
     };
     // An unknown key at each line.
@@ -92,6 +92,6 @@ fn an_included_file_that_is_damaged_changes_nothing_and_is_named() {
     assert_eq!(generation(&lab), 4);
     let [old, new] = ["2", "4"].map(|generation| lab.ctl(&["history", "--text", generation]).unwrap());
     assert!(old == new && new.contains("\n#line 1 \"conf.d/services.toml\"\n[[service]]"), "{new}");
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
 }

@@ -171,7 +171,7 @@ fn probes_that_are_lost_cost_no_connection() {
     let (opened, broken) = ended(crowd);
     let seen = events(&lab);
     let out: BTreeSet<_> =
-        seen.get("backend_down").into_iter().flatten().filter(|(_, why)| why.contains("flows go")).collect();
+        seen.get("backend_down").into_iter().flatten().filter(|(_, why)| why.contains("flows move")).collect();
     assert!(out.is_empty(), "{out:?}");
     assert_eq!(broken, Vec::<String>::new(), "of {opened}; {:?}", seen.keys());
     assert!(opened > 2000, "{opened}");
@@ -208,7 +208,7 @@ fn a_backend_that_falls_silent_loses_its_flows_and_a_provider_is_left() {
     let after = served_after(&lab, || silence(&lab, a2), &["a1", "a3"]);
     assert!(after < DETECTED, "{after:?}");
     println!("a silent backend: requests fail for {after:?}");
-    let a2s = events(&lab)["backend_down"].iter().filter(|(_, why)| why.contains("its flows go, too")).count();
+    let a2s = events(&lab)["backend_down"].iter().filter(|(_, why)| why.contains("its flows move, too")).count();
     assert_eq!(a2s, a2.pools().len(), "{:?}", events(&lab)["backend_down"]);
     // The other backends of the provider.
     let rest = || Backend::of(Provider::A).filter(|backend| *backend != a2).for_each(|backend| silence(&lab, backend));

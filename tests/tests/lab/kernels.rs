@@ -69,16 +69,16 @@ fn dsr_and_ipip_native_with_drain_kill_restart_and_detach() {
     lab.ctl(&["drain", "p4/be1"]).unwrap();
     let only = BTreeSet::from(["be2".to_owned()]);
     for name in ["4in4", "6in4", "dsr4"] {
-        assert_eq!(lab.ask(Served::named(name).vip, 8).unwrap(), only, "{name} with be1 drained");
+        assert_eq!(lab.request(Served::named(name).vip, 8).unwrap(), only, "{name} with be1 drained");
     }
-    assert_eq!(lab.ask(Served::named("6in6").vip, 12).unwrap(), lab.backends(), "the other pool");
+    assert_eq!(lab.request(Served::named("6in6").vip, 12).unwrap(), lab.backends(), "the other pool");
 
     let kept = keep(&lab);
     let all_go_on = || kept.iter().try_for_each(|flow| flow.wait_for(10)).unwrap();
     all_go_on();
     lab.kill_daemon().unwrap();
     let (_, before) = lab.attached(EDGE, "eth0").unwrap().expect("the program outlives the daemon");
-    assert_eq!(lab.ask(Served::named("dsr6").vip, 12).unwrap(), lab.backends(), "served without a daemon");
+    assert_eq!(lab.request(Served::named("dsr6").vip, 12).unwrap(), lab.backends(), "served without a daemon");
     assert!(lab.ctl(&["status"]).unwrap().contains("ask-4in4"), "a status without a daemon");
     lab.ctl(&["drain", "p6/be2"]).unwrap();
 
@@ -95,11 +95,11 @@ fn dsr_and_ipip_native_with_drain_kill_restart_and_detach() {
         kept.end().unwrap();
     }
     assert!(lab.ctl(&["events"]).unwrap().contains("adopted"), "the daemon adopts what it finds");
-    assert_eq!(lab.ask(Served::named("4in4").vip, 8).unwrap(), only, "be1 is drained still");
+    assert_eq!(lab.request(Served::named("4in4").vip, 8).unwrap(), only, "be1 is drained still");
     let only = BTreeSet::from(["be1".to_owned()]);
-    assert_eq!(lab.ask(Served::named("6in6").vip, 8).unwrap(), only, "what was drained without a daemon is");
+    assert_eq!(lab.request(Served::named("6in6").vip, 8).unwrap(), only, "what was drained without a daemon is");
     lab.ctl(&["enable", "p4/be1"]).unwrap();
-    assert_eq!(lab.ask(Served::named("4in4").vip, 12).unwrap(), lab.backends(), "enabled again");
+    assert_eq!(lab.request(Served::named("4in4").vip, 12).unwrap(), lab.backends(), "enabled again");
 
     lab.detach().unwrap();
     assert_eq!(lab.attached(EDGE, "eth0").unwrap(), None);

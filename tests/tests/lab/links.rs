@@ -32,7 +32,7 @@ fn served(lab: &Small, by: &[&str], after: &str) {
     let by: BTreeSet<_> = by.iter().map(|name| (*name).to_owned()).collect();
     let mut last = String::new();
     let reached = wait_until(patience(SOON), || {
-        let seen: Vec<_> = SEEN.iter().map(|name| lab.ask(Served::named(name).vip, 8)).collect();
+        let seen: Vec<_> = SEEN.iter().map(|name| lab.request(Served::named(name).vip, 8)).collect();
         last = format!("{seen:?}");
         Ok(seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| *seen == by)))
     });
@@ -40,9 +40,9 @@ fn served(lab: &Small, by: &[&str], after: &str) {
 }
 
 /// Waits until `status` contains `what`.
-fn says(lab: &Small, what: &str, after: &str) {
-    let said = wait_until(patience(SOON), || Ok(lab.ctl(&["status"])?.contains(what)));
-    assert!(said.unwrap(), "{after}: {what:?} is not in\n{}", lab.ctl(&["status"]).unwrap());
+fn status_contains(lab: &Small, what: &str, after: &str) {
+    let reached = wait_until(patience(SOON), || Ok(lab.ctl(&["status"])?.contains(what)));
+    assert!(reached.unwrap(), "{after}: {what:?} is not in\n{}", lab.ctl(&["status"]).unwrap());
 }
 
 const BOTH: [&str; 2] = BACKENDS;
@@ -58,7 +58,7 @@ fn addresses(device: &str, number: usize) -> String {
 }
 
 #[test]
-fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
+fn the_route_to_a_backend_follows_every_change_of_its_link() {
     let lab = lab();
     let edge = lab.netns(EDGE);
     let other = lab.netns(BACKENDS[1]).name().to_owned();
@@ -67,7 +67,7 @@ fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
 
     edge.ip("link set eth1 down\n").unwrap();
     served(&lab, &BOTH[1..], "eth1 is down");
-    says(&lab, "nothing can be sent there", "eth1 is down");
+    status_contains(&lab, "unreachable from this host", "eth1 is down");
     // Under another name it is also a path.
     edge.ip(&format!("link set eth1 name other1\nlink set other1 up\n{}", addresses("other1", 1))).unwrap();
     served(&lab, &BOTH, "eth1 is other1");
@@ -87,7 +87,7 @@ fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
 
     edge.ip(&format!("link set eth1 netns {other} name away0\n")).unwrap();
     served(&lab, &BOTH[1..], "eth1 is in another namespace");
-    says(&lab, "nothing can be sent there", "eth1 is in another namespace");
+    status_contains(&lab, "unreachable from this host", "eth1 is in another namespace");
     lab.netns(BACKENDS[1]).ip(&format!("link set away0 netns {} name eth1\n", edge.name())).unwrap();
     edge.ip(&format!("link set eth1 up\n{}", addresses("eth1", 1))).unwrap();
     served(&lab, &BOTH, "eth1 is back");
@@ -101,7 +101,7 @@ fn the_way_to_a_backend_is_followed_through_all_that_becomes_of_its_link() {
              route add default via 10.1.1.1\nroute add default via fd01:1::1\n")
         .unwrap();
     // The program went with the device. Probes detect this, whichever of them is first.
-    says(&lab, "1 of 2 available", "eth1 is another one");
+    status_contains(&lab, "1 of 2 available", "eth1 is another one");
     lab.decapsulate(BACKENDS[0], Mode::Native, &SOURCES).unwrap();
     served(&lab, &BOTH, "eth1 is another one");
 }
@@ -115,9 +115,9 @@ fn an_interface_of_the_file_has_its_program_whatever_becomes_of_it() {
     let flush = |lab: &Small| lab.netns(CLIENT).ip("neigh flush dev eth0\n").unwrap();
 
     ip(&lab, "link set eth0 down\n");
-    says(&lab, "is down, or has no carrier", "eth0 is down");
+    status_contains(&lab, "is down, or has no carrier", "eth0 is down");
     ip(&lab, "link set eth0 name other0\nlink set other0 up\n");
-    says(&lab, "eth0 NOT ATTACHED", "eth0 is other0");
+    status_contains(&lab, "eth0 NOT ATTACHED", "eth0 is other0");
     ip(&lab, "link set other0 down\nlink set other0 name eth0\nlink set eth0 up\n");
     ip(&lab, &addresses("eth0", 0));
     served(&lab, &BOTH, "it is eth0 again");
@@ -139,13 +139,13 @@ fn an_interface_of_the_file_has_its_program_whatever_becomes_of_it() {
     served(&lab, &BOTH, "eth0 is no port any more");
 
     ip(&lab, &format!("link set eth0 netns {other} name away0\n"));
-    says(&lab, "eth0 NOT ATTACHED", "eth0 is in another namespace");
+    status_contains(&lab, "eth0 NOT ATTACHED", "eth0 is in another namespace");
     lab.netns(BACKENDS[1]).ip(&format!("link set away0 netns {edge_name} name eth0\n")).unwrap();
     ip(&lab, &format!("link set eth0 up\n{}", addresses("eth0", 0)));
     served(&lab, &BOTH, "eth0 is back");
 
     ip(&lab, "link del eth0\n");
-    says(&lab, "this host has none of this name", "eth0 is gone");
+    status_contains(&lab, "this host has no interface of this name", "eth0 is gone");
     lab.cable(CLIENT, "eth0").unwrap();
     ip(&lab, &addresses("eth0", 0));
     lab.netns(CLIENT)
@@ -184,15 +184,15 @@ fn an_interface_keeps_its_program_until_those_that_the_file_names_instead_have_t
     std::fs::write(&new, text.replacen("name = \"eth0\"", "name = \"eht0\"", 1)).unwrap();
     let new = new.display().to_string();
 
-    let asking = lab.asking().unwrap();
+    let requests = lab.start_requests().unwrap();
     let refused = lab.ctl(&["apply", &new]).unwrap_err().to_string();
     assert!(refused.contains("interface eth0 is removed") && refused.contains("--allow-removal 1"), "{refused}");
     let applied = lab.edge().unwrap().output(lab.netns(EDGE), &["apply", &new, "--allow-removal", "1"]).unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&applied.stdout), String::from_utf8_lossy(&applied.stderr));
-    assert!(applied.status.success() && said.contains("the program stays on eth0"), "{said}");
+    let output = format!("{}{}", String::from_utf8_lossy(&applied.stdout), String::from_utf8_lossy(&applied.stderr));
+    assert!(applied.status.success() && output.contains("the program stays on eth0"), "{output}");
     std::thread::sleep(Duration::from_millis(2500));
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}");
     assert!(has_program(&lab, "eth0").unwrap());
 
     lab.netns(EDGE).ip("link add eht0 type veth peer name eht1\nlink set eht0 up\nlink set eht1 up\n").unwrap();
@@ -214,11 +214,11 @@ fn an_mtu_that_the_driver_refuses_a_program_for_is_named_with_its_remedy_until_i
     set(&lab, 9000);
     let file = lab.edge().unwrap().configuration().display().to_string();
     let checked = lab.edge().unwrap().output(lab.netns(EDGE), &["check", "--host", &file]).unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
-    assert!(said.contains("jumbo0") && said.contains("its MTU is 9000"), "{said}");
+    let output = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(output.contains("jumbo0") && output.contains("its MTU is 9000"), "{output}");
     lab.start_daemon().unwrap();
     served(&lab, &BOTH, "one interface of two has its program");
-    says(&lab, "ip link set dev jumbo0 mtu 1500", "its MTU is 9000");
+    status_contains(&lab, "ip link set dev jumbo0 mtu 1500", "its MTU is 9000");
     set(&lab, 1500);
     let attached = || has_program(&lab, "jumbo0");
     assert!(wait_until(patience(SOON), attached).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
@@ -239,7 +239,7 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
 
     // The port by which it would leave is unknown, so native mode can't send it.
     edge.ip("link add more0 type veth peer name more1\nlink set more0 master br1\nlink set more0 up\n").unwrap();
-    says(&lab, "its egress is a bridge that has not just one port", "the bridge has another port");
+    status_contains(&lab, "its egress is a bridge that has not just one port", "the bridge has another port");
     served(&lab, &BOTH[1..], "the bridge has another port");
     edge.ip("link del more0\n").unwrap();
     served(&lab, &BOTH, "the bridge has one port again");

@@ -33,17 +33,17 @@ fn the_very_next_packet_follows_the_store() {
 /// The controller does not notice: its probes continue to pass.
 fn take_away_one(lab: &Lab, service: SocketAddr, part: Part, family: Family, backends: &Mapped) {
     let flow = lab.netns("client1").within(|| connect(service)).expect("the namespace is there").expect("a socket");
-    let home = ask(&flow, 0).expect("the flow is served");
+    let home = request(&flow, 0).expect("the flow is served");
     let backend = Backend::named(&home).expect("a backend answered");
     let state = backends.state(backend.address(part, family));
     let was = state.load(Ordering::Relaxed);
     assert!(State(was).has_all(State::NEW | State::ALIVE), "{home} served");
     for number in 1..DATAGRAMS {
-        assert_eq!(ask(&flow, number).expect("an answer"), home, "a flow stays where it is");
+        assert_eq!(request(&flow, number).expect("an answer"), home, "a flow stays where it is");
     }
 
     state.store(was & !(State::NEW | State::ALIVE), Ordering::Release);
-    let next = ask(&flow, DATAGRAMS);
+    let next = request(&flow, DATAGRAMS);
     state.store(was, Ordering::Release);
     assert_ne!(next.expect("an answer"), home, "a packet sent after the store went to the backend that it takes away");
 }
@@ -60,7 +60,7 @@ fn connect(service: SocketAddr) -> std::io::Result<UdpSocket> {
 }
 
 /// The name of the backend that answers datagram `number`; `None` if none does in time.
-fn ask(flow: &UdpSocket, number: u32) -> Option<String> {
+fn request(flow: &UdpSocket, number: u32) -> Option<String> {
     flow.send(&number.to_be_bytes()).ok()?;
     let mut buffer = [0; 64];
     let length = flow.recv(&mut buffer).ok()?;

@@ -134,7 +134,7 @@ impl Nat {
     }
 
     /// Names of the backends that answer `count` requests.
-    fn ask(&self, vip: &str, count: usize) -> BTreeSet<String> {
+    fn request(&self, vip: &str, count: usize) -> BTreeSet<String> {
         let host = if vip.contains(':') { format!("[{vip}]") } else { vip.to_owned() };
         let answer = || {
             let mut command = self.lab.netns(CLIENT).command("curl").expect("a command");
@@ -159,7 +159,7 @@ impl Connection {
     }
 
     /// Sends a request; returns the name of the backend that answers.
-    fn ask(&mut self) -> io::Result<String> {
+    fn request(&mut self) -> io::Result<String> {
         self.0.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
         let mut answer = [0; 4096];
         let length = self.0.read(&mut answer)?;
@@ -170,10 +170,10 @@ impl Connection {
 }
 
 #[test]
-fn a_backend_that_knows_nothing_serves_clients_of_its_own_ip_version() {
+fn an_unprepared_backend_serves_clients_of_its_own_ip_version() {
     let nat = Nat::start("");
     for vip in VIPS {
-        assert_eq!(nat.ask(vip, 5), BTreeSet::from([BACKENDS[0].to_owned()]), "{vip}");
+        assert_eq!(nat.request(vip, 5), BTreeSet::from([BACKENDS[0].to_owned()]), "{vip}");
     }
 }
 
@@ -183,14 +183,14 @@ fn clients_of_a_provider_that_dies_are_reset_and_served_by_the_other() {
     let mut clients = VIPS.map(|vip| Connection::open(&nat, vip));
     for client in &mut clients {
         for _ in 0..3 {
-            assert_eq!(client.ask().expect("an answer"), BACKENDS[0]);
+            assert_eq!(client.request().expect("an answer"), BACKENDS[0]);
         }
     }
     nat.silence(0);
     for (vip, client) in VIPS.into_iter().zip(&mut clients) {
-        let error = client.ask().expect_err("its backend is dead");
+        let error = client.request().expect_err("its backend is dead");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{vip}: {error}");
-        assert_eq!(nat.ask(vip, 3), BTreeSet::from([BACKENDS[1].to_owned()]), "{vip}");
+        assert_eq!(nat.request(vip, 3), BTreeSet::from([BACKENDS[1].to_owned()]), "{vip}");
     }
 }
 
@@ -198,11 +198,11 @@ fn clients_of_a_provider_that_dies_are_reset_and_served_by_the_other() {
 fn a_flow_that_sticks_waits_for_its_backend() {
     let nat = Nat::start("on_backend_down = \"stick\"\n");
     let mut client = Connection::open(&nat, VIPS[0]);
-    assert_eq!(client.ask().expect("an answer"), BACKENDS[0]);
+    assert_eq!(client.request().expect("an answer"), BACKENDS[0]);
     nat.silence(0);
-    assert_eq!(nat.ask(VIPS[0], 3), BTreeSet::from([BACKENDS[1].to_owned()]));
+    assert_eq!(nat.request(VIPS[0], 3), BTreeSet::from([BACKENDS[1].to_owned()]));
     client.0.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
-    let error = client.ask().expect_err("nobody answers");
+    let error = client.request().expect_err("nothing answers");
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
     nat.bring_back(0);
     client.0.set_read_timeout(Some(patience(Duration::from_secs(10)))).expect("a timeout");
@@ -216,18 +216,18 @@ fn flows_outlive_the_controller_a_restart_and_another_configuration() {
     let mut clients = VIPS.map(|vip| Connection::open(&nat, vip));
     let mut all_go_on = |when: &str| {
         for client in &mut clients {
-            assert_eq!(client.ask().unwrap_or_else(|error| panic!("{when}: {error}")), BACKENDS[0], "{when}");
+            assert_eq!(client.request().unwrap_or_else(|error| panic!("{when}: {error}")), BACKENDS[0], "{when}");
         }
     };
     all_go_on("at first");
     nat.lab.kill_daemon().expect("it is killed");
     all_go_on("without a controller");
-    assert_eq!(nat.ask(VIPS[0], 3), BTreeSet::from([BACKENDS[0].to_owned()]), "and new ones come");
+    assert_eq!(nat.request(VIPS[0], 3), BTreeSet::from([BACKENDS[0].to_owned()]), "and new ones come");
     nat.lab.start_daemon().expect("it starts again");
     all_go_on("after a restart");
     nat.lab.ctl(&["drain", "provider-a/a1"]).expect("it drains");
     all_go_on("while it drains");
-    assert_eq!(nat.ask(VIPS[0], 3), BTreeSet::from([BACKENDS[1].to_owned()]), "new ones go elsewhere");
+    assert_eq!(nat.request(VIPS[0], 3), BTreeSet::from([BACKENDS[1].to_owned()]), "new ones go elsewhere");
     nat.lab.ctl(&["enable", "provider-a/a1"]).expect("it is enabled");
     nat.lab.ctl(&["failover", "web", "--to", "provider-b"]).expect("it fails over");
     all_go_on("after a failover");
@@ -257,11 +257,11 @@ fn translation_comes_and_goes_with_a_reload() {
     let is_served = || nat.lab.netns(CLIENT).within(|| TcpStream::connect((VIPS[0], ECHO)).is_ok());
     assert!(wait_until(patience(Duration::from_secs(20)), is_served).expect("a namespace"), "it begins");
     for vip in VIPS {
-        assert_eq!(nat.ask(vip, 5), BTreeSet::from([BACKENDS[0].to_owned()]), "{vip}");
+        assert_eq!(nat.request(vip, 5), BTreeSet::from([BACKENDS[0].to_owned()]), "{vip}");
     }
     load(&without);
     load(&translates);
-    assert_eq!(nat.ask(VIPS[0], 5), BTreeSet::from([BACKENDS[0].to_owned()]), "it is there again");
+    assert_eq!(nat.request(VIPS[0], 5), BTreeSet::from([BACKENDS[0].to_owned()]), "it is there again");
 }
 
 /// Addresses and ports of the echo service.
@@ -278,18 +278,18 @@ fn much_data_goes_both_ways_unharmed_and_so_do_datagrams_in_fragments() {
         let exchanged = nat.lab.netns(CLIENT).within(exchange).expect("a namespace").expect("what was sent comes back");
         assert_eq!(exchanged.backend, BACKENDS[0], "{service}");
         for length in [0, 1, 1400, 1473, 4000, 7000] {
-            let ask = || udp_echo::ask(service, &data[..length], patience(Duration::from_secs(3)));
-            let answered = nat.lab.netns(CLIENT).within(ask).expect("a namespace");
+            let exchange = || udp_echo::request(service, &data[..length], patience(Duration::from_secs(3)));
+            let answered = nat.lab.netns(CLIENT).within(exchange).expect("a namespace");
             assert_eq!(answered.expect("an answer"), BACKENDS[0], "{service}: {length} bytes");
         }
     }
 }
 
 #[test]
-fn a_client_hears_that_nobody_listens_at_the_backends_port() {
+fn a_client_receives_the_refusal_of_the_backends_port() {
     let nat = Nat::start("");
     for vip in VIPS {
-        let ask = || -> io::Result<usize> {
+        let exchange = || -> io::Result<usize> {
             let any = if vip.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
             let socket = UdpSocket::bind(any)?;
             socket.set_read_timeout(Some(patience(Duration::from_secs(3))))?;
@@ -297,7 +297,7 @@ fn a_client_hears_that_nobody_listens_at_the_backends_port() {
             socket.send(b"is there anybody?")?;
             socket.recv(&mut [0; 64])
         };
-        let error = nat.lab.netns(CLIENT).within(ask).expect("a namespace").expect_err("nobody answers");
+        let error = nat.lab.netns(CLIENT).within(exchange).expect("a namespace").expect_err("nothing answers");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{vip}: {error}");
     }
 }
@@ -309,13 +309,13 @@ fn what_the_edge_does_itself_goes_on_as_ever() {
     let listener = edge.within(|| TcpListener::bind("10.0.0.1:2222")).expect("a namespace").expect("it listens");
     let connect = || TcpStream::connect_timeout(&"10.0.0.1:2222".parse().expect("an address"), Duration::from_secs(3));
     for _ in 0..3 {
-        assert_eq!(nat.ask(VIPS[0], 2), BTreeSet::from([BACKENDS[0].to_owned()]));
+        assert_eq!(nat.request(VIPS[0], 2), BTreeSet::from([BACKENDS[0].to_owned()]));
         let mut client = nat.lab.netns(CLIENT).within(connect).expect("a namespace").expect("the host's own service");
         client.write_all(b"ssh").expect("it is sent");
         let (mut served, _) = listener.accept().expect("a client");
-        let mut said = [0; 3];
-        served.read_exact(&mut said).expect("what it says");
-        assert_eq!(&said, b"ssh");
+        let mut banner = [0; 3];
+        served.read_exact(&mut banner).expect("a banner");
+        assert_eq!(&banner, b"ssh");
     }
     // The edge's own connection to a backend, from the source address of translated packets.
     let own = || TcpStream::connect_timeout(&"10.1.1.11:80".parse().expect("an address"), Duration::from_secs(3));
@@ -323,7 +323,7 @@ fn what_the_edge_does_itself_goes_on_as_ever() {
 }
 
 #[test]
-fn status_and_flows_show_who_uses_which_ports() {
+fn status_and_flows_show_the_users_of_ports() {
     let nat = Nat::start("");
     let _client = Connection::open(&nat, VIPS[0]);
     let shown = || Ok(nat.lab.ctl(&["status"])?.contains("translated flows: "));

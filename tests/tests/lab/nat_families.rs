@@ -94,7 +94,7 @@ impl Families {
         lab.netns(BACKENDS[0]).ip("addr del fd01:1::11/64 dev eth0\n").expect("it has the address");
         lab.netns(BACKENDS[1]).ip("addr del 10.1.2.11/24 dev eth0\n").expect("it has the address");
         for (host, lines) in more {
-            lab.netns(host).ip(lines).expect("as it is said");
+            lab.netns(host).ip(lines).expect("the commands succeed");
         }
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("much"), much()).expect("it can be written");
@@ -130,7 +130,7 @@ impl Families {
 }
 
 /// VIP and backend of each of the four combinations.
-fn ways() -> impl Iterator<Item = (&'static str, &'static str)> {
+fn combinations() -> impl Iterator<Item = (&'static str, &'static str)> {
     VIPS.into_iter().zip(BACKENDS).flat_map(|(vips, backend)| vips.map(|vip| (vip, backend)))
 }
 
@@ -148,7 +148,7 @@ fn a_web_server_with_tls_serves_clients_of_both_ip_versions_whichever_it_has() {
     let families = Families::start(&[]);
     let wanted = sum(&families.dir.path().join("much"));
     let got = families.dir.path().join("got");
-    for (vip, backend) in ways() {
+    for (vip, backend) in combinations() {
         assert_eq!(families.get(vip, "", None).trim(), backend, "{vip}");
         families.get(vip, "much", Some(&got));
         assert_eq!(sum(&got), wanted, "{vip}");
@@ -165,14 +165,14 @@ fn a_web_server_with_tls_serves_clients_of_both_ip_versions_whichever_it_has() {
 fn much_data_goes_up_and_comes_back_unharmed_and_so_do_datagrams_in_fragments() {
     let families = Families::start(&[]);
     let data = much();
-    for (vip, backend) in ways() {
+    for (vip, backend) in combinations() {
         let exchange = || tcp_echo::exchange(service(vip, ECHO), &data);
         let exchanged = families.client(exchange).unwrap_or_else(|error| panic!("{vip}: {error}"));
         assert_eq!(exchanged.backend, backend, "{vip}");
         for length in [0, 1, 1400, 1440, 4000, 7000] {
             // The first datagram in full-size fragments is lost where headers become longer: its sender learns the MTU.
-            let ask = || udp_echo::ask(service(vip, ECHO), &data[..length], patience(Duration::from_secs(1)));
-            let is_answered = || Ok(families.client(ask).is_ok_and(|answered| answered == backend));
+            let exchange = || udp_echo::request(service(vip, ECHO), &data[..length], patience(Duration::from_secs(1)));
+            let is_answered = || Ok(families.client(exchange).is_ok_and(|answered| answered == backend));
             let waited = wait_until(patience(Duration::from_secs(10)), is_answered).expect("an answer");
             assert!(waited, "{vip}: {length} bytes: {}", families.lab.ctl(&["status"]).expect("a status"));
         }
@@ -180,15 +180,15 @@ fn much_data_goes_up_and_comes_back_unharmed_and_so_do_datagrams_in_fragments() 
 }
 
 #[test]
-fn a_client_hears_that_nobody_listens_at_a_port_of_the_other_ip_version() {
+fn a_client_receives_the_refusal_of_a_port_of_the_other_ip_version() {
     let families = Families::start(&[]);
-    for (vip, _) in ways() {
-        let ask = || -> io::Result<usize> {
+    for (vip, _) in combinations() {
+        let exchange = || -> io::Result<usize> {
             let socket = connected(service(vip, NOBODY))?;
             socket.send(b"is there anybody?")?;
             socket.recv(&mut [0; 64])
         };
-        let error = families.client(ask).expect_err("nobody answers");
+        let error = families.client(exchange).expect_err("nothing answers");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{vip}: {error}");
     }
 }
@@ -207,8 +207,8 @@ fn connected(service: SocketAddr) -> io::Result<UdpSocket> {
 /// The path MTU to a service, as a client's kernel has learnt it from datagrams that fill its link.
 fn path_mtu(families: &Families, vip: &str) -> u32 {
     let data = vec![7; 1500 - if vip.contains(':') { 48 } else { 28 }];
-    let ask = || udp_echo::ask(service(vip, ECHO), &data, patience(Duration::from_secs(1)));
-    let is_answered = || Ok(families.client(ask).is_ok());
+    let exchange = || udp_echo::request(service(vip, ECHO), &data, patience(Duration::from_secs(1)));
+    let is_answered = || Ok(families.client(exchange).is_ok());
     let waited = wait_until(patience(Duration::from_secs(10)), is_answered).expect("an answer");
     assert!(waited, "{vip}: {}", families.lab.ctl(&["status"]).expect("a status"));
     let mut command = families.lab.netns(CLIENT).command("ip").expect("a command");
@@ -227,7 +227,7 @@ fn path_mtu_discovery_sees_the_way_behind_and_before_the_edge() {
         (BACKENDS[1], &format!("{narrow}route replace default via fd01:2::1 advmss 1440\n")),
     ]);
     let data = much();
-    for (vip, backend) in ways() {
+    for (vip, backend) in combinations() {
         let exchanged = families.client(|| tcp_echo::exchange(service(vip, ECHO), &data[..1 << 20]));
         assert_eq!(exchanged.unwrap_or_else(|error| panic!("{vip}: {error}")).backend, backend, "{vip}");
     }
@@ -244,12 +244,12 @@ fn what_a_backend_sends_fits_a_narrow_link_to_the_client() {
     let routes = "route replace default via 10.0.0.1 advmss 1460\nroute replace default via fd00::1 advmss 1440\n";
     let families = Families::start(&[(EDGE, narrow), (CLIENT, &format!("{narrow}{routes}"))]);
     let data = much();
-    for (vip, backend) in ways().filter(|(vip, backend)| vip.contains(':') == (*backend == BACKENDS[0])) {
+    for (vip, backend) in combinations().filter(|(vip, backend)| vip.contains(':') == (*backend == BACKENDS[0])) {
         let exchanged = families.client(|| tcp_echo::exchange(service(vip, ECHO), &data[..1 << 20]));
         assert_eq!(exchanged.unwrap_or_else(|error| panic!("{vip}: {error}")).backend, backend, "{vip}");
         for length in [1340, 1371, 1400] {
-            let ask = || udp_echo::ask(service(vip, ECHO), &data[..length], patience(Duration::from_secs(1)));
-            let is_answered = || Ok(families.client(ask).is_ok_and(|answered| answered == backend));
+            let exchange = || udp_echo::request(service(vip, ECHO), &data[..length], patience(Duration::from_secs(1)));
+            let is_answered = || Ok(families.client(exchange).is_ok_and(|answered| answered == backend));
             let waited = wait_until(patience(Duration::from_secs(10)), is_answered).expect("an answer");
             assert!(waited, "{vip}: {length} bytes: {}", families.lab.ctl(&["status"]).expect("a status"));
         }

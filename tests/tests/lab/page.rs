@@ -1,4 +1,4 @@
-//! `[http]`: the status page and metrics over TCP, asked with curl in every state of the load balancer, and never in traffic's way.
+//! `[http]`: the status page and metrics over TCP, requested with curl in every state of the load balancer, and without an effect on traffic.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -35,7 +35,7 @@ fn page(lab: &Small) -> Option<Value> {
 
 fn wait_for(lab: &Small, what: &str, reached: impl Fn() -> bool) {
     let reached = wait_until(patience(SOON), || Ok(reached())).unwrap();
-    assert!(reached, "{what}: {}\n{}", lab.ctl(&["status"]).unwrap(), lab.edge().unwrap().said());
+    assert!(reached, "{what}: {}\n{}", lab.ctl(&["status"]).unwrap(), lab.edge().unwrap().log_text());
 }
 
 fn rewrite(lab: &Small, change: impl FnOnce(String) -> String) {
@@ -56,7 +56,7 @@ fn it_is_read_in_every_state_and_changes_nothing() {
     // Somebody else has the port: traffic does not care.
     let taken = lab.netns(EDGE).within(|| TcpListener::bind("127.0.0.1:9180")).unwrap().unwrap();
     lab.start_daemon().expect("it starts all the same");
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let shown = lab.ctl(&["status"]).unwrap();
     assert!(shown.contains("NOT LISTENING") && shown.contains("Address already in use"), "{shown}");
     drop(taken);
@@ -66,9 +66,9 @@ fn it_is_read_in_every_state_and_changes_nothing() {
     let html = get(&lab, "/").unwrap();
     assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
     assert!(get(&lab, "/metrics").unwrap().contains("edge_daemon_up 1.0"));
-    let said = page(&lab).unwrap();
-    assert_eq!(said["headline"]["level"], "well", "{}", said["headline"]);
-    assert_eq!(said["status"]["source"], "daemon");
+    let shown = page(&lab).unwrap();
+    assert_eq!(shown["headline"]["level"], "well", "{}", shown["headline"]);
+    assert_eq!(shown["status"]["source"], "daemon");
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         for path in ["/", "/v1/status", "/v1/backends/p4/be1/drain", "/v1/reload"] {
             let refused = curl(
@@ -82,18 +82,18 @@ fn it_is_read_in_every_state_and_changes_nothing() {
     assert_eq!(page(&lab).unwrap()["headline"]["level"], "well", "nothing was changed");
 
     // Each provider is down, and the daemon has just started: that is when it is read.
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
     for backend in BACKENDS {
         lab.netns(backend).ip("link set eth0 down\n").unwrap();
     }
-    wait_for(&lab, "trouble is told", || page(&lab).is_some_and(|said| said["headline"]["level"] == "trouble"));
+    wait_for(&lab, "trouble is reported", || page(&lab).is_some_and(|page| page["headline"]["level"] == "trouble"));
     let events = get(&lab, "/v1/events?last=5").unwrap();
     assert_eq!(events.lines().count(), 5, "{events}");
     lab.kill_daemon().unwrap();
     lab.launch_daemon().unwrap();
-    wait_for(&lab, "a daemon that has just started tells it", || {
-        page(&lab).is_some_and(|said| said["headline"]["level"] == "trouble" && get(&lab, "/").is_some())
+    wait_for(&lab, "a daemon that has just started reports it", || {
+        page(&lab).is_some_and(|page| page["headline"]["level"] == "trouble" && get(&lab, "/").is_some())
     });
 }
 
@@ -102,8 +102,8 @@ fn it_follows_the_file_and_a_bad_address_is_refused() {
     let mut lab = Small::on_veth().expect("the lab comes up");
     BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
     lab.balance(Mode::Native).expect("the load balancer starts");
-    let asking = lab.asking().expect("a client");
-    assert_eq!(get(&lab, "/"), None, "nowhere, unless it is told to");
+    let requests = lab.start_requests().expect("a client");
+    assert_eq!(get(&lab, "/"), None, "nowhere, unless it is configured");
     rewrite(&lab, |text| text + HTTP);
     assert!(reload(&lab).status.success());
     wait_for(&lab, "it listens", || get(&lab, "/").is_some());
@@ -139,6 +139,6 @@ fn it_follows_the_file_and_a_bad_address_is_refused() {
     rewrite(&lab, |text| text.replace("[http]\nlisten = \"10.77.0.1:9181\"", "# No page."));
     assert!(reload(&lab).status.success());
     wait_for(&lab, "it has ended", || !there());
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
 }

@@ -85,15 +85,15 @@ fn a_datagram_in_parts_arrives_whole() {
         lab.netns("client1").ip(&routes)
     });
     for service in Service::of(Protocol::Udp) {
-        let ask = |number: u8| udp_echo::ask(service.address(), &[number; 4000], Duration::from_secs(1));
-        let answers = world.client(|| (0..30).map(ask).collect::<io::Result<BTreeSet<_>>>());
+        let exchange = |number: u8| udp_echo::request(service.address(), &[number; 4000], Duration::from_secs(1));
+        let answers = world.client(|| (0..30).map(exchange).collect::<io::Result<BTreeSet<_>>>());
         let served = answers.unwrap_or_else(|error| panic!("{}: {error}", service.name));
         assert_eq!(served.into_iter().collect::<Vec<_>>(), ["a1", "a2", "a3"], "{}", service.name);
     }
 }
 
 #[test]
-fn a_backend_hears_that_its_client_is_gone() {
+fn a_backend_receives_the_error_about_an_absent_client() {
     let world = Narrow::new(|lab| {
         lab.netns("client1").set("ipv4/icmp_ratelimit", "0")?;
         lab.netns("client1").set("ipv6/icmp/ratelimit", "0")
@@ -134,7 +134,7 @@ impl Narrow {
         let echoes =
             Backend::all().map(|backend| TcpEcho::start(lab.netns(&backend.to_string()), &backend.to_string()));
         let echoes = echoes.collect::<Result<_>>().expect("backends echo");
-        narrow(&lab).expect("a way becomes narrow");
+        narrow(&lab).expect("a path gets a small MTU");
         let edge_ctl = edge_tests::built("edge-ctl").expect("edge-ctl is built");
         // The MTU of tunnels is left to ICMP.
         let more = if gue { &["--keep-mss", "--gue"][..] } else { &["--keep-mss"] };

@@ -24,48 +24,48 @@ fn what_does_not_go_with_the_host_is_named() {
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     let ip = |commands: &str| lab.netns(EDGE).ip(commands).unwrap();
-    let (code, said, _) = check(&[]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, text, _) = check(&[]);
+    assert_eq!(code, Some(0), "{text}");
 
     ip("link set eth1 mtu 3600\n");
-    let (code, said, _) = check(&[]);
-    assert!(code == Some(0) && said.contains("its MTU is 3600") && said.contains("ip link set eth1 mtu"), "{said}");
+    let (code, text, _) = check(&[]);
+    assert!(code == Some(0) && text.contains("its MTU is 3600") && text.contains("ip link set eth1 mtu"), "{text}");
     assert_eq!(check(&["--strict"]).0, Some(2));
     ip("link set eth1 mtu 1500\n");
 
     ip("address del 10.0.0.1/24 dev eth0\n");
-    let (_, said, _) = check(&[]);
-    assert!(said.contains("10.0.0.1 is no address of this host"), "{said}");
+    let (_, text, _) = check(&[]);
+    assert!(text.contains("10.0.0.1 is no address of this host"), "{text}");
     ip("address add 10.0.0.1/24 dev eth0\n");
 
     // All backends of the dsr services' pool are behind a router then.
     let away = "route add 10.1.1.11/32 via 10.1.2.11\nroute add 10.1.2.11/32 via 10.1.1.11 onlink dev eth1\n";
     ip(away);
-    let (code, said, error) = check(&[]);
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("behind the router") && error.contains("does not go with this host"), "{said}\n{error}");
+    let (code, text, error) = check(&[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("behind the router") && error.contains("does not go with this host"), "{text}\n{error}");
     let (_, json, _) = check(&["--json"]);
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["findings"][0]["severity"], "error", "{json}");
     ip("route del 10.1.1.11/32\nroute del 10.1.2.11/32\n");
 
     ip("link set eth0 down\nlink set eth0 name other0\n");
-    let (code, said, _) = check(&[]);
-    assert!(code == Some(2) && said.contains("this host has none of this name"), "{said}");
+    let (code, text, _) = check(&[]);
+    assert!(code == Some(2) && text.contains("this host has no interface of this name"), "{text}");
 }
 
 #[test]
-fn a_running_daemon_says_what_has_become_of_its_host() {
+fn a_running_daemon_reports_changes_of_its_host() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
     lab.balance(Mode::Native).unwrap();
-    let says = |what: &str| {
+    let expect = |what: &str| {
         wait_until(SOON, || Ok(lab.ctl(&["status"])?.contains(what)))
             .and_then(|seen| if seen { Ok(()) } else { anyhow::bail!("{what}: {}", lab.ctl(&["status"])?) })
             .unwrap();
     };
     lab.netns(EDGE).ip("address del 10.0.0.1/24 dev eth0\n").unwrap();
-    says("10.0.0.1 is no address of this host");
+    expect("10.0.0.1 is no address of this host");
     lab.netns(EDGE).ip("address add 10.0.0.1/24 dev eth0\n").unwrap();
     let over = wait_until(SOON, || Ok(!lab.ctl(&["status"])?.contains("is no address")));
     assert!(over.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
@@ -87,12 +87,12 @@ fn a_size_that_is_not_in_force_is_named_by_check_and_by_the_daemon() {
     std::fs::write(&file, text.replace("flows = 1024", "flows = 4096")).unwrap();
     assert!(check().contains(wants), "{}", check());
     lab.ctl(&["reload"]).unwrap();
-    let says = |wanted| wait_until(SOON, || Ok(lab.ctl(&["status"])?.contains(wants) == wanted)).unwrap();
-    assert!(says(true), "{}", lab.ctl(&["status"]).unwrap());
+    let is_reported = |wanted| wait_until(SOON, || Ok(lab.ctl(&["status"])?.contains(wants) == wanted)).unwrap();
+    assert!(is_reported(true), "{}", lab.ctl(&["status"]).unwrap());
 
     std::fs::write(&file, &text).unwrap();
     lab.ctl(&["reload"]).unwrap();
-    assert!(says(false), "{}", lab.ctl(&["status"]).unwrap());
+    assert!(is_reported(false), "{}", lab.ctl(&["status"]).unwrap());
     let events = lab.ctl(&["events"]).unwrap();
     let of_limits =
         |kind: &str| events.lines().filter(|line| line.contains(kind) && line.contains("limits.flows")).count();
@@ -160,16 +160,25 @@ fn a_path_that_is_too_narrow_for_ipv6_in_a_tunnel_is_named() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
     lab.balance(Mode::Native).unwrap();
-    let said = |verb: &str, what: &str| lab.ctl(&[verb]).unwrap().lines().filter(|line| line.contains(what)).count();
-    assert_eq!(said("status", "too narrow"), 0, "{}", lab.ctl(&["status"]).unwrap());
+    let lines_with =
+        |verb: &str, what: &str| lab.ctl(&[verb]).unwrap().lines().filter(|line| line.contains(what)).count();
+    assert_eq!(lines_with("status", "too narrow"), 0, "{}", lab.ctl(&["status"]).unwrap());
     lab.netns(EDGE).ip("link set eth1 mtu 1310\n").unwrap();
     // Only the outer IPv6 header leaves no room.
-    let one = || Ok(said("status", "path too narrow for IPv6, which needs 1320 bytes") == 1);
+    let one = || Ok(lines_with("status", "path too narrow for IPv6, which needs 1320 bytes") == 1);
     assert!(wait_until(SOON, one).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
-    assert!(wait_until(SOON, || Ok(said("events", "path_narrow") == 1)).unwrap(), "{}", lab.ctl(&["events"]).unwrap());
+    assert!(
+        wait_until(SOON, || Ok(lines_with("events", "path_narrow") == 1)).unwrap(),
+        "{}",
+        lab.ctl(&["events"]).unwrap()
+    );
     lab.netns(EDGE).ip("link set eth1 mtu 1299\n").unwrap();
-    let two = || Ok(said("status", "path too narrow for IPv6, which needs 1300 bytes") == 1);
+    let two = || Ok(lines_with("status", "path too narrow for IPv6, which needs 1300 bytes") == 1);
     assert!(wait_until(SOON, two).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
     lab.netns(EDGE).ip("link set eth1 mtu 1500\n").unwrap();
-    assert!(wait_until(SOON, || Ok(said("status", "too narrow") == 0)).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    assert!(
+        wait_until(SOON, || Ok(lines_with("status", "too narrow") == 0)).unwrap(),
+        "{}",
+        lab.ctl(&["status"]).unwrap()
+    );
 }

@@ -27,7 +27,7 @@ fn pool(name: &str, probe: &str) -> String {
 }
 
 #[test]
-fn a_silent_death_is_known_after_one_interval_and_one_timeout() {
+fn a_silent_death_is_detected_after_one_interval_and_one_timeout() {
     let mut lab = Small::on_veth().unwrap();
     lab.probe_addresses();
     // Different timeouts prevent that the two pools share a probe.

@@ -114,7 +114,7 @@ fn expect(lab: &Small, concerned: impl Fn(&Served) -> bool, why: &str) {
 }
 
 #[test]
-fn what_is_wrong_on_the_way_takes_a_backend_out_and_is_said() {
+fn a_fault_on_the_path_takes_a_backend_out_and_is_reported() {
     let mut lab = Small::on_veth().expect("the lab comes up");
     BACKENDS.iter().try_for_each(|backend| lab.decapsulate(backend, Mode::Native, &SOURCES)).unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -36,7 +36,7 @@ fn address(number: usize, served: &Served) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// A service per way of reaching backends, with a pool per kind of probe; and a service that is probed at a port
+/// A service per mode and IP version, with a pool per kind of probe; and a service that is probed at a port
 /// without a server, and expects no answer.
 fn services() -> String {
     let interval = patience(Duration::from_millis(300)).as_millis();
@@ -61,7 +61,7 @@ fn services() -> String {
         let mode = if served.is_tunnel() { "ipip" } else { "dsr" };
         write!(
             text,
-            "\n[[service]]\nname = \"way-{name}\"\nvips = [\"{vip}\"]\nports = [\"{PORT}/udp\"]\nmode = \"{mode}\"\n\
+            "\n[[service]]\nname = \"route-{name}\"\nvips = [\"{vip}\"]\nports = [\"{PORT}/udp\"]\nmode = \"{mode}\"\n\
              pools = [{}]\n",
             pools.join(", ")
         )
@@ -86,7 +86,7 @@ fn seen(lab: &Small, backend: &str) -> Vec<(String, String, String)> {
 /// Waits until `be1` is down in exactly the `concerned` pools, for a reason that contains `why`.
 fn expect(lab: &Small, concerned: impl Fn(&str, &Served) -> bool, why: &str) {
     let is_so = |(pool, health, reason): &(String, String, String)| {
-        let (kind, name) = pool.split_once('-').expect("a kind and a way");
+        let (kind, name) = pool.split_once('-').expect("a kind and a mode");
         if kind == "gone" {
             // This probe expects no answer: it passes where its datagrams are lost.
             return concerned(kind, &Served::named(name)) || health == "down" && reason.contains("refused");
@@ -105,7 +105,7 @@ fn answer_at_addresses(netns: &Netns, number: usize) -> UdpEcho {
 }
 
 #[test]
-fn datagrams_and_pings_find_what_is_wrong_on_the_way() {
+fn datagrams_and_pings_find_faults_on_the_path() {
     let mut lab = Small::on_veth().expect("the lab comes up");
     lab.decapsulate_all(Mode::Native, &SOURCES).expect("decapsulation attaches");
     let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];

@@ -122,7 +122,7 @@ async fn serve(endpoint: Endpoint, name: &'static str) {
                 let _ = send.write_all(name.as_bytes()).await;
                 let _ = send.finish();
             }
-            #[expect(unreachable_code, reason = "says what the errors are")]
+            #[expect(unreachable_code, reason = "states the type of the errors")]
             Ok::<(), quinn::ConnectionError>(())
         });
     }
@@ -146,7 +146,7 @@ impl Client {
         let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket(lab), Arc::new(TokioRuntime)).unwrap();
         endpoint.set_default_client_config(config);
         let connection = endpoint.connect(to, SERVER_NAME).unwrap().await.unwrap();
-        let home = ask(&connection).await.expect("an answer");
+        let home = request(&connection).await.expect("an answer");
         Self { endpoint, connection, home }
     }
 
@@ -154,7 +154,7 @@ impl Client {
     /// name; `None` without an answer.
     async fn moves(&self, lab: &Small) -> Option<String> {
         self.endpoint.rebind(socket(lab)).unwrap();
-        ask(&self.connection).await
+        request(&self.connection).await
     }
 }
 
@@ -162,14 +162,14 @@ fn socket(lab: &Small) -> UdpSocket {
     lab.netns(CLIENT).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap()
 }
 
-async fn ask(connection: &Connection) -> Option<String> {
-    let asked = async {
+async fn request(connection: &Connection) -> Option<String> {
+    let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await.ok()?;
         send.write_all(b"who?").await.ok()?;
         send.finish().ok()?;
         receive.read_to_end(64).await.ok()
     };
-    let answer = timeout(patience(Duration::from_secs(4)), asked).await.ok().flatten()?;
+    let answer = timeout(patience(Duration::from_secs(4)), exchange).await.ok().flatten()?;
     Some(String::from_utf8(answer).unwrap())
 }
 

@@ -36,13 +36,13 @@ fn a_link_that_is_down_and_a_route_that_is_gone_move_new_flows_at_once() {
         edge.ip(gone).unwrap();
         std::thread::sleep(SOON.saturating_sub(start.elapsed()));
         for name in ["4in4", "6in4"] {
-            assert_eq!(lab.ask(Served::named(name).vip, 12).unwrap(), only, "{name} after {gone}");
+            assert_eq!(lab.request(Served::named(name).vip, 12).unwrap(), only, "{name} after {gone}");
         }
         let status = lab.ctl(&["status"]).unwrap();
-        assert!(status.contains("nothing can be sent there"), "{status}");
+        assert!(status.contains("unreachable from this host"), "{status}");
         edge.ip(back).unwrap();
         let both = edge_tests::lab::wait_until(Duration::from_secs(10), || {
-            Ok(lab.ask(Served::named("4in4").vip, 12).is_ok_and(|served| served == lab.backends()))
+            Ok(lab.request(Served::named("4in4").vip, 12).is_ok_and(|served| served == lab.backends()))
         });
         assert!(both.unwrap(), "both serve again after {back}: {}", lab.ctl(&["status"]).unwrap());
     }
@@ -59,29 +59,29 @@ fn in_dsr_nothing_goes_to_a_backend_behind_a_router() {
         let mut backends = pools.iter().flat_map(|pool| pool["backends"].as_array().unwrap().clone());
         backends.find(|backend| backend["name"] == "p4/be1").unwrap()["traffic"]["packets"].as_u64().unwrap()
     };
-    lab.ask(Served::named("dsr4").vip, 12).unwrap();
+    lab.request(Served::named("dsr4").vip, 12).unwrap();
     assert!(sent() > 0);
     // From now on the first backend is behind the second one. Frames to the VIP would end there, or loop.
     lab.netns(EDGE).ip("route add 10.1.1.11/32 via 10.1.2.11\n").unwrap();
     std::thread::sleep(SOON);
     let before = sent();
-    lab.ask(Served::named("dsr4").vip, 12).unwrap();
+    lab.request(Served::named("dsr4").vip, 12).unwrap();
     assert_eq!(sent(), before);
     let status = lab.ctl(&["status"]).unwrap();
     assert!(status.contains("it is behind the router 10.1.2.11"), "{status}");
 }
 
 #[test]
-fn an_edge_that_is_cut_off_says_so_and_leaves_all_as_it_was() {
+fn an_edge_that_is_cut_off_reports_it_and_leaves_all_as_it_was() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
     lab.balance(Mode::Native).unwrap();
     lab.netns(EDGE).ip("link set eth1 down\nlink set eth2 down\n").unwrap();
-    let said = edge_tests::lab::wait_until(Duration::from_secs(5), || {
+    let reported = edge_tests::lab::wait_until(Duration::from_secs(5), || {
         Ok(lab.ctl(&["events"])?.lines().filter(|line| line.contains("  unreachable ")).count() >= 2)
     });
     let events = lab.ctl(&["events"]).unwrap();
-    assert!(said.unwrap() && events.contains("so it stays as it was"), "{events}");
+    assert!(reported.unwrap() && events.contains("so it stays as it was"), "{events}");
     std::thread::sleep(Duration::from_secs(2));
     // The backend that was cut off first is out, since the other one was still available; no pool is empty.
     let status = lab.ctl(&["status"]).unwrap();
@@ -89,7 +89,7 @@ fn an_edge_that_is_cut_off_says_so_and_leaves_all_as_it_was() {
     lab.netns(EDGE).ip("link set eth1 up\nlink set eth2 up\n").unwrap();
     lab.netns(EDGE).ip("addr replace fd01:1::1/64 dev eth1 nodad\naddr replace fd01:2::1/64 dev eth2 nodad\n").unwrap();
     let both = edge_tests::lab::wait_until(Duration::from_secs(10), || {
-        Ok(lab.ask(Served::named("4in4").vip, 12).is_ok_and(|served| served == lab.backends()))
+        Ok(lab.request(Served::named("4in4").vip, 12).is_ok_and(|served| served == lab.backends()))
     });
     assert!(both.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }
@@ -113,6 +113,6 @@ fn a_backend_whose_next_hop_was_never_known_is_not_sent_to() {
     });
     assert!(out.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
     let service = std::net::SocketAddr::new(vip, 7);
-    let ask = || edge_tests::lab::udp_echo::ask(service, b"who?", Duration::from_secs(1)).is_ok();
-    assert!(lab.netns("client").within(|| (0..12).all(|_| ask())).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let exchange = || edge_tests::lab::udp_echo::request(service, b"who?", Duration::from_secs(1)).is_ok();
+    assert!(lab.netns("client").within(|| (0..12).all(|_| exchange())).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }

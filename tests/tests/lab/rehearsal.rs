@@ -93,7 +93,7 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
     assert!(apply(&lab).status.success());
     assert_eq!(generation(&lab), 2);
 
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     weighted(60);
     for daemon in [true, false] {
         if !daemon {
@@ -101,9 +101,12 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
         }
         let vandal = Vandal::start(&lab);
         let refused = apply(&lab);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(2), "{said}");
-        assert!(said.contains("the rehearsal failed: service") && said.contains("but the program says"), "{said}");
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{stderr}");
+        assert!(
+            stderr.contains("the rehearsal failed: service") && stderr.contains("but the program's result is"),
+            "{stderr}"
+        );
         let back = lab.edge().unwrap().output(lab.netns(EDGE), &["rollback", "1"]).unwrap();
         assert_eq!(back.status.code(), Some(2), "{back:?}");
         vandal.end();
@@ -112,8 +115,8 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
     let taken = apply(&lab);
     assert!(taken.status.success(), "{taken:?}");
     assert_eq!(generation(&lab), 3);
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
 }
 
 /// Number of programs that use the lab's maps.

@@ -28,11 +28,11 @@ fn a_drained_backend_and_its_running_flow() {
     assert!(lab.ctl(&["flows"]).unwrap().starts_with("no flow is recorded"));
 
     let mut connection = Connection::open(&lab);
-    let home = connection.ask();
+    let home = connection.request();
     let backend = format!("{}/{home}", Service::named(SERVICE).pools()[0]);
     assert_eq!(flows(&lab, &[]), (0, Vec::new()), "nothing changes: it goes to its slot's owner");
     lab.ctl(&["drain", &backend]).unwrap();
-    assert_eq!(connection.ask(), home, "a running flow stays");
+    assert_eq!(connection.request(), home, "a running flow stays");
 
     let (records, listed) = flows(&lab, &["--service", SERVICE]);
     assert_eq!(records, 1, "{listed:?}");
@@ -50,15 +50,15 @@ fn a_drained_backend_and_its_running_flow() {
     let shown = lab.ctl(&["flows"]).unwrap();
     assert!(shown.contains(&address.to_string()) && shown.ends_with("\n1 flow\n"), "{shown}");
 
-    let told = wait_for(&lab, "a look at its slots and its record", |status| {
+    let text = wait_for(&lab, "a look at its slots and its record", |status| {
         let transition = &service(status)["transition"];
         transition["slots_differing"].as_u64() > Some(0) && transition["records"].as_u64() == Some(1)
     });
-    let transition = &service(&told)["transition"];
+    let transition = &service(&text)["transition"];
     assert!(transition["why"].as_str().unwrap_or_default().contains("drained"), "{transition}");
     let [next, last] = ["next_handover_seconds", "last_handover_seconds"].map(|key| transition[key].as_f64().unwrap());
     assert!(0.0 < next && next <= last && last <= 301.0, "slots are handed over after five minutes: {transition}");
-    assert_eq!(service(&told)["flows"]["recorded_at_owner"], 1);
+    assert_eq!(service(&text)["flows"]["recorded_at_owner"], 1);
     let shown = lab.ctl(&["status"]).unwrap();
     assert!(shown.contains("TRANSITION") && shown.contains("recorded_at_owner 1"), "{shown}");
 
@@ -77,7 +77,7 @@ fn a_drained_backend_and_its_running_flow() {
     lab.ctl(&["enable", &backend]).unwrap();
     wait_for(&lab, "the service to be stable", |status| service(status)["transition"].is_null());
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));
-    assert_eq!(connection.ask(), home);
+    assert_eq!(connection.request(), home);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_removed_backend_is_retired_until_nothing_names_it() {
     let lab = Lab::with_edge();
     wait_for(&lab, "the service to be stable", |status| service(status)["transition"].is_null());
     let mut connection = Connection::open(&lab);
-    let home = connection.ask();
+    let home = connection.request();
     let backend = format!("{}/{home}", Service::named(SERVICE).pools()[0]);
     let path = lab.edge().configuration();
     let whole = std::fs::read_to_string(&path).unwrap();
@@ -96,12 +96,12 @@ fn a_removed_backend_is_retired_until_nothing_names_it() {
 
     std::fs::write(&path, whole.replace(&section, "")).unwrap();
     lab.ctl(&["reload"]).unwrap();
-    assert_eq!(connection.ask(), home, "an established flow stays with a retired backend");
-    let told = wait_for(&lab, "a look at what it still owns", |status| {
+    assert_eq!(connection.request(), home, "an established flow stays with a retired backend");
+    let text = wait_for(&lab, "a look at what it still owns", |status| {
         status["retired"][0]["slots"].as_u64() > Some(0) && status["retired"][0]["records"].as_u64() == Some(1)
     });
-    assert_eq!(told["retired"][0]["name"], backend.as_str(), "{told}");
-    assert_eq!(told["retired"][0]["address"], address.to_string().as_str());
+    assert_eq!(text["retired"][0]["name"], backend.as_str(), "{text}");
+    assert_eq!(text["retired"][0]["address"], address.to_string().as_str());
     let shown = lab.ctl(&["status"]).unwrap();
     assert!(shown.contains("RETIRED") && shown.contains(&backend), "{shown}");
     let (_, listed) = flows(&lab, &["--service", SERVICE]);
@@ -114,7 +114,7 @@ fn a_removed_backend_is_retired_until_nothing_names_it() {
         status["retired"].as_array().is_some_and(Vec::is_empty) && service(status)["transition"].is_null()
     });
     assert_eq!(flows(&lab, &[]), (0, Vec::new()));
-    assert_eq!(connection.ask(), home);
+    assert_eq!(connection.request(), home);
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn a_service_that_is_not_there_is_4_and_the_nearest_is_named() {
     let lab = Lab::with_edge();
     let output = lab.edge().output(lab.netns(EDGE), &["flows", "--service", "web-dsr5"]).unwrap();
     assert_eq!(output.status.code(), Some(4));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("no service \"web-dsr5\"; did you mean \"web-dsr4\"?"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("no service \"web-dsr5\"; did you mean \"web-dsr4\"?"), "{stderr}");
 }
 
 /// A kept HTTP connection from a client to [`SERVICE`].
@@ -139,7 +139,7 @@ impl Connection {
     }
 
     /// The backend that answers a request.
-    fn ask(&mut self) -> String {
+    fn request(&mut self) -> String {
         self.0.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n").expect("the connection lives");
         let (mut answer, mut piece) = (String::new(), [0; 1024]);
         loop {
@@ -156,10 +156,10 @@ impl Connection {
 
 /// `edge-ctl flows --json ARGS`: the number of flows, and the listed ones.
 fn flows(lab: &Lab, args: &[&str]) -> (u64, Vec<Value>) {
-    let told = lab.ctl(&[&["flows", "--json"], args].concat()).expect("the maps are there");
-    let told: Value = serde_json::from_str(&told).expect("JSON");
-    let listed = told["flows"].as_array().expect("a list").clone();
-    (told["records"].as_u64().expect("a number"), listed)
+    let shown = lab.ctl(&[&["flows", "--json"], args].concat()).expect("the maps are there");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let listed = shown["flows"].as_array().expect("a list").clone();
+    (shown["records"].as_u64().expect("a number"), listed)
 }
 
 fn service(status: &Value) -> &Value {

@@ -78,7 +78,7 @@ fn only(backend: &str) -> BTreeSet<String> {
 fn moves_to(lab: &Small, vip: IpAddr, backend: &str) {
     // Packets in flight when the address goes may be lost.
     let moved =
-        wait_until(patience(Duration::from_secs(5)), || Ok(lab.ask(vip, 2).is_ok_and(|who| who == only(backend))));
+        wait_until(patience(Duration::from_secs(5)), || Ok(lab.request(vip, 2).is_ok_and(|who| who == only(backend))));
     assert!(moved.unwrap(), "{vip} does not go to {backend}: {}", lab.ctl(&["status"]).unwrap());
 }
 
@@ -86,17 +86,17 @@ fn each_at_its_own(mode: &str) {
     let lab = lab(&dual(mode));
     let [v4, v6] = UNSERVED;
     let before = packets(&lab);
-    assert_eq!(lab.ask(v4, 4).unwrap(), only("be1"));
+    assert_eq!(lab.request(v4, 4).unwrap(), only("be1"));
     let between = packets(&lab);
     assert!(between[0] > before[0] && between[1] == before[1], "{mode}: {before:?} {between:?}");
-    assert_eq!(lab.ask(v6, 4).unwrap(), only("be1"));
+    assert_eq!(lab.request(v6, 4).unwrap(), only("be1"));
     let after = packets(&lab);
     assert!(after[0] == between[0] && after[1] > between[1], "{mode}: {between:?} {after:?}");
 
     // The route to one address disappears: clients of that IP version leave, and the others stay.
     lab.netns(EDGE).ip("route del fd01:1::/64 dev eth1\n").unwrap();
     moves_to(&lab, v6, "be2");
-    assert_eq!(lab.ask(v4, 4).unwrap(), only("be1"));
+    assert_eq!(lab.request(v4, 4).unwrap(), only("be1"));
     let now = status(&lab);
     let dual = service(&now);
     assert_eq!((&dual["state"], &dual["serving"]), (&json!("fallback"), &json!("second")));
@@ -115,16 +115,16 @@ fn each_at_its_own(mode: &str) {
     ] {
         lab.ctl(there).unwrap();
         for vip in UNSERVED {
-            assert_eq!(lab.ask(vip, 4).unwrap(), only("be2"), "{there:?} {vip}");
+            assert_eq!(lab.request(vip, 4).unwrap(), only("be2"), "{there:?} {vip}");
         }
         lab.ctl(back).unwrap();
         for vip in UNSERVED {
-            assert_eq!(lab.ask(vip, 4).unwrap(), only("be1"), "{back:?} {vip}");
+            assert_eq!(lab.request(vip, 4).unwrap(), only("be1"), "{back:?} {vip}");
         }
     }
     // A command can also name a single part.
     lab.ctl(&["failover", "dual@ipv6", "--to", "second"]).unwrap();
-    assert_eq!((lab.ask(v4, 4).unwrap(), lab.ask(v6, 4).unwrap()), (only("be1"), only("be2")));
+    assert_eq!((lab.request(v4, 4).unwrap(), lab.request(v6, 4).unwrap()), (only("be1"), only("be2")));
     let shown = lab.ctl(&["status"]).unwrap();
     assert!(shown.contains("dual@ipv6: failed over to second by an operator"), "{shown}");
 }
@@ -172,7 +172,7 @@ fn a_second_address_moves_no_connection_and_a_word_outlives_a_reboot() {
     });
     assert!(up.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
     for vip in UNSERVED {
-        assert_eq!(lab.ask(vip, 12).unwrap(), lab.backends(), "{vip}");
+        assert_eq!(lab.request(vip, 12).unwrap(), lab.backends(), "{vip}");
     }
     let finished: io::Result<Vec<_>> = begun.into_iter().map(|begun| begun.finish(b"and the rest")).collect();
     assert_eq!(finished.unwrap().len(), 40, "whoever was there is where it was");

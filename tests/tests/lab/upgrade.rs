@@ -44,7 +44,7 @@ fn flows(lab: &Small) -> Vec<Kept> {
 fn taken_over(lab: &Small, before: u32) -> u32 {
     let program = || lab.attached(EDGE, "eth0").unwrap().map(|(_, program)| program);
     let taken = wait_until(patience(Duration::from_secs(20)), || Ok(program().is_some_and(|now| now != before)));
-    assert!(taken.unwrap(), "{}", lab.edge().unwrap().said());
+    assert!(taken.unwrap(), "{}", lab.edge().unwrap().log_text());
     program().unwrap()
 }
 
@@ -55,7 +55,7 @@ fn maps_that_cannot_be_gone_on_with_are_replaced_without_a_gap() {
     let state = lab.edge().unwrap().state_dir().join("state.json");
     let kept = || Ok(fs::read_to_string(&state).unwrap_or_default().contains("disk swap"));
     assert!(wait_until(patience(Duration::from_secs(5)), kept).unwrap());
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let flows = flows(&lab);
     let (_, mut program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
     let maps = version(&lab, ABI_VERSION).join("maps");
@@ -74,18 +74,18 @@ fn maps_that_cannot_be_gone_on_with_are_replaced_without_a_gap() {
     for (round, damage) in damages.into_iter().enumerate() {
         lab.kill_daemon().unwrap();
         damage(&maps);
-        let said = lab.edge().unwrap().output(lab.netns(EDGE), &["status"]).unwrap();
-        let said = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(said.contains("edge-ctl run") && !said.contains("detach"), "{round}: {said}");
+        let refused = lab.edge().unwrap().output(lab.netns(EDGE), &["status"]).unwrap();
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(stderr.contains("edge-ctl run") && !stderr.contains("detach"), "{round}: {stderr}");
         lab.start_daemon().expect("it starts beside them");
         program = taken_over(&lab, program);
-        assert!(lab.ctl(&["status"]).unwrap().contains("disk swap"), "{round}: what operators said goes on");
+        assert!(lab.ctl(&["status"]).unwrap().contains("disk swap"), "{round}: operators' decisions are kept");
     }
     for flow in flows {
         assert_eq!(flow.end().unwrap().len(), 1, "it stays where it is");
     }
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}\n{}", lab.edge().unwrap().log_text());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
         )
         .unwrap();
     }
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     // All these flows start at one backend, and their records alone keep them there when the other backend is back.
     lab.ctl(&["drain", "p4/be1"]).unwrap();
     let flows = flows(&lab);
@@ -113,31 +113,34 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     }
     fs::write(&file, text.replace("name = \"be2\"", "name = \"another\"")).unwrap();
     let refused = lab.edge().unwrap().output(lab.netns(EDGE), &["reload", "--allow-removal", "9"]).unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        refused.status.code() == Some(2) && said.contains("a change of its own"),
-        "not with less than before: {said}"
+        refused.status.code() == Some(2) && stderr.contains("a change of its own"),
+        "not with less than before: {stderr}"
     );
 
     let (_, program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
     let pid = || lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["daemon"]["pid"].clone();
     let before = pid();
     fs::write(&file, &text).unwrap();
-    let said = lab.ctl(&["reload"]).unwrap();
-    assert!(said.contains("generation 2 comes into force in larger maps"), "{said}");
+    let output = lab.ctl(&["reload"]).unwrap();
+    assert!(output.contains("generation 2 comes into force in larger maps"), "{output}");
     taken_over(&lab, program);
     assert_eq!(pid(), before, "while the daemon runs");
     // Later operations use the larger maps: nothing remains in the smaller ones.
     lab.ctl(&["drain", "p4/be2"]).unwrap();
-    assert_eq!(lab.ask(Served::named("dsr4").vip, 12).unwrap(), std::collections::BTreeSet::from(["be1".to_owned()]));
+    assert_eq!(
+        lab.request(Served::named("dsr4").vip, 12).unwrap(),
+        std::collections::BTreeSet::from(["be1".to_owned()])
+    );
     lab.ctl(&["enable", "p4/be2"]).unwrap();
     let seen = wait_until(patience(Duration::from_secs(10)), || {
         let status = status::backends(&lab.edge()?.status(lab.netns(EDGE))?)?;
         Ok(status.iter().filter(|backend| backend.name.starts_with("p4/")).all(|backend| backend.health == "up"))
     });
-    assert!(seen.unwrap(), "{}", lab.edge().unwrap().said());
+    assert!(seen.unwrap(), "{}", lab.edge().unwrap().log_text());
     let status = lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
-    assert_eq!(status["generation"], 2, "{}", lab.edge().unwrap().said());
+    assert_eq!(status["generation"], 2, "{}", lab.edge().unwrap().log_text());
     assert_eq!(lab.ctl(&["history", "--text", "2"]).unwrap(), text);
     assert!(lab.ctl(&["status"]).unwrap().contains("disk swap"));
 
@@ -154,15 +157,15 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     }
     let served: Vec<_> = flows.into_iter().map(|flow| flow.end().unwrap()).collect();
     assert!(served[..6].iter().all(|served| served.len() == 1), "they stay where they are: {served:?}");
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 500 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 500 && counts.lost == 0, "{counts:?}\n{}", lab.edge().unwrap().log_text());
 }
 
 #[test]
 fn another_version_takes_over_without_a_gap_and_clears_up_after_its_soak() {
     let mut lab = lab("\n[edge]\nsoak = \"1s\"\n");
     let (old, new) = (version(&lab, ABI_VERSION - 1), version(&lab, ABI_VERSION));
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let flows = flows(&lab);
     let (_, mut program) = lab.attached(EDGE, "eth0").unwrap().unwrap();
     for _ in 0..3 {
@@ -172,25 +175,25 @@ fn another_version_takes_over_without_a_gap_and_clears_up_after_its_soak() {
         program = taken_over(&lab, program);
         assert!(new.join("links/eth0").exists() && !old.join("links/eth0").exists(), "the link went over");
         let cleared = wait_until(patience(Duration::from_secs(20)), || Ok(!old.exists())).unwrap();
-        assert!(cleared, "{}", lab.edge().unwrap().said());
+        assert!(cleared, "{}", lab.edge().unwrap().log_text());
     }
     for flow in flows {
         assert_eq!(flow.end().unwrap().len(), 1, "it stays where it is");
     }
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}\n{}", lab.edge().unwrap().log_text());
 }
 
 #[test]
 fn upgrades_under_load_leave_no_gap() {
     let lab = lab("");
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let flows = flows(&lab);
     let pid = |lab: &Small| lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["daemon"]["pid"].clone();
     let (before, mut programs) = (pid(&lab), Vec::new());
     for _ in 0..rounds() {
-        let said = lab.ctl(&["upgrade"]).unwrap();
-        assert!(said.contains("its program is attached"), "{said}");
+        let output = lab.ctl(&["upgrade"]).unwrap();
+        assert!(output.contains("its program is attached"), "{output}");
         programs.push(lab.attached(EDGE, "eth0").unwrap().unwrap().1);
     }
     assert!(programs.windows(2).all(|pair| pair[0] != pair[1]), "{programs:?}");
@@ -198,9 +201,9 @@ fn upgrades_under_load_leave_no_gap() {
     for flow in flows {
         assert_eq!(flow.end().unwrap().len(), 1, "it stays where it is");
     }
-    let asked = asking.stop().unwrap();
-    println!("{} upgrades: {asked:?}", programs.len());
-    assert!(asked.answered > 1000 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+    let counts = requests.stop().unwrap();
+    println!("{} upgrades: {counts:?}", programs.len());
+    assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}\n{}", lab.edge().unwrap().log_text());
 }
 
 /// Number of upgrades: a few, or as many as `EDGE_UPGRADES` requests.
@@ -232,7 +235,7 @@ fn take_tunnels_away(maps: &Path) -> Vec<(u32, ServiceEntryV4)> {
 #[test]
 fn a_program_that_fails_its_rehearsal_leaves_the_old_one_running() {
     let mut lab = lab("");
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let attached = lab.attached(EDGE, "eth0").unwrap();
     lab.kill_daemon().unwrap();
     let maps = version(&lab, ABI_VERSION).join("maps");
@@ -241,10 +244,10 @@ fn a_program_that_fails_its_rehearsal_leaves_the_old_one_running() {
     lab.start_daemon().expect("it starts");
     let why = |lab: &Small| lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["daemon"]["program"].to_string();
     let refused = wait_until(patience(Duration::from_secs(20)), || Ok(why(&lab).contains("the rehearsal failed")));
-    assert!(refused.unwrap(), "{}\n{}", why(&lab), lab.edge().unwrap().said());
+    assert!(refused.unwrap(), "{}\n{}", why(&lab), lab.edge().unwrap().log_text());
     let upgrade = lab.edge().unwrap().output(lab.netns(EDGE), &["upgrade"]).unwrap();
-    let said = String::from_utf8_lossy(&upgrade.stderr).into_owned();
-    assert!(upgrade.status.code() == Some(2) && said.contains("the rehearsal failed"), "{said}");
+    let stderr = String::from_utf8_lossy(&upgrade.stderr).into_owned();
+    assert!(upgrade.status.code() == Some(2) && stderr.contains("the rehearsal failed"), "{stderr}");
     assert_eq!(lab.attached(EDGE, "eth0").unwrap(), attached, "the old one goes on");
 
     let mut index = index(&maps);
@@ -252,6 +255,6 @@ fn a_program_that_fails_its_rehearsal_leaves_the_old_one_running() {
         index.set(at, bytemuck::cast::<_, [u8; _]>(entry), 0).unwrap();
     }
     taken_over(&lab, attached.unwrap().1);
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 500 && asked.lost == 0, "{asked:?}\n{}", lab.edge().unwrap().said());
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 500 && counts.lost == 0, "{counts:?}\n{}", lab.edge().unwrap().log_text());
 }

@@ -65,7 +65,7 @@ fn a_port_without_a_service_is_the_hosts_or_refused_or_dropped() {
     for vip in vips {
         assert!(refused(&lab, vip).unwrap(), "{vip}: {:?}", connect(&lab, vip, PORT));
         assert_eq!(send(&lab, vip).unwrap(), Some(ErrorKind::ConnectionRefused), "{vip}");
-        lab.ask(vip, 4).unwrap();
+        lab.request(vip, 4).unwrap();
     }
 
     // The host has the VIP, and a server that listens at it.
@@ -99,6 +99,6 @@ fn a_port_without_a_service_is_the_hosts_or_refused_or_dropped() {
             connect(&lab, vip, PORT)
         );
         assert_eq!(send(&lab, vip).unwrap(), Some(ErrorKind::WouldBlock), "{vip}");
-        lab.ask(vip, 4).unwrap();
+        lab.request(vip, 4).unwrap();
     }
 }

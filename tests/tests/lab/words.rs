@@ -1,4 +1,4 @@
-//! Weights and health by an operator's word: kept over restarts, reloads and reboots, with and without a daemon, and no request is
+//! Weights and health that an operator has set: kept over restarts, reloads and reboots, with and without a daemon, and no request is
 //! lost by them.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
@@ -35,7 +35,7 @@ fn backend(lab: &Small, name: &str) -> Value {
 
 fn wait_for(lab: &Small, what: &str, reached: impl Fn() -> bool) {
     let reached = wait_until(patience(SOON), || Ok(reached())).unwrap();
-    assert!(reached, "{what}: {}\n{}", lab.ctl(&["status"]).unwrap(), lab.edge().unwrap().said());
+    assert!(reached, "{what}: {}\n{}", lab.ctl(&["status"]).unwrap(), lab.edge().unwrap().log_text());
 }
 
 /// As a power cut, and a bpffs that is empty afterwards.
@@ -48,8 +48,8 @@ fn reboot(lab: &mut Small) {
 /// How many of 60 new connections each backend gets.
 fn shares(lab: &Small) -> [usize; 2] {
     let service = SocketAddr::new(Served::named("dsr4").vip, ECHO);
-    let ask = || (0..60).map(|_| tcp_echo::exchange(service, b"who?").unwrap().backend).collect::<Vec<_>>();
-    let answered = lab.netns(CLIENT).within(ask).unwrap();
+    let exchange = || (0..60).map(|_| tcp_echo::exchange(service, b"who?").unwrap().backend).collect::<Vec<_>>();
+    let answered = lab.netns(CLIENT).within(exchange).unwrap();
     BACKENDS.map(|backend| answered.iter().filter(|name| *name == backend).count())
 }
 
@@ -57,7 +57,7 @@ fn shares(lab: &Small) -> [usize; 2] {
 fn a_weight_stays_whatever_comes_and_moves_new_flows_alone() {
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let word = |lab: &Small| {
         let backend = backend(lab, "p4/be1");
         (backend["weight"].as_u64(), backend["file_weight"].as_u64(), backend["weight_reason"].clone())
@@ -68,8 +68,8 @@ fn a_weight_stays_whatever_comes_and_moves_new_flows_alone() {
     assert!(dry.contains("% of the new flows go to another backend") && word(&lab).1.is_none(), "{dry}");
 
     let generation = |lab: &Small| lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["generation"].as_u64();
-    let said = lab.ctl(&["weight", "p4/be1", "1", "--reason", "slow disk"]).unwrap();
-    assert!(said.ends_with("undo: edge-ctl weight p4/be1 auto\n"), "{said}");
+    let printed = lab.ctl(&["weight", "p4/be1", "1", "--reason", "slow disk"]).unwrap();
+    assert!(printed.ends_with("undo: edge-ctl weight p4/be1 auto\n"), "{printed}");
     let now = (Some(1), Some(100), Value::from("slow disk"));
     assert_eq!((word(&lab), generation(&lab)), (now.clone(), Some(2)));
     let [first, second] = shares(&lab);
@@ -83,7 +83,7 @@ fn a_weight_stays_whatever_comes_and_moves_new_flows_alone() {
     assert_eq!(output(&lab, &["weight", "p4/be1", "p4/nobody", "5"]).status.code(), Some(4));
     assert_eq!((word(&lab), generation(&lab)), (now.clone(), Some(2)));
 
-    // A daemon that starts anew, a file that says something else, a generation that goes back.
+    // A daemon that starts anew, a file with another weight, a generation that goes back.
     lab.kill_daemon().unwrap();
     lab.start_daemon().unwrap();
     assert_eq!(word(&lab), now);
@@ -93,7 +93,7 @@ fn a_weight_stays_whatever_comes_and_moves_new_flows_alone() {
     std::fs::write(&path, &other).unwrap();
     let reloaded = output(&lab, &["reload"]);
     let warned = String::from_utf8_lossy(&reloaded.stderr).into_owned();
-    assert!(warned.contains("keeps the weight 1 by an operator's word, and not the file's 70"), "{warned}");
+    assert!(warned.contains("keeps the weight 1 that an operator has set, not the file's 70"), "{warned}");
     assert_eq!(word(&lab), (Some(1), Some(70), "slow disk".into()));
     lab.ctl(&["rollback"]).unwrap();
     assert_eq!(word(&lab), now);
@@ -103,12 +103,12 @@ fn a_weight_stays_whatever_comes_and_moves_new_flows_alone() {
     lab.kill_daemon().unwrap();
     let offline = output(&lab, &["weight", "p4/*", "p6/be2", "40"]);
     assert!(String::from_utf8_lossy(&offline.stderr).contains("working on the pinned maps directly"), "{offline:?}");
-    let said = String::from_utf8_lossy(&offline.stdout).into_owned();
-    assert!(said.contains("undo: edge-ctl weight p4/be1 1\n"), "{said}");
+    let stdout = String::from_utf8_lossy(&offline.stdout).into_owned();
+    assert!(stdout.contains("undo: edge-ctl weight p4/be1 1\n"), "{stdout}");
     assert_eq!(word(&lab), (Some(40), Some(70), Value::Null));
     lab.start_daemon().unwrap();
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100 && asked.lost == 0, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100 && counts.lost == 0, "{counts:?}");
     let kept = lab.edge().unwrap().state_dir().join("state.json");
     wait_for(&lab, "it is written", || std::fs::read_to_string(&kept).unwrap().contains("\"weight\": 40"));
     reboot(&mut lab);
@@ -123,7 +123,7 @@ fn a_weight_stays_whatever_comes_and_moves_new_flows_alone() {
 fn a_health_by_word_is_certain_and_ends_by_another_word_alone() {
     let mut lab = lab();
     lab.balance(Mode::Native).expect("the load balancer starts");
-    let asking = lab.asking().expect("a client");
+    let requests = lab.start_requests().expect("a client");
     let seen = |lab: &Small, name: &str| {
         let backend = backend(lab, name);
         (backend["state"].as_str().unwrap().to_owned(), backend["forced"].as_str().map(str::to_owned))
@@ -132,8 +132,8 @@ fn a_health_by_word_is_certain_and_ends_by_another_word_alone() {
     let dry = lab.ctl(&["health", "p4/be1", "down", "--dry-run"]).unwrap();
     assert!(dry.contains("nothing is changed") && seen(&lab, "p4/be1") == as_seen("up", None), "{dry}");
 
-    let said = lab.ctl(&["health", "p4/be1", "down", "--reason", "smoke"]).unwrap();
-    assert!(said.ends_with("undo: edge-ctl health p4/be1 auto\n"), "{said}");
+    let printed = lab.ctl(&["health", "p4/be1", "down", "--reason", "smoke"]).unwrap();
+    assert!(printed.ends_with("undo: edge-ctl health p4/be1 auto\n"), "{printed}");
     assert_eq!(shares(&lab), [0, 60]);
     // Its probes pass all the while, and a daemon that starts anew hears the word.
     lab.kill_daemon().unwrap();
@@ -151,8 +151,8 @@ fn a_health_by_word_is_certain_and_ends_by_another_word_alone() {
     std::fs::write(&path, format!("# Read again.\n{text}")).unwrap();
     lab.ctl(&["reload"]).unwrap();
     assert_eq!(seen(&lab, "p4/be1"), as_seen("down", Some("down")));
-    let asked = asking.stop().unwrap();
-    assert!(asked.answered > 100, "{asked:?}");
+    let counts = requests.stop().unwrap();
+    assert!(counts.answered > 100, "{counts:?}");
     reboot(&mut lab);
     wait_for(&lab, "the others are up", || seen(&lab, "p4/be2").0 == "up");
     assert_eq!((seen(&lab, "p4/be1"), shares(&lab)), (as_seen("down", Some("down")), [0, 60]));

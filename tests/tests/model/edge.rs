@@ -10,7 +10,7 @@ use edge_common::{
     maps::{Maps as _, View},
 };
 use edge_tests::{
-    both::{Both, Program, Seen, Way, hex, on_host},
+    both::{Both, Program, ProgramExit, Seen, hex, on_host},
     kernel::Arrival,
 };
 
@@ -72,17 +72,19 @@ impl Edge {
             both.compare_state().unwrap_or_else(|error| panic!("{error}"));
             both.kernel.copy_flows(&both.memory);
         }
-        let Seen { way, frame, .. } = match self {
+        let Seen { exit, frame, .. } = match self {
             Self::Host(memory) => on_host(memory, Program::Edge, frame, Arrival::by(1)),
             Self::Both(both) => {
                 let seen = both.try_run(Program::Edge, frame, Arrival::by(1));
                 seen.unwrap_or_else(|error| panic!("{error}\n{}", hex(frame)))
             }
         };
-        match way {
-            Way::Edge(Exit::DsrTx) => Some(frame[5].into()),
-            Way::Edge(Exit::Exhausted | Exit::RejectReset | Exit::RejectSilent | Exit::RejectUnreachable) => None,
-            Way::Edge(_) | Way::Decap(_) => panic!("a packet left by {way:?}"),
+        match exit {
+            ProgramExit::Edge(Exit::DsrTx) => Some(frame[5].into()),
+            ProgramExit::Edge(Exit::Exhausted | Exit::RejectReset | Exit::RejectSilent | Exit::RejectUnreachable) => {
+                None
+            }
+            ProgramExit::Edge(_) | ProgramExit::Decap(_) => panic!("a packet left by {exit:?}"),
         }
     }
 

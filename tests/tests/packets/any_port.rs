@@ -3,7 +3,7 @@
 
 use edge_common::abi::Exit;
 use edge_tests::{
-    both::Way,
+    both::ProgramExit,
     packet::{SYN, protocol},
 };
 
@@ -19,7 +19,7 @@ fn each_packet_comes_out_as_by_the_port() {
         both.change(|world| world.services[service].port = 0);
         for (packet, before) in packets().zip(before) {
             let after = both.run(&frame(&packet));
-            assert_eq!((after.way, after.egress), (before.way, before.egress), "{flow:?}");
+            assert_eq!((after.exit, after.egress), (before.exit, before.egress), "{flow:?}");
             assert_eq!(after.frame, before.frame, "{flow:?}");
         }
     });
@@ -37,7 +37,7 @@ fn another_service_keeps_its_port_and_another_protocol_is_not_taken() {
             let unserved = super::slow::world::Flow { protocol, port: 999, ..flow };
             assert_ne!(exit(both, &unserved.packet(0)), Exit::DsrTx, "{unserved:?}");
             let served = super::slow::world::Flow { port: 999, ..flow };
-            assert!(matches!(both.run(&frame(&served.packet(0))).way, Way::Edge(Exit::DsrTx)), "{served:?}");
+            assert!(matches!(both.run(&frame(&served.packet(0))).exit, ProgramExit::Edge(Exit::DsrTx)), "{served:?}");
             both.change(|world| world.services[service].port = port::DSR);
         }
     });

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 
 use edge_common::abi::{DecapExit, Exit, Traffic};
 use edge_tests::{
-    both::{Both, Way, difference, hex},
+    both::{Both, ProgramExit, difference, hex},
     cases::{self, Case, Forwarded, Scene},
     namespace::in_namespace,
     packet::verify,
 };
 
 #[test]
-fn every_case_leaves_as_the_table_says() {
-    as_the_table_says(&Scene::new(), |_| true);
+fn every_case_has_the_result_in_the_table() {
+    check_cases(&Scene::new(), |_| true);
 }
 
 /// The other variant of `gue`, and a source of each flow's own in `ipip`.
@@ -21,13 +21,13 @@ fn every_case_leaves_as_the_table_says() {
 fn tunnels_have_other_forms() {
     let tunnelled = |case: &Case| {
         let is_tunnels = [Exit::GueTx, Exit::GueRedirect, Exit::IpipTx, Exit::IpipRedirect, Exit::TooBig];
-        matches!(case.way, Way::Edge(exit) if is_tunnels.contains(&exit))
+        matches!(case.exit, ProgramExit::Edge(exit) if is_tunnels.contains(&exit))
     };
-    as_the_table_says(&Scene::with(0, true), tunnelled);
+    check_cases(&Scene::with(0, true), tunnelled);
 }
 
-fn as_the_table_says(scene: &Scene, are_meant: impl Fn(&Case) -> bool) {
-    let mut cases = cases::runnable(scene, "every_case_leaves_as_the_table_says");
+fn check_cases(scene: &Scene, are_meant: impl Fn(&Case) -> bool) {
+    let mut cases = cases::runnable(scene, "every_case_has_the_result_in_the_table");
     cases.retain(are_meant);
     let failures = in_namespace(|| {
         let both = Both::new(scene.world.clone());
@@ -42,11 +42,12 @@ fn every_exit_has_a_case_and_every_case_a_name_of_its_own() {
     let cases = cases::all(&Scene::new());
     let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
     assert_eq!(names.len(), cases.len(), "two cases have one name");
-    let has = |way: Way| cases.iter().any(|case| case.way == way);
-    let edge = Exit::ALL.iter().filter(|exit| !cases::OF_NO_CASE.contains(exit)).map(|exit| Way::Edge(*exit));
+    let has = |exit: ProgramExit| cases.iter().any(|case| case.exit == exit);
+    let edge = Exit::ALL.iter().filter(|exit| !cases::OF_NO_CASE.contains(exit)).map(|exit| ProgramExit::Edge(*exit));
     // Moving a frame's start towards its end by less than its length always succeeds, so no frame takes this exit.
     let reachable = DecapExit::ALL.iter().filter(|exit| **exit != DecapExit::DecapNoRoom);
-    let missing: Vec<_> = edge.chain(reachable.map(|exit| Way::Decap(*exit))).filter(|way| !has(*way)).collect();
+    let missing: Vec<_> =
+        edge.chain(reachable.map(|exit| ProgramExit::Decap(*exit))).filter(|exit| !has(*exit)).collect();
     assert!(missing.is_empty(), "no case leaves by {missing:?}");
 }
 
@@ -54,12 +55,12 @@ fn check(both: &Both, case: &Case) -> Result<(), String> {
     let before = Counters::of(both);
     let traffic =
         case.forwarded.map(|to| (both.memory.service_traffic(to.service), both.memory.backend_traffic(to.backend)));
-    let seen = both.try_run(case.way.program(), &case.frame, case.arrival)?;
-    if seen.way != case.way {
-        return Err(format!("left by {:?}, not by {:?}", seen.way, case.way));
+    let seen = both.try_run(case.exit.program(), &case.frame, case.arrival)?;
+    if seen.exit != case.exit {
+        return Err(format!("left by {:?}, not by {:?}", seen.exit, case.exit));
     }
-    if case.way.verdict() != case.verdict {
-        return Err(format!("{:?}, not {:?}", case.way.verdict(), case.verdict));
+    if case.exit.verdict() != case.verdict {
+        return Err(format!("{:?}, not {:?}", case.exit.verdict(), case.verdict));
     }
     if let Some(out) = &case.out {
         if seen.frame != *out {
@@ -104,9 +105,9 @@ impl Counters {
     fn moved(&self, both: &Both, case: &Case) -> Result<(), String> {
         let Self { mut exits, mut decap_exits } =
             Self { exits: self.exits.clone(), decap_exits: self.decap_exits.clone() };
-        match case.way {
-            Way::Edge(exit) => exits[exit as usize] += 1,
-            Way::Decap(exit) => decap_exits[exit as usize] += 1,
+        match case.exit {
+            ProgramExit::Edge(exit) => exits[exit as usize] += 1,
+            ProgramExit::Decap(exit) => decap_exits[exit as usize] += 1,
         }
         let now = Self::of(both);
         if (exits, decap_exits) != (now.exits, now.decap_exits) {

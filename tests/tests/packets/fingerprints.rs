@@ -2,7 +2,7 @@
 
 use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{
-    both::{Both, Program, Seen, Way, difference},
+    both::{Both, Program, ProgramExit, Seen, difference},
     cases::{
         Scene,
         scene::{bare, from_client, ip, port, tcp, tunnelled, with_ip},
@@ -54,7 +54,7 @@ fn every_dscp_and_ecn_is_kept_and_copied_to_the_outer_header() {
                 for tos in 0..=255 {
                     let frame = with_ip(from_client(side, tcp(port, ACK)), |ip| ip.tos = tos);
                     let seen = both.run(&frame.bytes());
-                    assert_eq!(seen.way, Way::Edge(exit));
+                    assert_eq!(seen.exit, ProgramExit::Edge(exit));
                     same(&seen, &expected(&scene, side, port, tunnel, &frame));
                 }
             }
@@ -76,9 +76,9 @@ fn every_ttl_is_taken_down_by_one_or_answered() {
                     });
                     let seen = both.run(&frame.bytes());
                     if ttl < 2 {
-                        assert_eq!(seen.way, Way::Edge(Exit::TtlExceeded), "TTL {ttl}");
+                        assert_eq!(seen.exit, ProgramExit::Edge(Exit::TtlExceeded), "TTL {ttl}");
                     } else {
-                        assert_eq!(seen.way, Way::Edge(exit), "TTL {ttl}");
+                        assert_eq!(seen.exit, ProgramExit::Edge(exit), "TTL {ttl}");
                         same(&seen, &expected(&scene, side, port, tunnel, &frame));
                     }
                 }
@@ -103,7 +103,7 @@ fn every_identification_gets_the_right_checksum_when_the_ttl_goes_down() {
 
 /// RFC 6040, figure 4. Rows are the inner field, columns the outer one, both in the order Not-ECT, ECT(0), ECT(1), CE.
 #[test]
-fn congestion_on_the_way_arrives_as_rfc_6040_says() {
+fn congestion_on_the_path_arrives_according_to_rfc_6040() {
     const ORDER: [u8; 4] = [0b00, 0b10, 0b01, 0b11];
     const FIGURE_4: [[Option<u8>; 4]; 4] = [
         [Some(0b00), Some(0b00), Some(0b00), None],
@@ -128,10 +128,10 @@ fn congestion_on_the_way_arrives_as_rfc_6040_says() {
                         let seen = both.try_run(Program::Decap, &frame.bytes(), Arrival::by(1));
                         let seen = seen.unwrap_or_else(|error| panic!("{error}"));
                         let Some(after) = after else {
-                            assert_eq!(seen.way, Way::Decap(DecapExit::Congested));
+                            assert_eq!(seen.exit, ProgramExit::Decap(DecapExit::Congested));
                             continue;
                         };
-                        assert_eq!(seen.way, Way::Decap(DecapExit::Decapsulated));
+                        assert_eq!(seen.exit, ProgramExit::Decap(DecapExit::Decapsulated));
                         inner.tos = dscp << 2 | after;
                         same(&seen, &bare(inner).bytes());
                     }
@@ -151,10 +151,10 @@ fn what_the_edge_encapsulates_the_backend_takes_out_as_it_was() {
                 for tos in 0..=255 {
                     let frame = with_ip(from_client(side, tcp(*port, ACK)), |ip| ip.tos = tos);
                     let sent = both.run(&frame.bytes());
-                    assert_eq!(sent.way, Way::Edge(*exit));
+                    assert_eq!(sent.exit, ProgramExit::Edge(*exit));
                     let taken = both.try_run(Program::Decap, &sent.frame, Arrival::by(1));
                     let taken = taken.unwrap_or_else(|error| panic!("{error}"));
-                    assert_eq!(taken.way, Way::Decap(DecapExit::Decapsulated));
+                    assert_eq!(taken.exit, ProgramExit::Decap(DecapExit::Decapsulated));
                     let mut inner = ip(&frame).clone();
                     inner.ttl -= 1;
                     assert_eq!(taken.frame[14..], inner.bytes());

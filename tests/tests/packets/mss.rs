@@ -219,7 +219,7 @@ fn some_options() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn whatever_the_options_are_the_kernel_does_as_the_host_and_both_as_the_rfc_says() {
+fn with_any_options_the_kernel_and_the_host_follow_the_rfc() {
     with_both(|both| {
         let both = RefCell::new(both);
         proptest!(ProptestConfig::with_cases(4_000), |(options in some_options(), v6: bool, smaller in 0_u32..1_600)| {

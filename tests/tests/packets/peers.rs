@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use edge_common::abi::{Exit, Verdict};
 use edge_tests::{
-    both::{Both, Program, Seen, Way, on_host},
+    both::{Both, Program, ProgramExit, Seen, on_host},
     cases::{
         self, Scene,
         scene::{from_client, ip, port, tcp, to_other, transport, udp, with_ip},
@@ -30,9 +30,9 @@ fn with_both(test: impl FnOnce(&Both) + Send) {
 }
 
 fn left(seen: &Seen) -> Exit {
-    match seen.way {
-        Way::Edge(exit) => exit,
-        Way::Decap(_) => panic!("the wrong program"),
+    match seen.exit {
+        ProgramExit::Edge(exit) => exit,
+        ProgramExit::Decap(_) => panic!("the wrong program"),
     }
 }
 
@@ -185,7 +185,7 @@ fn the_entry_point_keeps_the_verdict() {
         let both = Both::new(scene.world.clone());
         let mut verdicts = BTreeSet::new();
         for exit in Exit::ALL.iter().filter(|exit| !cases::OF_NO_CASE.contains(exit)) {
-            let case = cases.iter().find(|case| case.way == Way::Edge(*exit)).expect("a case for each exit");
+            let case = cases.iter().find(|case| case.exit == ProgramExit::Edge(*exit)).expect("a case for each exit");
             if missing(&format!("the_entry_point_keeps_the_verdict: {}", case.name), case.arrival.needs()).is_some() {
                 continue;
             }

@@ -145,7 +145,7 @@ fn answers_and_errors_go_back_to_their_probe_and_nothing_else_does() {
                 assert_eq!(answered(error(*kind, &about), &other), Option::None, "{protocol}: about another flow");
             }
             for kind in others {
-                assert_eq!(door(error(*kind, &about)), Option::None, "{protocol}: {kind} says nothing of a flow");
+                assert_eq!(door(error(*kind, &about)), Option::None, "{protocol}: {kind} is about no flow");
             }
             // The minimum that identifies the flow, and one byte less.
             let enough = if edge.is_ipv4() { 20 } else { 40 } + if protocol == icmp { 8 } else { 4 };

@@ -8,7 +8,7 @@ use std::{
 
 use edge_common::abi::{Exit, Mac, Verdict, program};
 use edge_tests::{
-    both::{Both, Program, Way, difference},
+    both::{Both, Program, ProgramExit, difference},
     cases::{
         self, Scene,
         scene::{from_client, port, udp},
@@ -39,7 +39,7 @@ fn a_redirected_frame_comes_out_of_the_other_interface() {
         let mut seen = 0;
         for case in &cases {
             let Some(forwarded) = case.forwarded else { continue };
-            if case.way.verdict() != Verdict::Redirect || forwarded.egress != EDGE0 {
+            if case.exit.verdict() != Verdict::Redirect || forwarded.egress != EDGE0 {
                 continue;
             }
             both.kernel.run_live(&case.frame, LO);
@@ -71,7 +71,7 @@ fn the_kernels_route_back_out_of_the_ingress_is_no_redirection() {
                 let frame = from_client(side, udp(port)).bytes();
                 let seen = both.try_run(Program::Edge, &frame, arrival);
                 let seen = seen.unwrap_or_else(|error| panic!("{side:?}, port {port}: {error}"));
-                assert_eq!(seen.way, Way::Edge(exit), "{side:?}, port {port}");
+                assert_eq!(seen.exit, ProgramExit::Edge(exit), "{side:?}, port {port}");
             }
         }
         both.compare_state().unwrap_or_else(|error| panic!("{error}"));
@@ -82,7 +82,7 @@ fn the_kernels_route_back_out_of_the_ingress_is_no_redirection() {
 #[test]
 fn the_kernels_route_takes_no_frame_with_the_tag_of_an_unknown_next_hop() {
     let mut scene = Scene::new();
-    let ports = ways().chain(
+    let ports = kernel_routed().chain(
         Side::BOTH
             .into_iter()
             .flat_map(|side| [port::UDP4_ROUTED, port::UDP6_ROUTED, port::NAT].map(|port| (side, port))),
@@ -97,7 +97,7 @@ fn the_kernels_route_takes_no_frame_with_the_tag_of_an_unknown_next_hop() {
         let both = Both::new(scene.world.clone());
         for (side, port) in ports {
             let seen = both.run(&from_client(side, udp(port)).bytes());
-            assert_eq!(seen.way, Way::Edge(Exit::NoNextHop), "{side:?}, port {port}");
+            assert_eq!(seen.exit, ProgramExit::Edge(Exit::NoNextHop), "{side:?}, port {port}");
         }
         both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     });
@@ -118,18 +118,18 @@ fn no_forwarding_no_route_and_no_neighbour_are_no_next_hop() {
             "ip link set edge0 down",
         ] {
             sh(upset);
-            for (side, port) in ways() {
+            for (side, port) in kernel_routed() {
                 let frame = from_client(side, udp(port)).bytes();
                 let ran = both.kernel.run(program::EDGE, &frame, Arrival::by(LO));
                 assert_eq!(ran.verdict, kernel::DROP, "{side:?}, port {port} after `{upset}`");
             }
         }
-        assert_eq!(both.kernel.exits()[Exit::NoNextHop as usize], 4 * ways().count() as u64);
+        assert_eq!(both.kernel.exits()[Exit::NoNextHop as usize], 4 * kernel_routed().count() as u64);
     });
 }
 
 /// Services whose packets use the kernel's own routes.
-fn ways() -> impl Iterator<Item = (Side, u16)> {
+fn kernel_routed() -> impl Iterator<Item = (Side, u16)> {
     Side::BOTH.into_iter().flat_map(|side| {
         [port::DSR_ROUTED, port::IN4_ROUTED, port::IN6_ROUTED, port::IN4_BEHIND, port::IN6_BEHIND]
             .into_iter()

@@ -207,7 +207,7 @@ fn slots_are_handed_over_after_the_idle_timeout_and_the_service_is_stable_then()
     let transition = pinned.transition(web).expect("under way");
     assert_eq!(transition.differing, Some(u32::try_from(theirs).expect("few")));
     assert!(transition.next_ms.expect("they will") > transition.changed_ms);
-    // The same from the maps alone, except for the times, which only the waiting controller knows.
+    // The same from the maps alone, except for the times, which only the waiting controller has.
     let mut other = reopened(&pins);
     assert_eq!(other.transition(web).expect("under way").differing, None, "it has not looked");
     other.survey().expect("readable");

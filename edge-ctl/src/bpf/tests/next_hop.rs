@@ -7,7 +7,7 @@ use edge_common::forward::HopLook;
 use super::*;
 
 /// Two next hops of a backend that differ in everything but the neighbour's address: a router that is on two VLANs.
-const WAYS: [NextHopEntry; 2] = [
+const NEXT_HOPS: [NextHopEntry; 2] = [
     NextHopEntry {
         egress: 2,
         mac: [2, 0, 0, 0, 0, 9],
@@ -34,7 +34,7 @@ fn what_is_read_of_a_next_hop_belongs_together() {
     let mut pinned = started(&bpffs.pins(), &config());
     let reader = reopened(&bpffs.pins());
     let number = backend(&pinned, "one/b1");
-    let (done, seen) = (AtomicBool::new(false), WAYS.map(|_| AtomicU64::new(0)));
+    let (done, seen) = (AtomicBool::new(false), NEXT_HOPS.map(|_| AtomicU64::new(0)));
     let is_seen = || seen.iter().all(|count| count.load(Ordering::Relaxed) > 0);
     let torn = std::thread::scope(|scope| {
         let looks = scope.spawn(|| {
@@ -43,11 +43,12 @@ fn what_is_read_of_a_next_hop_belongs_together() {
             while !done.load(Ordering::Relaxed) {
                 let look = HopLook::at(std::hint::black_box(backend));
                 let Some(next_hop) = look.kept() else { continue };
-                match WAYS.iter().position(|way| way.egress == next_hop.egress) {
-                    Some(way)
-                        if WAYS[way].vlan == look.vlan && Mac::new(WAYS[way].source_mac) == next_hop.source_mac =>
+                match NEXT_HOPS.iter().position(|candidate| candidate.egress == next_hop.egress) {
+                    Some(position)
+                        if NEXT_HOPS[position].vlan == look.vlan
+                            && Mac::new(NEXT_HOPS[position].source_mac) == next_hop.source_mac =>
                     {
-                        seen[way].fetch_add(1, Ordering::Relaxed);
+                        seen[position].fetch_add(1, Ordering::Relaxed);
                     }
                     _ => torn += 1,
                 }
@@ -55,9 +56,10 @@ fn what_is_read_of_a_next_hop_belongs_together() {
             torn
         });
         // On a busy machine the reader may not have started by the time that `CHANGES` are made.
-        let changes = WAYS.iter().cycle().enumerate();
-        for (_, way) in changes.take_while(|(made, _)| *made < CHANGES || (*made < 1_000 * CHANGES && !is_seen())) {
-            pinned.set_next_hop(number, Some(*way)).expect("a backend");
+        let changes = NEXT_HOPS.iter().cycle().enumerate();
+        for (_, next_hop) in changes.take_while(|(made, _)| *made < CHANGES || (*made < 1_000 * CHANGES && !is_seen()))
+        {
+            pinned.set_next_hop(number, Some(*next_hop)).expect("a backend");
         }
         done.store(true, Ordering::Relaxed);
         looks.join().expect("it looks")

@@ -77,7 +77,7 @@ fn a_number_is_kept_while_a_record_names_it() {
 }
 
 #[test]
-fn who_comes_back_has_its_number_and_its_flows() {
+fn a_backend_that_returns_keeps_its_number_and_its_flows() {
     let bpffs = Bpffs::mount();
     let mut pinned = stable(&bpffs.pins(), &config());
     let before = owners(&pinned, "web");
@@ -100,7 +100,7 @@ fn who_comes_back_has_its_number_and_its_flows() {
 }
 
 #[test]
-fn whose_pool_is_gone_is_in_none_until_both_come_back() {
+fn a_backend_of_a_removed_pool_is_in_none_until_both_return() {
     let bpffs = Bpffs::mount();
     let mut pinned = stable(&bpffs.pins(), &config());
     let b0 = backend(&pinned, "one/b0");
@@ -167,7 +167,7 @@ fn a_publication_that_is_killed_after_its_store_is_finished_by_the_next_start() 
     active.expect("there").store(bank, std::sync::atomic::Ordering::Release);
 
     let mut pinned = reopened(&pins);
-    assert!(pinned.in_transition(service_number(&pinned, "web")), "all are, before anybody has looked");
+    assert!(pinned.in_transition(service_number(&pinned, "web")), "all are, before the first look");
     assert!(owners(&pinned, "web").contains(&b1) && pinned.state(b1).has_all(State::ALIVE), "its flows go on");
     pinned.repair().expect("repaired");
     assert!(pinned.state(b1).has_all(State::ALIVE | State::RETIRED) && !pinned.state(b1).has_all(State::NEW));

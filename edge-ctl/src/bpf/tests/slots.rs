@@ -44,34 +44,34 @@ fn a_drain_concerns_the_slots_of_its_backend_once_the_others_were_seen_to_be_as_
 }
 
 #[test]
-fn a_change_after_which_old_backends_live_says_when_it_was() {
+fn a_change_after_which_old_backends_live_records_its_time() {
     let bpffs = Bpffs::mount();
     let mut pinned = stable(&bpffs.pins(), &config());
     let web = service_number(&pinned, "web");
     let service = |pinned: &PinnedMaps| pinned.maps.service(pinned.maps.bank(), web).expect("it is published");
     // Whether the service was marked as redirected since the last call.
-    let said = |pinned: &PinnedMaps| {
+    let is_reported = |pinned: &PinnedMaps| {
         let at = service(pinned).redirected;
         let bank = pinned.maps.bank();
         let services = &pinned.maps.services;
         services.write(position(bank, web).expect("in range"), Service { redirected: 0, ..service(pinned) });
         at != 0
     };
-    said(&pinned);
+    is_reported(&pinned);
     set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
-    assert!(said(&pinned), "a drain");
+    assert!(is_reported(&pinned), "a drain");
     set(&mut pinned, "one/b0", Admin::Enabled, Health::Up);
-    assert!(said(&pinned), "and its end");
+    assert!(is_reported(&pinned), "and its end");
     set(&mut pinned, "one/b0", Admin::Enabled, Health::Down);
-    assert!(!said(&pinned), "a death");
+    assert!(!is_reported(&pinned), "a death");
     pinned.set_share(backend(&pinned, "one/b1"), 100).expect("known");
     pinned.set_withheld(0, 100, "a test");
-    assert!(!said(&pinned), "a share");
+    assert!(!is_reported(&pinned), "a share");
     pinned.set_failover(web, Failover { first: 1, evacuate: false }).expect("known");
-    assert!(said(&pinned), "a failover");
+    assert!(is_reported(&pinned), "a failover");
     let image = plan(&pinned, &config());
     pinned.publish(&image).expect("published");
-    assert!(said(&pinned), "a publication");
+    assert!(is_reported(&pinned), "a publication");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn they_change_and_outlive_a_publication_and_a_restart() {
     successor.publish(&plan(&successor, &config())).expect("published");
     assert_eq!(host(&successor), [vip], "a successor carries on what it finds");
     successor.set_host_vips(&BTreeMap::new());
-    assert_eq!(host(&successor), [vip], "nothing is said of it");
+    assert_eq!(host(&successor), [vip], "nothing is reported");
     successor.set_host_vips(&BTreeMap::from([(vip, false)]));
     assert_eq!(host(&successor), [] as [IpAddr; 0]);
     successor.publish(&plan(&successor, &config())).expect("published");

@@ -84,7 +84,7 @@ fn a_service_that_another_writer_has_changed_is_not_taken_for_stable() {
 }
 
 #[test]
-fn counts_that_say_something_else_than_the_states_are_repaired() {
+fn counts_that_differ_from_the_states_are_repaired() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
     let mut one = started(&pins, &config());

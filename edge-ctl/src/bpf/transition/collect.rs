@@ -169,7 +169,7 @@ impl Reading {
             let service = target.and_then(|target| maps.service(self.bank, target.service()));
             let expiry =
                 target.map_or(longest, |target| waits.get(&target.service()).unwrap_or(&Waits::UNKNOWN).expiry);
-            let needless = table.is_gone(&found)
+            let needless = table.is_expired(&found)
                 || table.silent(&found) > expiry
                 || at.zip(service).is_some_and(|((_, slot), service)| {
                     let owner = Slots::of(maps, &service).owner(slot);

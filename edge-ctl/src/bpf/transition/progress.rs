@@ -66,7 +66,7 @@ pub(crate) struct Finished {
     pub(crate) service: u32,
     /// Start of the transition in milliseconds of `CLOCK_BOOTTIME`; 0 if unknown.
     pub(crate) since_ms: u64,
-    /// Number of slots with a new owner, as far as this controller knows; 0 if no slot differed.
+    /// Number of slots with a new owner, as far as this controller has observed; 0 if no slot differed.
     pub(crate) moved: u64,
     /// Whether an earlier pass has reported the start.
     pub(crate) started: bool,

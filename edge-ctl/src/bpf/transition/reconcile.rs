@@ -103,7 +103,7 @@ impl Handover {
         }
     }
 
-    /// Whether `look` is set in all slots of a service, as far as this controller knows.
+    /// Whether `look` is set in all slots of a service, as far as this controller has observed.
     pub(in crate::bpf) fn is_looked_at(&self, service: u32) -> bool {
         self.services.get(&service).is_some_and(|transition| transition.looked_at)
     }

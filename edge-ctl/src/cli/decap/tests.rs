@@ -121,7 +121,7 @@ const SECOND: [u8; 4] = [10, 0, 0, 3];
 const VIP: [u8; 4] = [192, 0, 2, 10];
 
 #[test]
-fn takes_packets_of_the_edges_that_it_was_told() {
+fn takes_packets_of_the_configured_edges() {
     for mode in ["native", "generic"] {
         in_bpf_lab(|lab, pins| {
             sh("ip addr add 192.0.2.10/32 dev lo && ip link set lo up");
@@ -134,11 +134,11 @@ fn takes_packets_of_the_edges_that_it_was_told() {
             let whole = Some((b"hello".to_vec(), "198.51.100.5:5000".to_owned()));
 
             let line = "--interface edge0 --from 10.0.0.2 --from fd00::2 --vip 192.0.2.10 --vip 2001:db8::/64";
-            let said = decap(pins, &format!("{line} --mode {mode}")).unwrap();
+            let output = decap(pins, &format!("{line} --mode {mode}")).unwrap();
             let takes =
                 "takes tunnel packets from 10.0.0.2, fd00::2 to 10.0.0.1, fd00::1, for 192.0.2.10, 2001:db8::/64";
             let mss = "  SYN-ACKs of VIPs that leave by edge0: segments of 1420 bytes at most, over IPv6 of 1400\n";
-            assert_eq!(said, format!("edge0: {takes} ({mode} mode)\n{mss}"));
+            assert_eq!(output, format!("edge0: {takes} ({mode} mode)\n{mss}"));
             send_one(lab, FIRST);
             assert_eq!(arrived(), whole);
             send_one(lab, SECOND);
@@ -147,10 +147,10 @@ fn takes_packets_of_the_edges_that_it_was_told() {
 
             // Another edge is accepted; the counters continue.
             let line = "--interface edge0 --from 10.0.0.3 --vip 192.0.2.10";
-            let said = decap(pins, &format!("{line} --mode {mode}")).unwrap();
+            let output = decap(pins, &format!("{line} --mode {mode}")).unwrap();
             let packets_of = "tunnel packets from 10.0.0.3 to 10.0.0.1, fd00::1, for 192.0.2.10";
             let mss = "  SYN-ACKs of VIPs that leave by edge0: segments of 1440 bytes at most, over IPv6 of 1420\n";
-            assert_eq!(said, format!("edge0: now takes {packets_of} ({mode} mode)\n{mss}"));
+            assert_eq!(output, format!("edge0: now takes {packets_of} ({mode} mode)\n{mss}"));
             send_one(lab, FIRST);
             assert_eq!(arrived(), None);
             send_one(lab, SECOND);
@@ -164,14 +164,14 @@ fn takes_packets_of_the_edges_that_it_was_told() {
             assert_eq!(fs::read_dir(own(pins)).unwrap().count(), 0, "no pins are left");
             send_one(lab, SECOND);
             assert_eq!(arrived(), None);
-            let said = decap(pins, "--interface edge0 --detach").unwrap();
-            assert_eq!(said, "edge0: no decapsulation was attached\n");
+            let output = decap(pins, "--interface edge0 --detach").unwrap();
+            assert_eq!(output, "edge0: no decapsulation was attached\n");
         });
     }
 }
 
 #[test]
-fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_was_told() {
+fn takes_nothing_for_other_addresses_than_vips_nor_at_unconfigured_addresses() {
     in_bpf_lab(|lab, pins| {
         sh("ip addr add 192.0.2.10/32 dev lo && ip addr add 10.0.0.7/24 dev edge0");
         let inbox = UdpSocket::bind("0.0.0.0:4000").unwrap();
@@ -180,8 +180,8 @@ fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_wa
 
         // By default, tunnel packets are accepted at all addresses of the host but the VIPs, so at 10.0.0.1, too.
         let line = "--interface edge0 --from 10.0.0.2 --vip 192.0.2.0/24";
-        let said = decap(pins, line).unwrap();
-        assert!(said.contains("to 10.0.0.1, 10.0.0.7, fd00::1, for 192.0.2.0/24 ("), "{said}");
+        let output = decap(pins, line).unwrap();
+        assert!(output.contains("to 10.0.0.1, 10.0.0.7, fd00::1, for 192.0.2.0/24 ("), "{output}");
         send_to(lab, FIRST, VIP);
         assert!(arrived());
         send_to(lab, FIRST, [10, 0, 0, 1]);
@@ -201,7 +201,7 @@ fn takes_nothing_for_other_addresses_than_vips_nor_at_other_addresses_than_it_wa
 }
 
 #[test]
-fn takes_packets_in_udp_and_edges_of_a_prefix_where_it_is_told_so() {
+fn takes_packets_in_udp_and_edges_of_a_prefix_where_configured() {
     for mode in ["native", "generic"] {
         in_bpf_lab(|lab, pins| {
             let send_in_udp = |port| {
@@ -209,18 +209,21 @@ fn takes_packets_in_udp_and_edges_of_a_prefix_where_it_is_told_so() {
                 send_frames(lab, frame, 1, Duration::from_millis(20)).join().unwrap();
             };
             let line = format!("--interface edge0 --mode {mode} --from 10.0.0.0/24 --from fd00::2 --vip 192.0.2.10");
-            let said = decap(pins, &line).unwrap();
+            let output = decap(pins, &line).unwrap();
             let from = "from 10.0.0.0/24, fd00::2 to 10.0.0.1, fd00::1, for 192.0.2.10 (";
-            assert!(said.contains(from) && said.contains("segments of 1420 bytes at most"), "{said}");
+            assert!(output.contains(from) && output.contains("segments of 1420 bytes at most"), "{output}");
             send_one(lab, FIRST);
             send_one(lab, [10, 0, 0, 77]);
             send_one(lab, [10, 0, 1, 2]);
             send_in_udp(6080);
             assert_eq!((packets(pins, "decapsulated"), packets(pins, "unknown_source")), (2, 1));
             for (taken, option, port) in [(3, "--gue", 6080), (4, "--gue=7000", 7000)] {
-                let said = decap(pins, &format!("{line} {option}")).unwrap();
-                assert!(said.contains(&format!("to 10.0.0.1, fd00::1, also in UDP to port {port}, for ")), "{said}");
-                assert!(said.contains("segments of 1408 bytes at most, over IPv6 of 1388\n"), "{said}");
+                let output = decap(pins, &format!("{line} {option}")).unwrap();
+                assert!(
+                    output.contains(&format!("to 10.0.0.1, fd00::1, also in UDP to port {port}, for ")),
+                    "{output}"
+                );
+                assert!(output.contains("segments of 1408 bytes at most, over IPv6 of 1388\n"), "{output}");
                 send_in_udp(port);
                 send_in_udp(port + 1);
                 assert_eq!(packets(pins, "decapsulated"), taken);
@@ -235,7 +238,7 @@ fn takes_packets_in_udp_and_edges_of_a_prefix_where_it_is_told_so() {
 }
 
 #[test]
-fn a_host_without_addresses_has_to_be_told_one() {
+fn a_host_without_addresses_needs_one_in_the_options() {
     in_bpf_lab(|_, pins| {
         sh("ip addr flush dev edge0");
         let line = "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10";
@@ -263,7 +266,7 @@ fn replacement_loses_no_packet() {
 }
 
 #[test]
-fn says_what_to_do_when_refused() {
+fn refusals_name_the_remedy() {
     in_bpf_lab(|_, pins| {
         let refused = |pins: &Path, line: &str, hint: &str| {
             let error = decap(pins, line).unwrap_err();
@@ -294,7 +297,7 @@ fn says_what_to_do_when_refused() {
 }
 
 #[test]
-fn says_so_without_privileges() {
+fn reports_missing_privileges() {
     in_bpf_lab(|_, pins| {
         let unprivileged = || {
             // SAFETY: no pointers are involved. A direct system call, since the library's function would change the
@@ -324,8 +327,8 @@ fn an_interface_that_came_back_is_attached_anew() {
         sh("ip link add name again.1 type veth peer name other0 && ip link set again.1 up");
         decap(pins, "--interface again.1 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
         sh("ip link del again.1 && ip link add name again.1 type veth peer name other0");
-        let said = decap(pins, "--interface again.1 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
-        assert!(said.starts_with("again.1: takes"), "{said}");
+        let output = decap(pins, "--interface again.1 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
+        assert!(output.starts_with("again.1: takes"), "{output}");
         sh("ip link show dev again.1 | grep -q xdp");
         sh("ip link del again.1");
         assert!(decap(pins, "--interface again.1 --detach").is_ok());
@@ -340,8 +343,8 @@ fn counters_of_another_shape_are_not_taken() {
         fs::create_dir_all(&maps).unwrap();
         let other = aya::maps::Array::<aya::maps::MapData, u32>::create(3, 0).unwrap();
         other.pin(maps.join("DECAP_EXITS")).unwrap();
-        let said = decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
-        assert!(said.contains("counters start at 0"), "{said}");
+        let output = decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
+        assert!(output.contains("counters start at 0"), "{output}");
         send_one(lab, FIRST);
         assert_eq!(packets(pins, "decapsulated"), 1);
     });
@@ -358,7 +361,7 @@ fn heard(lab: &Lab) -> u32 {
 }
 
 #[test]
-fn clients_hear_of_a_segment_size_that_fits_the_tunnel() {
+fn clients_get_a_segment_size_that_fits_the_tunnel() {
     in_bpf_lab(|lab, pins| {
         sh("ip addr add 192.0.2.10/32 dev lo");
         lab.peer("ip route add 192.0.2.10/32 via 10.0.0.1");

@@ -79,8 +79,8 @@ fn entry(chunk: &[&str], key: &str) -> String {
             line if code => entry.extend([&*roff::escaped(line), "\n"]),
             "" => entry += ".sp\n",
             line => {
-                let said = line.split_once("** — ").map_or(line, |(_, said)| said);
-                entry.extend([&*roff::line(said), "\n"]);
+                let text = line.split_once("** — ").map_or(line, |(_, text)| text);
+                entry.extend([&*roff::line(text), "\n"]);
             }
         }
     }
@@ -94,12 +94,12 @@ fn row(chunk: &[&str], key: &str) -> Option<String> {
     let header = chunk[..at].iter().rev().find(|line| line.starts_with("| key"))?;
     let names: Vec<_> = header.split('|').map(str::trim).collect();
     let values: Vec<_> = chunk[at].split('|').map(str::trim).collect();
-    let said = names.iter().zip(values).skip(2).filter(|(name, value)| !name.is_empty() && !value.is_empty());
-    let said = said.map(|(name, value)| match *name {
+    let cells = names.iter().zip(values).skip(2).filter(|(name, value)| !name.is_empty() && !value.is_empty());
+    let cells = cells.map(|(name, value)| match *name {
         "type" | "unit" => value.to_owned(),
         name => format!("{name}: {value}"),
     });
-    Some(format!("{}.", said.collect::<Vec<_>>().join("; ")))
+    Some(format!("{}.", cells.collect::<Vec<_>>().join("; ")))
 }
 
 #[cfg(test)]

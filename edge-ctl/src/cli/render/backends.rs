@@ -42,8 +42,8 @@ pub(super) fn backends(pools: &[PoolStatus], colour: bool) -> String {
 fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     let (state, shade) = backend_state(backend.state, backend.health);
     let state = if backend.forced.is_some() { format!("{state}, forced") } else { state.to_owned() };
-    let weight = backend.file_weight.map_or_else(|| backend.weight.to_string(), |file| said_weight(backend, file).0);
-    let why_weight = backend.file_weight.map(|file| said_weight(backend, file).1);
+    let weight = backend.file_weight.map_or_else(|| backend.weight.to_string(), |file| weight_note(backend, file).0);
+    let why_weight = backend.file_weight.map(|file| weight_note(backend, file).1);
     let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
     let [packets, bits, flows] = rates(&backend.traffic);
     let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
@@ -51,7 +51,7 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
     let certificate = backend.certificate.filter(|certificate| certificate.state != CertificateState::Valid);
     let certificate = certificate.map(|certificate| certificate.to_string());
     let reason = Some(backend.reason.clone()).filter(|reason| !reason.is_empty());
-    let said = [reason, why_weight, certificate, path, narrow];
+    let notes = [reason, why_weight, certificate, path, narrow];
     [
         Cell::from(format!("  {bare}")),
         Cell::from(&backend.address),
@@ -61,14 +61,14 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
         packets,
         bits,
         flows,
-        Cell::from(said.into_iter().flatten().collect::<Vec<_>>().join("; ")),
+        Cell::from(notes.into_iter().flatten().collect::<Vec<_>>().join("; ")),
     ]
 }
 
 /// A weight set by an operator, in short and in words.
-fn said_weight(backend: &BackendStatus, file: u32) -> (String, String) {
+fn weight_note(backend: &BackendStatus, file: u32) -> (String, String) {
     let because = backend.weight_reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-    (format!("{}*", backend.weight), format!("*by an operator's word, the file has {file}{because}"))
+    (format!("{}*", backend.weight), format!("*set by an operator, the file has {file}{because}"))
 }
 
 pub(super) fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Shade) {
@@ -97,7 +97,7 @@ mod tests {
     };
 
     #[test]
-    fn what_operators_have_said_is_told_from_what_is_found() {
+    fn operators_decisions_are_shown_apart_from_probed_states() {
         let mut inventory = inventory();
         let mut plane = FakeDataPlane::fresh(&inventory);
         let mut weights = Weights::default();

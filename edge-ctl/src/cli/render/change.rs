@@ -42,11 +42,11 @@ pub(crate) fn plan(plan: &Plan, colour: bool) -> String {
     }
     let findings: Vec<_> = plan.findings.removals.iter().chain(&plan.findings.moves).collect();
     if let Some(needs) = &plan.needs {
-        text += "\nneeds an operator's word:\n";
+        text += "\nneeds an operator's consent:\n";
         for finding in findings {
             let _ = writeln!(text, "  {}", printable(finding));
         }
-        let _ = writeln!(text, "to do it, say {needs}");
+        let _ = writeln!(text, "to apply it, add {needs}");
     }
     text
 }

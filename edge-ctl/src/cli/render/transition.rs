@@ -33,18 +33,18 @@ pub(super) fn unrecorded(services: &[ServiceStatus], colour: bool) -> String {
             continue;
         };
         let share = |flows: u64| format!("{} % of new flows ({flows} of {of})", (flows * 100).div_ceil((*of).max(1)));
-        let mut told = Vec::new();
+        let mut parts = Vec::new();
         if *kept > 0 {
-            told.push(format!("{} stay with their slots' owners", share(*kept)));
+            parts.push(format!("{} stay with their slots' owners", share(*kept)));
         }
         if *taken_over > 0 {
-            told.push(format!(
-                "{} took their slots over from owners that take none, whose flows without a record moved",
+            parts.push(format!(
+                "{} took their slots over from owners that take none (flows of these owners without a record moved)",
                 share(*taken_over)
             ));
         }
-        let told = format!("{}: {why}", told.join("; "));
-        rows.row([Cell::from(&service.name), shaded(&age(*for_seconds), Shade::Yellow), Cell::from(told)]);
+        let text = format!("{}: {why}", parts.join("; "));
+        rows.row([Cell::from(&service.name), shaded(&age(*for_seconds), Shade::Yellow), Cell::from(text)]);
     }
     rows.finish()
 }

@@ -16,7 +16,7 @@ const NUMBERED: [&str; 2] =
 const PLAIN: &str = "quic_cid = { scheme = \"plain\", offset = 1, length = 2 }";
 
 #[test]
-fn a_service_says_where_the_number_stands_and_backends_which_it_is() {
+fn a_service_has_the_numbers_position_and_backends_their_numbers() {
     for (cid, offset, length) in [
         (PLAIN, 8, 16),
         ("quic_cid = { scheme = \"plain\", unit = \"bytes\", offset = 0, length = 4 }", 0, 32),

@@ -6,7 +6,7 @@ use super::{
 };
 
 #[test]
-fn what_the_file_says_for_all_is_what_each_says() {
+fn defaults_equal_the_same_keys_in_each_table() {
     let short = r#"hash_key = "000102030405060708090a0b0c0d0e0f"
 [defaults.pool]
 min_healthy = 2

@@ -108,7 +108,7 @@ fn the_examples_are_linked() {
 const INSTALLED: &str = include_str!("../../../../packaging/etc/edge.toml");
 
 #[test]
-fn the_installed_file_does_nothing_and_says_so() {
+fn the_installed_file_does_nothing_and_states_that() {
     assert!(INSTALLED.lines().all(|line| line.is_empty() || line.starts_with('#')));
     let refusal = parse(INSTALLED, "edge.toml").unwrap_err().to_string();
     assert!(refusal.contains("nothing is configured: every line is a comment"), "{refusal}");

@@ -98,7 +98,7 @@ fn the_limits_count_both_parts() {
 #[test]
 fn what_no_backend_can_have() {
     let two = "[\"10.1.0.11\", \"2001:db8:a::11\"]";
-    let said: Vec<_> = [
+    let messages: Vec<_> = [
         (two, "[\"10.1.0.11\", \"10.1.0.12\"]"),
         (two, "[\"2001:db8:a::11\", \"2001:db8:a::12\"]"),
         (two, "[\"10.1.0.11\", \"2001:db8:a::11\", \"10.1.0.12\"]"),
@@ -113,7 +113,7 @@ fn what_no_backend_can_have() {
     .into_iter()
     .map(|(old, new)| format!("address = {new}\n{}", refusal(&dual().replacen(old, new, 1))))
     .collect();
-    insta::assert_snapshot!(said.join("\n"));
+    insta::assert_snapshot!(messages.join("\n"));
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn each_combination_means_one_thing_or_is_refused() {
 }
 
 #[test]
-fn a_port_of_its_own_says_what_is_else_there() {
+fn a_separate_port_overrides_only_its_own_keys() {
     let own = "[[service.port]]\nport = \"53/udp\"\nudp = \"learn\"\nlearn = \"9s\"\n\
                [[service.port]]\nport = \"5000-5009/tcp\"\nflow_idle_timeout = \"1h\"";
     let text = with("\"80/tcp\", \"443/quic\"", &[Some("flow_idle_timeout = \"2m\"".to_owned())])
@@ -118,7 +118,7 @@ fn each_vip_is_served_at_each_port() {
 }
 
 #[test]
-fn as_much_of_the_client_is_hashed_as_is_said_for_its_family() {
+fn the_client_prefix_is_hashed_as_configured_for_its_family() {
     for (affinity, v4, v6, meant) in [
         (None, None, None, Ok(None)),
         (Some("flow"), None, None, Ok(None)),
@@ -145,7 +145,7 @@ fn as_much_of_the_client_is_hashed_as_is_said_for_its_family() {
 }
 
 #[test]
-fn what_is_not_known_is_not_held_against_the_rest() {
+fn unknown_values_do_not_refuse_the_rest() {
     // With a misspelt port it is unknown which of the other keys have an effect.
     let keys = ["flow_table = true", "learn = \"1s\"", "affinity = \"source\""].map(|key| Some(key.to_owned()));
     assert_eq!(refused_keys(&with("\"80/sctp\"", &keys)), ["ports"]);

@@ -6,7 +6,7 @@ use super::{
 };
 
 #[test]
-fn nowhere_unless_the_file_says_so_and_on_loopback_unless_it_says_where() {
+fn off_unless_configured_and_on_loopback_without_an_address() {
     assert_eq!(good(GOOD).http, None);
     for (section, listen) in [
         ("[http]", "127.0.0.1:9180"),

@@ -21,11 +21,11 @@ fn ranges_ports_and_variants() {
 }
 
 #[test]
-fn what_is_refused_says_what_to_write() {
+fn refusals_name_what_to_write() {
     for (keys, what, write) in [
         (
             "source_v4_range = \"10.9.0.1/24\"",
-            "whose bits behind the prefix are not 0",
+            "which has bits set behind its length",
             "source_v4_range = \"10.9.0.0/24\"",
         ),
         ("source_v4_range = \"10.9.0.0/15\"", "which has another length", "a prefix of 16 to 31 bits"),

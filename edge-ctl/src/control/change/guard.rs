@@ -45,7 +45,8 @@ pub(crate) struct Findings {
 
 /// A change that was refused, since it removes or moves more than the operator has allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("it takes away what nobody has said may go:\n{}\nto do it all the same, say {needs}", lines.join("\n"))]
+#[error("the change removes or moves more than was allowed:\n{}\nto apply it all the same, add \
+         {needs}", lines.join("\n"))]
 pub(crate) struct Refused {
     lines: Vec<String>,
     /// Options to type.
@@ -81,18 +82,18 @@ impl Findings {
             let off = pools_of(old, before).into_iter().filter(|pool| !left.contains(pool));
             for pool in off.filter(|pool| new_pools.contains(pool)) {
                 taken_off += 1;
-                removals.push(format!("service {} goes to pool {pool} no more", before.name));
+                removals.push(format!("service {} no longer uses pool {pool}", before.name));
             }
             let lost = pools.lost(old, before, &left);
             if lost > LOST {
                 removals.push(format!("service {} loses {:.0} % of its capacity", before.name, lost * 100.0));
             }
         }
-        let ways_in = ways_in(old, new);
-        let closed = ways_in.len();
-        removals.extend(ways_in);
+        let lost_ingress = lost_ingress(old, new);
+        let closed = lost_ingress.len();
+        removals.extend(lost_ingress);
         removals.extend(renamed(new, decided));
-        let removed = closed + services + taken_off + old_pools.difference(&new_pools).count() + pools.gone;
+        let removed = closed + services + taken_off + old_pools.difference(&new_pools).count() + pools.removed;
         let removed = if removals.is_empty() { 0 } else { u32::try_from(removed).unwrap_or(u32::MAX).max(1) };
         Self { removals, removed, moves: moves(old, new) }
     }
@@ -135,16 +136,17 @@ impl Findings {
 
 /// Interfaces that `new` lacks, and announcements that it lacks for VIPs that it keeps: packets of clients arrive by
 /// these.
-fn ways_in(old: &Config, new: &Config) -> Vec<String> {
+fn lost_ingress(old: &Config, new: &Config) -> Vec<String> {
     let names: BTreeSet<_> = new.interfaces.iter().map(|interface| &interface.name).collect();
-    let gone = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
-    let mut closed: Vec<_> =
-        gone.map(|name| format!("interface {name} is removed: what arrives there is not balanced any more")).collect();
+    let removed = old.interfaces.iter().map(|interface| &interface.name).filter(|name| !names.contains(name));
+    let mut closed: Vec<_> = removed
+        .map(|name| format!("interface {name} is removed: packets that arrive by it are no longer balanced"))
+        .collect();
     let kept: BTreeSet<_> = new.services.iter().flat_map(|service| &service.vips).collect();
     let announced = takedown::announced(new);
     let withdrawn = takedown::announced(old).into_iter().filter(|one| !announced.contains(one));
     closed.extend(withdrawn.filter(|one| kept.contains(&one.vip)).map(|one| {
-        format!("{} is announced on {} no more: its clients' packets may not arrive here", one.vip, one.interface)
+        format!("{} is no longer announced on {}: packets of its clients may not arrive here", one.vip, one.interface)
     }));
     closed
 }
@@ -201,7 +203,8 @@ fn lost_destinations(before: &Service, after: &Service) -> Option<String> {
     let ports: Vec<_> = before.ports.iter().filter(|ports| !is_kept(ports)).map(ToString::to_string).collect();
     let lost: Vec<_> = [vips, ports].iter().filter(|names| !names.is_empty()).map(|names| few(names, NAMED)).collect();
     let all = lost.join(" and ");
-    (!lost.is_empty()).then(|| format!("service {} is at {all} no more: its clients there are not served", before.name))
+    (!lost.is_empty())
+        .then(|| format!("service {} no longer serves {all}: packets to it are not balanced", before.name))
 }
 
 /// Losses of the pools of a configuration, each computed once.
@@ -210,40 +213,40 @@ struct Pools {
     /// removed.
     each: Vec<(f64, f64)>,
     /// Number of removed backends.
-    gone: usize,
+    removed: usize,
 }
 
 impl Pools {
     fn of(old: &Config, new: &Config) -> Self {
         let named: BTreeMap<_, _> = new.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
-        let mut gone = 0;
+        let mut removed = 0;
         let mut lost = |pool: &Pool| {
             let now = named.get(pool.name.as_str()).into_iter().flat_map(|pool| &pool.backends);
             let (names, addresses): (BTreeSet<_>, BTreeSet<_>) =
                 now.map(|backend| (backend.name.as_str(), backend.address)).unzip();
             // A backend with a new name or a new address is not a loss.
-            let is_gone =
+            let is_removed =
                 |backend: &&Backend| !names.contains(backend.name.as_str()) && !addresses.contains(&backend.address);
             let weight = |backend: &Backend| f64::from(backend.weight);
-            gone += pool.backends.iter().filter(is_gone).count();
-            let lost: f64 = pool.backends.iter().filter(is_gone).map(weight).sum();
+            removed += pool.backends.iter().filter(is_removed).count();
+            let lost: f64 = pool.backends.iter().filter(is_removed).map(weight).sum();
             let count = pool.backends.iter().map(|_| 1.0).sum();
             (count, lost / pool.backends.iter().map(weight).sum::<f64>())
         };
         let each = old.pools.iter().map(&mut lost).collect();
-        Self { each, gone }
+        Self { each, removed }
     }
 
     /// The share of its capacity that a service with the remaining pools `left` loses. Backends count by their weight
     /// within the pool, and pools by their number of backends.
     fn lost(&self, old: &Config, service: &Service, left: &[String]) -> f64 {
-        let (mut all, mut gone) = (0.0, 0.0);
+        let (mut all, mut lost_all) = (0.0, 0.0);
         for at in &service.pools {
             let (count, lost) = self.each[*at];
             all += count;
-            gone += if left.contains(&old.pools[*at].name) { count * lost } else { count };
+            lost_all += if left.contains(&old.pools[*at].name) { count * lost } else { count };
         }
-        if all > 0.0 { gone / all } else { 0.0 }
+        if all > 0.0 { lost_all / all } else { 0.0 }
     }
 }
 
@@ -258,7 +261,8 @@ fn renamed(new: &Config, decided: &[Decided]) -> Vec<String> {
         let (pool, name) = full.split_once('/')?;
         let other = addresses.get(&(pool, *address)).filter(|_| !names.contains(&(pool, name)))?;
         Some(format!(
-            "{full} was drained, disabled or forced by an operator, and would serve again as {pool}/{other}: say it of that, too"
+            "{full} was drained, disabled or forced by an operator, and would serve again as {pool}/{other}: repeat \
+             the decision for that name, too"
         ))
     };
     decided.iter().filter_map(other).collect()

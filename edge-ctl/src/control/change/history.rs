@@ -197,7 +197,7 @@ impl History {
             None if self.file == Some(checksum) => {
                 let how = self.entry(in_force).map_or("another program", |now| now.how.name());
                 Some(format!(
-                    "it is as it was when it was read last, and {how} has put generation {in_force} in its place"
+                    "it is unchanged since it was last read, and {how} has replaced it by generation {in_force}"
                 ))
             }
             None => None,

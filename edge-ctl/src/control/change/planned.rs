@@ -144,7 +144,7 @@ impl Planned {
     #[cfg(test)]
     pub(crate) fn unrehearsed(self, maps: &mut PinnedMaps) -> Vetted {
         let Self { candidate, image, diff, unavailable, cold: _ } = self;
-        let staged = maps.stage(&image).expect("nobody else writes");
+        let staged = maps.stage(&image).expect("there is no other writer");
         Vetted { candidate, image, staged, diff, unavailable, doubt: None }
     }
 }

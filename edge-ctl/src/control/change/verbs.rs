@@ -39,7 +39,7 @@ pub(crate) fn change(
     let overruled = inventory.config.overruled(&in_force.config);
     warnings.extend(overruled.map(|(name, Backend { weight, file_weight, .. })| {
         format!(
-            "{name} keeps the weight {weight} by an operator's word, and not the file's {file_weight}: \
+            "{name} keeps the weight {weight} that an operator has set, not the file's {file_weight}: \
              `edge-ctl weight {name} auto` takes that back"
         )
     }));

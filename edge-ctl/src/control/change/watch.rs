@@ -68,7 +68,7 @@ struct Before {
 
 impl Watch {
     /// Starts to watch the generation in force. `last` is the watch over the previous generation, and `None` at a start of
-    /// the daemon, which knows nothing of the time before; `before` is the configuration that comes back if this
+    /// the daemon, which has no data of the time before; `before` is the configuration that comes back if this
     /// generation is on trial; `doubts` are those just before it came into force.
     pub(crate) fn start(
         last: Option<Self>,
@@ -151,7 +151,7 @@ impl Before {
                 (would, now) => rank(now) > rank(would),
             };
             let described = described(&inventory.config, after, now);
-            lost.then(|| format!("service {} is {described}, and was not to be without it", service.name))
+            lost.then(|| format!("service {} is {described}, and would not be without the change", service.name))
         })
     }
 

@@ -83,11 +83,11 @@ pub(crate) fn weigh(
     let inventory = vetted.republish(maps, history, in_force.generation)?;
     let names: Vec<_> = changes.keys().map(String::as_str).collect();
     let reason = wanted.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-    let said = match wanted.weight {
-        Some(weight) => format!("weight {weight} by an operator's word{reason}"),
-        None => format!("the file's weight again, by an operator's word{reason}"),
+    let reason = match wanted.weight {
+        Some(weight) => format!("weight {weight}, set by an operator{reason}"),
+        None => format!("the file's weight again, set by an operator{reason}"),
     };
-    events.report(EventKind::WeightChanged, &few(&names, NAMED), said);
+    events.report(EventKind::WeightChanged, &few(&names, NAMED), reason);
     let outcome = Outcome { changed: true, message: message(&changes, &flows), warnings };
     Ok(Weighed { inventory: Some(inventory), outcome })
 }

@@ -57,7 +57,7 @@ pub(crate) fn carry_out(
         Some(at) => after[at] = entry.clone(),
         None => after.push(entry.clone()),
     }
-    let mut told = Told::new(inventory, pool);
+    let mut effects = Effects::new(inventory, pool);
     let mut moves = Vec::new();
     for (service, number) in concerned(inventory, pool) {
         let present = plane.failover(number);
@@ -68,7 +68,7 @@ pub(crate) fn carry_out(
             None => present,
         };
         let Some(to) = passed(inventory, service, &after, base) else {
-            told.alone.push(&service.name);
+            effects.alone.push(&service.name);
             continue;
         };
         if base != Failover::default() && base_of(&before, service).is_none() {
@@ -76,22 +76,22 @@ pub(crate) fn carry_out(
             entry.before.push(base);
         }
         if to == present {
-            told.elsewhere.push(&service.name);
+            effects.elsewhere.push(&service.name);
         } else {
             moves.push((service, number, to));
         }
     }
     let forced: Vec<_> = if wanted.force { serving(inventory, plane, pool) } else { Vec::new() };
-    if moves.is_empty() && forced.is_empty() && told.elsewhere.is_empty() {
-        let message = match &told.alone[..] {
+    if moves.is_empty() && forced.is_empty() && effects.elsewhere.is_empty() {
+        let message = match &effects.alone[..] {
             [] => format!("pool {pool} is not evacuated: no service has it"),
-            _ => format!("pool {pool} is not evacuated: {}", told.no_other_pool()),
+            _ => format!("pool {pool} is not evacuated: {}", effects.no_other_pool()),
         };
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
     let counts = Counts::take(inventory, plane);
     for (service, number, to) in moves {
-        told.goes(&counts, service, to);
+        effects.add_move(&counts, service, to);
         plane.set_failover(number, to)?;
     }
     let mut warnings = Vec::new();
@@ -104,15 +104,15 @@ pub(crate) fn carry_out(
         entry.backends.extend(outcome.changed.then_some(name));
         warnings = outcome.warnings;
     }
-    if !wanted.force && !told.alone.is_empty() {
-        warnings.push(told.no_other_pool());
+    if !wanted.force && !effects.alone.is_empty() {
+        warnings.push(effects.no_other_pool());
     }
     match earlier {
         Some(at) => evacuations[at] = entry,
         None => evacuations.push(entry),
     }
-    let message = told.evacuated(wanted);
-    events.report_for(EventKind::PoolEvacuated, pool, told.in_short(wanted), &told.all());
+    let message = effects.evacuated(wanted);
+    events.report_for(EventKind::PoolEvacuated, pool, effects.in_short(wanted), &effects.all());
     Ok(Outcome { changed: true, message, warnings })
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn bring_back(
             operations::operate(inventory, plane, condition, events, &operation)?;
         }
     }
-    let (mut told, mut changed_since) = (Told::new(inventory, pool), Vec::new());
+    let (mut effects, mut changed_since) = (Effects::new(inventory, pool), Vec::new());
     let counts = Counts::take(inventory, plane);
     for (service, number) in concerned(inventory, pool) {
         let base = base_of(evacuations, service).unwrap_or_default();
@@ -159,9 +159,9 @@ pub(crate) fn bring_back(
         if plane.failover(number) != expected {
             changed_since.push(service.name.as_str());
         } else if to == expected {
-            told.elsewhere.push(&service.name);
+            effects.elsewhere.push(&service.name);
         } else {
-            told.goes(&counts, service, to);
+            effects.add_move(&counts, service, to);
             plane.set_failover(number, to)?;
         }
     }
@@ -171,8 +171,8 @@ pub(crate) fn bring_back(
         let names = few(&joined_names(changed_since), NAMED);
         warnings.push(format!("failed over otherwise since, and left as they are: {names}"));
     }
-    let message = format!("the evacuation of pool {pool} is over ({why})\n{}", told.lines());
-    events.report_for(EventKind::EvacuationOver, pool, format!("its evacuation is over: {why}"), &told.all());
+    let message = format!("the evacuation of pool {pool} is over ({why})\n{}", effects.lines());
+    events.report_for(EventKind::EvacuationOver, pool, format!("its evacuation is over: {why}"), &effects.all());
     Ok(Outcome { changed: true, message: message.trim_end().to_owned(), warnings })
 }
 
@@ -191,7 +191,7 @@ fn serving(inventory: &Inventory, plane: &impl DataPlane, pool: &str) -> Vec<Str
 }
 
 /// The services by the effect of an evacuation or its end.
-struct Told<'a> {
+struct Effects<'a> {
     inventory: &'a Inventory,
     pool: &'a str,
     /// Services that move, with their new pool and the number of its available backends.
@@ -202,12 +202,12 @@ struct Told<'a> {
     alone: Vec<&'a str>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Effects<'a> {
     fn new(inventory: &'a Inventory, pool: &'a str) -> Self {
         Self { inventory, pool, moves: Vec::new(), elsewhere: Vec::new(), alone: Vec::new() }
     }
 
-    fn goes(&mut self, counts: &Counts, service: &'a Service, to: Failover) {
+    fn add_move(&mut self, counts: &Counts, service: &'a Service, to: Failover) {
         let serving = selection::serving(counts, to, service);
         let mut goes = selection::described(self.inventory, service, serving);
         if let Some(pool) = serving.position().and_then(|position| service.pools.get(position)) {
@@ -261,7 +261,7 @@ impl<'a> Told<'a> {
             None => String::new(),
         };
         let reason = wanted.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-        format!("{services} it by an operator's word{flows}{back}{reason}")
+        format!("{services} it by an operator's command{flows}{back}{reason}")
     }
 
     fn evacuated(&self, wanted: &Wanted) -> String {

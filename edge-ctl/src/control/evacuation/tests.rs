@@ -38,7 +38,7 @@ impl Rig {
     fn bring_back(&mut self, pool: &str) -> Outcome {
         let Self { inventory, plane, events, evacuations } = self;
         let condition = |_| plan::condition(State::default());
-        bring_back(inventory, plane, &condition, events, evacuations, pool, "an operator's word").unwrap()
+        bring_back(inventory, plane, &condition, events, evacuations, pool, "ended by an operator").unwrap()
     }
 }
 

@@ -84,9 +84,9 @@ impl Rig {
         Self { _bpffs: bpffs, maps, inventory }
     }
 
-    fn explain(&self, asked: Asked, assumptions: &[&str]) -> Explanation {
+    fn explain(&self, query: FlowQuery, assumptions: &[&str]) -> Explanation {
         let assumptions: Vec<_> = assumptions.iter().map(|text| text.parse().unwrap()).collect();
-        explain(&self.maps, &self.inventory, asked, &assumptions, NOW).unwrap()
+        explain(&self.maps, &self.inventory, query, &assumptions, NOW).unwrap()
     }
 
     fn set(&mut self, name: &str, to: State) {
@@ -98,8 +98,8 @@ impl Rig {
 
 const NOW: Duration = Duration::from_secs(1_000);
 
-fn asked(protocol: Protocol, client: &str, vip: &str) -> Asked {
-    Asked { protocol, client: client.parse().unwrap(), vip: vip.parse().unwrap() }
+fn query(protocol: Protocol, client: &str, vip: &str) -> FlowQuery {
+    FlowQuery { protocol, client: client.parse().unwrap(), vip: vip.parse().unwrap() }
 }
 
 fn goes_to(fate: &Fate) -> &str {
@@ -109,7 +109,7 @@ fn goes_to(fate: &Fate) -> &str {
 #[test]
 fn pools_and_what_if() {
     let rig = Rig::new();
-    let web = asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.10:443");
+    let web = query(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.10:443");
     let now = rig.explain(web, &[]);
     let service = now.service.clone().unwrap();
     assert_eq!((service.name.as_str(), service.slots), ("web", 1024), "{service:?}");
@@ -124,16 +124,16 @@ fn pools_and_what_if() {
     // Nothing was written.
     assert_eq!(rig.explain(web, &[]), now);
 
-    let nobody = rig.explain(asked(Protocol::Udp, "203.0.113.7:51515", "192.0.2.10:53"), &["provider-b=disabled"]);
+    let nobody = rig.explain(query(Protocol::Udp, "203.0.113.7:51515", "192.0.2.10:53"), &["provider-b=disabled"]);
     assert_eq!(nobody.starts.exit, "reject_unreachable", "{nobody:?}");
-    let nothing = rig.explain(asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.99:80"), &[]);
+    let nothing = rig.explain(query(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.99:80"), &[]);
     assert_eq!((nothing.service, nothing.starts.exit.as_str()), (None, "not_ours"));
 }
 
 #[test]
 fn a_record_and_an_unknown_name() {
     let rig = Rig::new();
-    let web = asked(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.10:443");
+    let web = query(Protocol::Tcp, "203.0.113.7:51515", "192.0.2.10:443");
     let pick = rig.explain(web, &[]).pick.unwrap();
     // The flow has a record at another backend, and packets look it up.
     let other = if pick == "provider-a/a1" { "provider-a/a2" } else { "provider-a/a1" };
@@ -155,7 +155,7 @@ fn a_record_and_an_unknown_name() {
 }
 
 /// The published generations and the backends for the program, so that it reads the same as the copy.
-fn told(explained: &Explained) -> (Published, Vec<Backend>) {
+fn published_and_backends(explained: &Explained) -> (Published, Vec<Backend>) {
     (explained.memory.published, explained.memory.backends.clone())
 }
 
@@ -185,7 +185,7 @@ fn the_copy_and_the_kernel_agree_in_random_cases() {
         // The program reads the tables that it shares with the packet path, and takes frames at its station on the
         // loopback interface.
         let explained = rig.maps.explained(&services, 1, monotonic_time()).unwrap();
-        let (mut published, copied) = told(&explained);
+        let (mut published, copied) = published_and_backends(&explained);
         let unlimited = &mut published.generations[explained.bank as usize];
         unlimited.records_per_second = u32::MAX;
         unlimited.answers_per_second = abi::AnswerLimits::all(u32::MAX);
@@ -210,14 +210,14 @@ fn the_copy_and_the_kernel_agree_in_random_cases() {
                 (Protocol::Tcp, "192.0.2.11:81"),
                 (Protocol::Tcp, "192.0.2.12:80"),
             ][random.random_range(0..6)];
-            let asked = Asked { protocol, client, vip: vip.parse().unwrap() };
-            for frame in asked.frames() {
+            let query = FlowQuery { protocol, client, vip: vip.parse().unwrap() };
+            for frame in query.frames() {
                 explained.memory.clock_ns.set(u64::try_from(monotonic_time().as_nanos()).unwrap());
-                let said = explained.answer(&frame);
-                let ran = program.run(&frame, said.exit).unwrap();
-                assert_eq!((said.exit, &said.frame), (ran.exit, &ran.frame), "round {round}: {asked:?}");
-                backends.insert(said.backend);
-                exits.insert(said.exit.name());
+                let answer = explained.answer(&frame);
+                let ran = program.run(&frame, answer.exit).unwrap();
+                assert_eq!((answer.exit, &answer.frame), (ran.exit, &ran.frame), "round {round}: {query:?}");
+                backends.insert(answer.backend);
+                exits.insert(answer.exit.name());
             }
         }
     }
@@ -237,19 +237,19 @@ fn what_is_assumed_is_what_would_be() {
         ("a3", "down", state(Admin::Enabled, Health::Down)),
     ] {
         let flows: Vec<_> = (0..300)
-            .map(|_| Asked {
+            .map(|_| FlowQuery {
                 protocol: Protocol::Tcp,
                 client: SocketAddr::from(([198, 51, 100, random.random()], random.random_range(1024..=u16::MAX))),
                 vip: "192.0.2.10:443".parse().unwrap(),
             })
             .collect();
         let assumption = format!("{name}={word}");
-        let said: Vec<_> = flows.iter().map(|flow| rig.explain(*flow, &[&assumption])).collect();
+        let assumed: Vec<_> = flows.iter().map(|flow| rig.explain(*flow, &[&assumption])).collect();
         rig.set(name, to);
-        for (flow, said) in flows.iter().zip(said) {
+        for (flow, assumed) in flows.iter().zip(assumed) {
             let now = rig.explain(*flow, &[]);
             assert_eq!(
-                (said.pools, said.pick, said.starts),
+                (assumed.pools, assumed.pick, assumed.starts),
                 (now.pools, now.pick, now.starts),
                 "{assumption} {flow:?}"
             );
@@ -259,7 +259,7 @@ fn what_is_assumed_is_what_would_be() {
 
 #[test]
 fn a_flow_has_two_ends() {
-    let web = asked(Protocol::Tcp, "[2001:db8::7]:1", "[2001:db8::10]:443");
+    let web = query(Protocol::Tcp, "[2001:db8::7]:1", "[2001:db8::10]:443");
     let expected = FlowEnds { client: web.client.ip(), client_port: 1, vip: web.vip.ip(), port: 443, protocol: 6 };
     assert_eq!(web.ends(), expected);
 }

@@ -46,9 +46,9 @@ fn the_story_of_an_outage() {
     assert_eq!(incident.until, Some(events[12].at));
     assert_eq!(incident.first.subjects, ["a/a1", "a/a2", "a/a3"]);
     assert_eq!(incident.before.len(), 1, "fifteen minutes before is too long ago");
-    let told: Vec<_> = incident.steps.iter().map(|step| (step.part, step.kind)).collect();
+    let steps: Vec<_> = incident.steps.iter().map(|step| (step.part, step.kind)).collect();
     assert_eq!(
-        told,
+        steps,
         [
             (Part::Known, BackendDown),
             (Part::Moved, PoolLeft),
@@ -62,7 +62,7 @@ fn the_story_of_an_outage() {
 }
 
 #[test]
-fn one_that_goes_on_is_not_over_and_says_what_is_wrong() {
+fn one_that_goes_on_lists_what_is_still_wrong() {
     let events = outage();
     let found = incidents(&events[..9], Some(9_999), &ALL);
     assert_eq!((found[0].until, found[0].new_flows), (None, Some(8_999)));
@@ -96,7 +96,7 @@ fn a_daemon_that_starts_anew_does_not_leave_it_open_for_ever() {
 }
 
 #[test]
-fn what_is_not_so_any_more_is_over_although_no_event_says_it() {
+fn a_fault_that_has_ended_is_over_even_without_an_event() {
     let events = outage();
     let removed = |kind: Kind, name: &str| kind == Kind::Backend && name == "a/a2";
     let found = incidents(&events[..9], None, &removed);

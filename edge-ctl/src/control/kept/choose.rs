@@ -52,7 +52,7 @@ pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) 
 fn back_from_trial(history: &mut History, in_force: u64) -> u64 {
     let Some(trial) = history.trial.take().filter(|trial| trial.generation == in_force) else { return in_force };
     if let Some(entry) = history.entry_mut(in_force) {
-        entry.verdict = Verdict::Undone("the host was started again before anybody confirmed it".to_owned());
+        entry.verdict = Verdict::Undone("the host was restarted before the change was confirmed".to_owned());
     }
     trial.back_to
 }

@@ -21,7 +21,7 @@ const MOST: u64 = 1 << 20;
 pub(crate) fn load_events(directory: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
     for name in [BEFORE, NEWEST] {
-        let Some(file) = bpf::found(File::open(directory.join(name)))? else { continue };
+        let Some(file) = bpf::if_present(File::open(directory.join(name)))? else { continue };
         let mut bytes = Vec::new();
         // The last batch may have made the file longer.
         file.take(2 * MOST).read_to_end(&mut bytes)?;
@@ -37,7 +37,7 @@ pub(crate) fn load_events(directory: &Path) -> io::Result<Vec<Event>> {
 pub(crate) fn append_events(directory: &Path, events: &[Event]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let newest = directory.join(NEWEST);
-    let length = bpf::found(fs::metadata(&newest))?.map_or(0, |metadata| metadata.len());
+    let length = bpf::if_present(fs::metadata(&newest))?.map_or(0, |metadata| metadata.len());
     if length >= MOST {
         fs::rename(&newest, directory.join(BEFORE))?;
     }

@@ -27,7 +27,7 @@ const MAX_STATE: usize = 16 << 20;
 /// # Errors
 /// When the state cannot be read, or has another version. A generation whose text is missing or damaged is left out.
 pub(crate) fn load(directory: &Path) -> io::Result<Option<Kept>> {
-    let Some(file) = bpf::found(File::open(directory.join(STATE)))? else { return Ok(None) };
+    let Some(file) = bpf::if_present(File::open(directory.join(STATE)))? else { return Ok(None) };
     let mut json = Vec::new();
     file.take(MAX_STATE as u64).read_to_end(&mut json)?;
     let mut kept: Kept = serde_json::from_slice(&json)?;

@@ -106,16 +106,16 @@ impl Kept {
         for member in inventory.members() {
             let state = plane.state(member.number);
             if let Some(health) = plan::forced(state) {
-                let said = (member.configured_name(), health == Health::Up, plane.why(member.number).reason);
-                forced_names.entry(said).or_default().push(member.name());
+                let key = (member.configured_name(), health == Health::Up, plane.why(member.number).reason);
+                forced_names.entry(key).or_default().push(member.name());
             }
             let decision = match plan::admin(state) {
                 Admin::Enabled => continue,
                 Admin::Drained => Decision::Drained,
                 Admin::Disabled => Decision::Disabled,
             };
-            let said = (member.configured_name(), decision, plane.why(member.number).reason);
-            decisions.entry(said).or_default().push(member.name());
+            let key = (member.configured_name(), decision, plane.why(member.number).reason);
+            decisions.entry(key).or_default().push(member.name());
         }
         for ((_, decision, reason), names) in decisions {
             let names = joined_backends(names.iter().map(String::as_str)).into_iter();

@@ -47,7 +47,7 @@ fn files_and_back() {
     plane.set_state(4, State(State::ENABLED | State::ALIVE | State::DRAINED), "drained by an operator").unwrap();
     plane.set_failover(1, Failover { first: 1, evacuate: true }).unwrap();
     let forced = State(State::ENABLED | State::DOWN | State::FORCED_DOWN);
-    plane.set_state(1, forced, "down by an operator's word: smoke").unwrap();
+    plane.set_state(1, forced, "forced down by an operator: smoke").unwrap();
     let mut weights = Weights::default();
     weights.set("provider-b/b1", Some(WeightWord { weight: 7, reason: Some("new".to_owned()) }));
     now.config = now.config.weighted(&weights);
@@ -55,7 +55,7 @@ fn files_and_back() {
     let kept = Kept::of(&now, &plane, &history);
     assert_eq!(kept.failovers, [FailoverWord { service: "web".into(), to: "provider-b".into(), evacuate: true }]);
     assert_eq!(kept.backends[0].name, "provider-a/a2");
-    let reason = "down by an operator's word: smoke".to_owned();
+    let reason = "forced down by an operator: smoke".to_owned();
     assert_eq!(kept.forced, [ForcedWord { name: "provider-a/a1".into(), is_up: false, reason }]);
     assert_eq!(kept.weights, weights);
     save(directory.path(), &kept).unwrap();
@@ -120,7 +120,7 @@ fn a_trial_does_not_survive_a_reboot() {
 }
 
 #[test]
-fn a_drained_backend_that_was_renamed_before_a_start_asks() {
+fn a_drained_backend_that_was_renamed_before_a_start_needs_consent() {
     let mut kept = kept(&[(How::Start, &text(), Verdict::Good)]);
     let renamed = text().replace("name = \"a2\"", "name = \"other\"");
     assert!(choose(file(&renamed), Some(&kept)).unwrap().refused.is_none());

@@ -32,15 +32,15 @@ pub(super) fn force(
     let before: Vec<_> = numbers.iter().map(|number| plan::forced(plane.state(*number))).collect();
     if before.iter().all(|forced| *forced == health) {
         let message = match health {
-            Some(health) => format!("{name} is {health} by an operator's word already"),
-            None => format!("no operator has said how {name} is: its probes decide already"),
+            Some(health) => format!("{name} is forced {health} by an operator already"),
+            None => format!("the health of {name} is not forced: its probes decide already"),
         };
         return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     }
     let because = reason.map_or(Cow::Borrowed(""), |reason| format!(": {reason}").into());
     let why = match health {
-        Some(health) => format!("{health} by an operator's word{because}"),
-        None => format!("its probes decide again, by an operator's word{because}"),
+        Some(health) => format!("forced {health} by an operator{because}"),
+        None => format!("left to its probes again by an operator{because}"),
     };
     let mut cut_off = false;
     for number in &numbers {
@@ -49,23 +49,21 @@ pub(super) fn force(
         let change = |before| plan::with_word(before, Word { forced: health, ..plan::word(before) }, found);
         // The reason of a drain or a disable stays.
         let admin = plan::admin(plane.state(*number));
-        let said = Some(plane.why(*number).reason).filter(|said| admin != Admin::Enabled && !said.is_empty());
-        plane.change_state(*number, change, said.as_deref().unwrap_or(&why))?;
+        let kept = Some(plane.why(*number).reason).filter(|reason| admin != Admin::Enabled && !reason.is_empty());
+        plane.change_state(*number, change, kept.as_deref().unwrap_or(&why))?;
     }
     let kind = if health.is_some() { EventKind::HealthForced } else { EventKind::HealthAuto };
     events.report(kind, &name, why);
     let states: Vec<_> = numbers.iter().map(|number| plane.state(*number)).collect();
     let becomes = match health {
-        Some(Health::Down) => "is down by your word: it gets no packets, and its established flows move".to_owned(),
-        Some(_) if cut_off => {
-            "is up by your word, but nothing can be sent to it now: it serves once something can be".to_owned()
-        }
+        Some(Health::Down) => "is forced down: it gets no packets, and its established flows move".to_owned(),
+        Some(_) if cut_off => "is forced up, but unreachable now: it serves once packets can be sent to it".to_owned(),
         Some(_) => {
-            "is up by your word, whatever its probes find; should nothing be sendable to it (no link, no route, no \
-                    neighbour), it is out all the same"
+            "is forced up, whatever its probes find; while it is unreachable (no link, no route, no neighbour), it is \
+             out all the same"
                 .to_owned()
         }
-        None => format!("is what its probes find again: {}", found(&states)),
+        None => format!("is what its probes find again: {}", probed_health(&states)),
     };
     let but = states.first().map_or("", |state| match plan::admin(*state) {
         Admin::Enabled if retired => "; it is retired: it gets no new flows",
@@ -82,7 +80,7 @@ pub(super) fn force(
 }
 
 /// The backends' health by their probes, the worst first.
-fn found(states: &[State]) -> &'static str {
+fn probed_health(states: &[State]) -> &'static str {
     let any = |bits| states.iter().any(|state| state.has_any(bits));
     if any(State::DOWN) {
         "down"
@@ -101,24 +99,24 @@ mod tests {
         operations::{Operation, operate},
     };
 
-    fn say(plane: &mut FakeDataPlane, found: impl Into<Condition>, health: Option<Health>) -> Outcome {
+    fn force_health(plane: &mut FakeDataPlane, found: impl Into<Condition>, health: Option<Health>) -> Outcome {
         let (backend, reason) = ("a1".to_owned(), Some("disk".to_owned()));
         let (found, operation) = (found.into(), Operation::Health { backend, health, reason });
         operate(&inventory(), plane, |_| found, &Events::new(), &operation).unwrap()
     }
 
     #[test]
-    fn a_word_is_kept_undone_and_said_once() {
+    fn a_word_is_kept_undone_and_reported_once() {
         let mut plane = FakeDataPlane::fresh(&inventory());
-        let down = say(&mut plane, Health::Up, Some(Health::Down));
+        let down = force_health(&mut plane, Health::Up, Some(Health::Down));
         assert!(down.changed && down.message.ends_with("undo: edge-ctl health provider-a/a1 auto"), "{}", down.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN | State::FORCED_DOWN));
-        assert_eq!(plane.why(1).reason, "down by an operator's word: disk");
-        assert!(!say(&mut plane, Health::Up, Some(Health::Down)).changed);
-        let up = say(&mut plane, Health::Down, Some(Health::Up));
+        assert_eq!(plane.why(1).reason, "forced down by an operator: disk");
+        assert!(!force_health(&mut plane, Health::Up, Some(Health::Down)).changed);
+        let up = force_health(&mut plane, Health::Down, Some(Health::Up));
         assert!(up.message.ends_with("undo: edge-ctl health provider-a/a1 down"), "{}", up.message);
         assert!(plane.state(1).has_all(State::NEW | State::UP | State::FORCED_UP));
-        let auto = say(&mut plane, Health::Down, None);
+        let auto = force_health(&mut plane, Health::Down, None);
         assert!(auto.message.contains("again: down"), "{}", auto.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN));
     }
@@ -126,8 +124,8 @@ mod tests {
     #[test]
     fn nothing_is_sent_where_nothing_can_be() {
         let mut plane = FakeDataPlane::fresh(&inventory());
-        let up = say(&mut plane, Condition::CUT_OFF, Some(Health::Up));
-        assert!(up.message.contains("nothing can be sent to it now"), "{}", up.message);
+        let up = force_health(&mut plane, Condition::CUT_OFF, Some(Health::Up));
+        assert!(up.message.contains("unreachable now"), "{}", up.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DOWN | State::FORCED_UP));
     }
 
@@ -136,7 +134,7 @@ mod tests {
         let mut plane = FakeDataPlane::fresh(&inventory());
         let drain = Operation::Drain { backend: "a1".to_owned(), reason: Some("fans".to_owned()) };
         operate(&inventory(), &mut plane, |_| Health::Up.into(), &Events::new(), &drain).unwrap();
-        let down = say(&mut plane, Health::Up, Some(Health::Down));
+        let down = force_health(&mut plane, Health::Up, Some(Health::Down));
         assert!(down.message.contains("it stays drained"), "{}", down.message);
         assert_eq!(plane.state(1), State(State::ENABLED | State::DRAINED | State::DOWN | State::FORCED_DOWN));
         assert_eq!(plane.why(1).reason, "drained by an operator: fans");
@@ -145,7 +143,10 @@ mod tests {
     #[test]
     fn a_pool_that_loses_its_last_backend_is_warned_of() {
         let mut plane = FakeDataPlane::fresh(&inventory());
-        assert!(say(&mut plane, Health::Up, Some(Health::Down)).warnings.is_empty(), "two of two needed are left");
+        assert!(
+            force_health(&mut plane, Health::Up, Some(Health::Down)).warnings.is_empty(),
+            "two of two needed are left"
+        );
         let operation = Operation::Health { backend: "a2".to_owned(), health: Some(Health::Down), reason: None };
         let outcome = operate(&inventory(), &mut plane, |_| Health::Up.into(), &Events::new(), &operation).unwrap();
         assert!(outcome.warnings[0].contains("service web goes to pool provider-b"), "{:?}", outcome.warnings);

@@ -105,7 +105,7 @@ fn service_status(
             (ServiceState::Failover, format!("failed over to {to} by an operator{evacuating}{why}"))
         }
         (Serving::Pool(0), None) if is_unknown(inventory, counts, service.pools[0]) => {
-            (ServiceState::Unknown, format!("{} serves, and nothing is known of its backends", pools[0]))
+            (ServiceState::Unknown, format!("{} serves, and the health of its backends is unknown", pools[0]))
         }
         (Serving::Pool(0), None) => (ServiceState::Ok, String::new()),
         (Serving::Pool(position), None) => (ServiceState::Fallback, lacks(inventory, counts, service, 0..position)),

@@ -16,7 +16,7 @@ pub(crate) fn show_cut_off(status: &mut Status, cut_off: &BTreeMap<String, Strin
         if let Some(why) = cut_off.get(&backend.name) {
             let before = std::mem::take(&mut backend.reason);
             let before = if before.is_empty() { before } else { format!("{before}; ") };
-            backend.reason = format!("{before}nothing can be sent there: {why}; no service has another one");
+            backend.reason = format!("{before}unreachable from this host: {why}; no service has another one");
         }
     }
     for service in &mut status.services {
@@ -24,7 +24,7 @@ pub(crate) fn show_cut_off(status: &mut Status, cut_off: &BTreeMap<String, Strin
             show(service, &status.pools, cut_off);
         } else {
             service.parts.iter_mut().for_each(|part| show(part, &status.pools, cut_off));
-            joined::settle(service);
+            joined::combine_states(service);
         }
     }
 }
@@ -40,5 +40,5 @@ fn show(service: &mut ServiceStatus, pools: &[PoolStatus], cut_off: &BTreeMap<St
     let whys: Option<Vec<_>> = serving.map(|backend| cut_off.get(&backend.name)).collect();
     let Some(why) = whys.as_ref().and_then(|whys| whys.first()) else { return };
     service.state = ServiceState::Unreachable;
-    service.reason = format!("{} serves, and nothing can be sent to any backend of it: {why}", pool.name);
+    service.reason = format!("{} serves, and none of its backends is reachable: {why}", pool.name);
 }

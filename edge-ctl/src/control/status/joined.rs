@@ -37,11 +37,11 @@ fn add(whole: &mut ServiceStatus, part: ServiceStatus) {
         (one, other) => one.or(other),
     };
     whole.parts.push(part);
-    settle(whole);
+    combine_states(whole);
 }
 
 /// Gives a service the state of its worse part, and the reasons of both.
-pub(super) fn settle(whole: &mut ServiceStatus) {
+pub(super) fn combine_states(whole: &mut ServiceStatus) {
     let parts = whole.parts.iter();
     let worst = parts.clone().max_by_key(|part| badness(part.state));
     if let Some(worst) = worst {
@@ -53,8 +53,8 @@ pub(super) fn settle(whole: &mut ServiceStatus) {
     whole.reason = if is_same {
         whole.parts[0].reason.clone()
     } else {
-        let said = parts.filter(|part| !part.reason.is_empty());
-        said.map(|part| format!("{}: {}", part.name, part.reason)).collect::<Vec<_>>().join("; ")
+        let reasons = parts.filter(|part| !part.reason.is_empty());
+        reasons.map(|part| format!("{}: {}", part.name, part.reason)).collect::<Vec<_>>().join("; ")
     };
 }
 

@@ -176,7 +176,7 @@ async fn events_are_followed_line_by_line() {
 #[tokio::test]
 async fn a_request_is_not_done_after_its_deadline() {
     let served = serve();
-    let ask = async |header: &str| {
+    let drain_with = async |header: &str| {
         let mut stream = UnixStream::connect(&served.socket).await.unwrap();
         let request = format!(
             "POST /v1/backends/a1/drain HTTP/1.1\r\nhost: edge\r\n{header}content-length: 0\r\nconnection: close\r\n\r\n"
@@ -186,12 +186,15 @@ async fn a_request_is_not_done_after_its_deadline() {
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    let late = ask("edge-deadline: 1\r\n").await;
+    let late = drain_with("edge-deadline: 1\r\n").await;
     assert!(late.starts_with("HTTP/1.1 408 ") && late.contains("was not done"), "{late}");
-    assert!(ask("edge-deadline: soon\r\n").await.starts_with("HTTP/1.1 400 "));
-    let in_time = ask(&format!("edge-deadline: {}\r\n", boot_ms() + 10_000)).await;
+    assert!(drain_with("edge-deadline: soon\r\n").await.starts_with("HTTP/1.1 400 "));
+    let in_time = drain_with(&format!("edge-deadline: {}\r\n", boot_ms() + 10_000)).await;
     assert!(in_time.contains("\"changed\":true"), "it was not done before: {in_time}");
-    assert!(ask("").await.contains("\"changed\":false"), "a request without a deadline is done whenever it comes");
+    assert!(
+        drain_with("").await.contains("\"changed\":false"),
+        "a request without a deadline is done whenever it comes"
+    );
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl<P: DataPlane> Controller<P> {
         }
     }
 
-    /// Adds to a status what the maps do not say.
+    /// Adds to a status the facts that the maps do not contain.
     pub(crate) fn explain(&self, status: &mut Status) {
         for (pool, numbers) in status.pools.iter_mut().zip(&self.inventory.backends) {
             for (backend, number) in pool.backends.iter_mut().zip(numbers) {
@@ -128,13 +128,13 @@ impl<P: DataPlane> Controller<P> {
     /// new flows may go to another pool.
     fn bring_back(&mut self) -> Result<bool, BpfError> {
         let Self { judgement, inventory, reach, plane, now, .. } = self;
-        let shares = judgement.ways.shares(*now);
-        let ways = std::mem::take(&mut judgement.ways);
+        let shares = judgement.returns.shares(*now);
+        let returns = std::mem::take(&mut judgement.returns);
         let is_up = |backend| judgement.is_up(reach, backend);
         let enough = |pool| Panic::is_enough_up(inventory, plane, pool, is_up);
-        let mut stepped = ways;
+        let mut stepped = returns;
         let (withheld, returning) = stepped.step(inventory, enough, *now);
-        judgement.ways = stepped;
+        judgement.returns = stepped;
         for (backend, share) in shares {
             if self.plane.state(backend).has_all(State::NEW) {
                 self.plane.set_share(backend, share)?;
@@ -143,7 +143,8 @@ impl<P: DataPlane> Controller<P> {
         for position in returning {
             let pool = &self.inventory.config.pools[position];
             let over = humantime::format_duration(pool.judging.failback_over);
-            let message = format!("enough of it has been up for long enough: new flows return to it over {over}");
+            let message =
+                format!("enough of its backends have been up for long enough: new flows return to it over {over}");
             self.events.report(EventKind::PoolReturning, &pool.name, message);
         }
         let mut moved = false;
@@ -163,22 +164,23 @@ impl<P: DataPlane> Controller<P> {
     fn announce(&self, ruling: &Ruling) {
         if let Some(frozen) = &ruling.frozen {
             let message = format!(
-                "{}: this host may be to blame, so health stays as it was until half of the pools are heard again",
+                "{}: the cause may be this host, so health stays as it was until half of the pools answer again",
                 frozen.why.reason()
             );
             self.events.report(EventKind::Frozen, "health", message);
         }
         if let Some(time) = ruling.thawed {
-            let message = format!("enough is heard again, after {} s: probes count", time.as_secs());
+            let message = format!("enough pools answer again, after {} s: results of probes apply", time.as_secs());
             self.events.report(EventKind::Thawed, "health", message);
         }
         for (pool, panics) in &ruling.panic {
             let Some(pool) = self.inventory.config.pools.get(*pool) else { continue };
             if *panics {
-                let message = "too much of it is down, and there is no other pool: all of it serves, up or not";
+                let message =
+                    "too many of its backends are down, and there is no other pool: all of them serve, up or not";
                 self.events.report(EventKind::Panic, &pool.name, message);
             } else {
-                let message = "no longer all of it serves, but what is up: enough is, or there is another pool";
+                let message = "only backends that are up serve again: enough are, or there is another pool";
                 self.events.report(EventKind::PanicOver, &pool.name, message);
             }
         }
@@ -200,13 +202,13 @@ impl<P: DataPlane> Controller<P> {
         };
         let but = match plan::admin(after) {
             Admin::Enabled if plan::forced(after) == Some(Health::Up) && !self.reach.is_out(backend) => {
-                "; it stays up by an operator's word"
+                "; it stays up, forced by an operator"
             }
-            Admin::Enabled if plan::forced(after) == Some(Health::Down) => "; it stays down by an operator's word",
+            Admin::Enabled if plan::forced(after) == Some(Health::Down) => "; it stays down, forced by an operator",
             Admin::Enabled if after.has_all(State::RETIRED) => "; it stays retired",
             Admin::Enabled if after.has_all(State::DOWN | State::NEW) => "; it serves on, since too few are up",
             Admin::Enabled if after.has_all(State::DOWN | State::ALIVE) => {
-                "; it keeps its flows until it is clear who is to blame"
+                "; it keeps its flows until the cause is clear"
             }
             Admin::Enabled => "",
             Admin::Drained => "; it stays drained",
@@ -219,8 +221,8 @@ impl<P: DataPlane> Controller<P> {
     /// Writes what follows for a backend from what is known of others.
     fn adjust(&mut self, backend: BackendNumber, why: &str) -> Result<bool, BpfError> {
         let note = self.plane.why(backend).reason;
-        let said = if why.is_empty() { note } else { format!("{note}; {why}") };
-        let (before, after) = self.write(backend, &said)?;
+        let reason = if why.is_empty() { note } else { format!("{note}; {why}") };
+        let (before, after) = self.write(backend, &reason)?;
         if after != before
             && !why.is_empty()
             && let Some(name) = self.inventory.name(backend)
@@ -242,13 +244,13 @@ impl<P: DataPlane> Controller<P> {
         Ok((before, changed(before)))
     }
 
-    /// Why an operator has taken a backend out, or spoken of it. What its probes find meanwhile does not take the place of that.
+    /// Why an operator has taken a backend out, or forced its health. The result of probes does not replace it.
     pub(super) fn operators_reason(&self, backend: BackendNumber) -> Option<String> {
         let state = self.plane.state(backend);
-        let is_said = match plan::admin(state) {
+        let is_decided = match plan::admin(state) {
             Admin::Enabled => plan::forced(state).is_some(),
             Admin::Drained | Admin::Disabled => true,
         };
-        Some(self.plane.why(backend).reason).filter(|reason| is_said && !reason.is_empty())
+        Some(self.plane.why(backend).reason).filter(|reason| is_decided && !reason.is_empty())
     }
 }

@@ -50,7 +50,7 @@ fn kinds(controller: &Controller<FakeDataPlane>) -> Vec<EventKind> {
 }
 
 #[test]
-fn a_backend_goes_down_after_fall_failures_and_says_why() {
+fn a_backend_goes_down_after_fall_failures_with_a_reason() {
     let mut controller = controller();
     fail(&mut controller, 1, 2);
     assert!(controller.plane.state(1).has_all(State::NEW));
@@ -131,7 +131,7 @@ fn a_pool_that_nothing_can_be_sent_to_is_left_at_once_and_returned_to() {
     for backend in [1, 2, 3] {
         assert!(controller.plane.state(backend).has_all(State::DOWN));
     }
-    assert_eq!(controller.plane.why(1).reason, "nothing can be sent there: its egress is down");
+    assert_eq!(controller.plane.why(1).reason, "unreachable from this host: its egress is down");
     assert!(kinds(&controller).contains(&EventKind::PoolLeft));
     // Meanwhile, the result of a probe changes nothing, and neither does a look at the maps.
     pass(&mut controller, 1, 3);
@@ -148,7 +148,7 @@ fn a_pool_that_nothing_can_be_sent_to_is_left_at_once_and_returned_to() {
 }
 
 #[test]
-fn a_probe_that_begins_while_nothing_can_be_sent_there_knows_nothing_yet() {
+fn a_probe_that_begins_at_an_unreachable_backend_leaves_it_unknown() {
     let mut without = inventory();
     without.config.pools[1].probe = None;
     let plane = FakeDataPlane::fresh(&without);
@@ -156,7 +156,7 @@ fn a_probe_that_begins_while_nothing_can_be_sent_there_knows_nothing_yet() {
     unreachable(&mut controller, &[6]);
     assert!(controller.plane.state(6).has_all(State::DOWN));
     controller.replace(inventory()).unwrap();
-    assert!(controller.plane.state(6).has_all(State::DOWN), "there is still no way to it");
+    assert!(controller.plane.state(6).has_all(State::DOWN), "it is still unreachable");
     controller.reach(vec![(6, None)]).unwrap();
     assert_eq!(controller.plane.state(6), State(State::NEW | State::ALIVE | State::ENABLED), "unknown serves");
 }
@@ -189,7 +189,7 @@ fn a_service_that_no_pool_serves_may_lose_pools_of_its_list() {
 }
 
 #[test]
-fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
+fn a_host_that_is_cut_off_reports_it_and_leaves_everything_as_it_was() {
     let mut controller = controller();
     let before: Vec<_> = (1..=6).map(|backend| controller.plane.state(backend)).collect();
     unreachable(&mut controller, &[1, 2, 3, 4, 5, 6]);
@@ -206,8 +206,8 @@ fn a_host_that_is_cut_off_leaves_everything_as_it_was_and_says_so() {
     };
     let (state, service, backend) = shown(&controller);
     assert_eq!(state, ServiceState::Unreachable);
-    assert_eq!(service, "provider-a serves, and nothing can be sent to any backend of it: its egress is down");
-    assert_eq!(backend, "nothing can be sent there: its egress is down; no service has another one");
+    assert_eq!(service, "provider-a serves, and none of its backends is reachable: its egress is down");
+    assert_eq!(backend, "unreachable from this host: its egress is down; no service has another one");
     // One pool is reachable again, the other is not.
     controller.reach(vec![(4, None), (5, None), (6, None)]).unwrap();
     assert!(controller.plane.state(1).has_all(State::DOWN));
@@ -316,7 +316,7 @@ fn what_another_program_has_written_is_repaired_and_what_an_operator_wants_is_ke
         controller.events.kept().into_iter().filter(|event| event.kind == EventKind::Repaired).collect();
     let subjects: Vec<_> = repaired.iter().map(|event| event.subject.as_str()).collect();
     assert_eq!(subjects, ["provider-a/a1", "provider-a/a2", "provider-b"]);
-    assert_eq!(repaired[0].message, "the maps said down, its probes say up");
+    assert_eq!(repaired[0].message, "it was down in the maps, and is up by its probes");
     controller.reconcile().unwrap();
     assert_eq!(controller.repaired, 3);
 }

@@ -96,7 +96,7 @@ fn flow(client_port: u16) -> FlowEnds {
 }
 
 /// Checks that the maps have the whole content of the first ones; returns the configuration's text.
-fn know_all(maps: &PinnedMaps, step: Step) -> String {
+fn check_all(maps: &PinnedMaps, step: Step) -> String {
     let snapshot = maps.snapshot().unwrap().expect("something is in force");
     let drained = snapshot.backend("one/a").unwrap().number;
     assert!(maps.state(drained).has_all(State::DRAINED), "{step:?}: {:?}", maps.state(drained));
@@ -114,9 +114,9 @@ fn know_all(maps: &PinnedMaps, step: Step) -> String {
 fn is_whole(bpffs: &Bpffs, killed: bool, step: Step) {
     let pins = bpffs.pins();
     let maps = PinnedMaps::open(&pins.in_force().unwrap()).unwrap().expect("there is one to go on with");
-    let before = know_all(&maps, step);
+    let before = check_all(&maps, step);
     let (maps, _) = usable(&pins).unwrap().unwrap_or_else(|| panic!("{step:?}: the next start begins anew"));
-    let text = know_all(&maps, step);
+    let text = check_all(&maps, step);
     assert_eq!(before, text, "{step:?}");
     assert!(killed || text == LARGE, "{step:?}: it has come to its end");
     assert!(text == LARGE || !pins.are_filling().unwrap() && pins.in_force().unwrap() == pins, "{step:?}");
@@ -124,7 +124,7 @@ fn is_whole(bpffs: &Bpffs, killed: bool, step: Step) {
         let (mut large, _) = grow_unrehearsed(&maps);
         carry(maps, &mut large, &Events::new()).expect("it carries");
         let (maps, _) = usable(&pins).unwrap().unwrap();
-        assert_eq!(know_all(&maps, step), LARGE, "{step:?}: another try");
+        assert_eq!(check_all(&maps, step), LARGE, "{step:?}: another try");
     }
     pins.forget_outgrown().unwrap();
 }
@@ -146,7 +146,7 @@ fn a_growth_can_be_killed_before_each_call() {
         killed
     };
     let calls = (1..1000).find(|number| !is_killed(*number)).unwrap() - 1;
-    println!("{calls} calls; {texts:?} before and behind the moment from which the large ones are gone on with");
+    println!("{calls} calls; {texts:?} before and behind the moment from which the large ones are used");
     assert!(calls > 20 && texts.iter().all(|count| *count > 1), "{calls}, {texts:?}");
 }
 
@@ -178,5 +178,5 @@ fn a_growth_that_fails_leaves_the_small_maps_where_they_were() {
     assert!(failed.is_err());
     assert!(small.are_pinned().unwrap());
     let (maps, _) = usable(&bpffs.pins()).unwrap().expect("they are usable");
-    assert_eq!((know_all(&maps, Step::Call(0)).as_str(), maps.number()), (SMALL, small.number()));
+    assert_eq!((check_all(&maps, Step::Call(0)).as_str(), maps.number()), (SMALL, small.number()));
 }

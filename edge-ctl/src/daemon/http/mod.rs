@@ -22,7 +22,7 @@ use crate::control::{
     status::HttpStatus,
 };
 
-/// How long a connection may take, whatever is asked and however slowly its answer is read.
+/// How long a connection may take, whatever is requested and however slowly its answer is read.
 const LONGEST: Duration = Duration::from_secs(15);
 
 const SUBJECT: &str = "http";
@@ -50,7 +50,7 @@ impl Http {
         Self { commands, most, wanted: None, running: None, retry: None }
     }
 
-    /// The configuration says where.
+    /// The configuration has the address.
     pub(super) fn follow(&mut self, wanted: Option<SocketAddr>, events: &Events) {
         if wanted == self.wanted {
             return;
@@ -119,7 +119,7 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("see who has it: `ss -ltnp sport = :{port}`, or name another port under [http]")
+            format!("find the process that uses it: `ss -ltnp sport = :{port}`, or name another port under [http]")
         }
         io::ErrorKind::AddrNotAvailable => "name an address of this host under [http]".to_owned(),
         io::ErrorKind::PermissionDenied => "name a port above 1023 under [http]".to_owned(),

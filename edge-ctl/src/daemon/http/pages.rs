@@ -29,20 +29,20 @@ use crate::{
         metrics,
         status::Status,
     },
-    daemon::api::{Command, Refusal, Request, ask},
+    daemon::api::{Command, Refusal, Request, submit},
 };
 
 const PAGE: &str = include_str!("page.html");
 
-/// A status that is so old is good enough for the next one who asks: many readers cost the loop no more than one.
+/// A status that is so old is good enough for the next request: many readers cost the loop no more than one.
 const FRESH: Duration = Duration::from_millis(500);
 /// How long the loop may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Events that a page is given, unless it asks for others.
+/// Events that a page is given, unless its request names another number.
 const LAST: usize = 50;
 
-const ROUTES: &str = "GET /, /metrics, /v1/status, /v1/page, /v1/events[?last=N]; what changes something is on the daemon's socket alone: \
-    edge-ctl";
+const ROUTES: &str = "GET /, /metrics, /v1/status, /v1/page, /v1/events[?last=N]; requests that change something go \
+                      to the daemon's socket: use edge-ctl";
 
 /// Nothing from elsewhere, and nothing that stays.
 const HEADERS: [(HeaderName, &str); 4] = [
@@ -60,12 +60,12 @@ const HEADERS: [(HeaderName, &str); 4] = [
 struct Shown {
     commands: mpsc::Sender<Request>,
     events: Events,
-    last: Arc<Mutex<Option<Known>>>,
+    last: Arc<Mutex<Option<Recent>>>,
 }
 
-/// A status, and when it was asked for.
+/// A status, and when it was requested.
 #[derive(Debug)]
-struct Known {
+struct Recent {
     at: Instant,
     status: Arc<Status>,
 }
@@ -101,8 +101,8 @@ async fn to_this_host(request: HttpRequest, next: Next) -> Response {
     if host.is_none_or(is_this_host) {
         return next.run(request).await;
     }
-    let hint = "ask for it by an address, or as localhost";
-    let error = "this address is for this host alone, and the name is another one's";
+    let hint = "use an address or localhost in the URL";
+    let error = "this address is for requests from this host only, and the `Host` header has the name of another host";
     Refusal::new(StatusCode::MISDIRECTED_REQUEST, error, Some(hint)).into_response()
 }
 
@@ -157,7 +157,7 @@ async fn last_events(State(shown): State<Shown>, Query(Last { last }): Query<Las
 }
 
 impl Shown {
-    /// One at a time asks the loop; those who wait meanwhile have the same answer.
+    /// One request at a time goes to the loop; requests that wait meanwhile get the same answer.
     async fn status(&self) -> Result<Arc<Status>, Refusal> {
         let mut last = self.last.lock().await;
         if let Some(known) = last.as_ref().filter(|known| known.at.elapsed() < FRESH) {
@@ -167,9 +167,9 @@ impl Shown {
             || Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the daemon is busy, and did not answer in time", None);
         let patience = u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
         let deadline = Some(boot_ms().saturating_add(patience));
-        let asked = ask(&self.commands, deadline, Command::Status);
-        let status: Arc<Status> = Arc::from(timeout(PATIENCE, asked).await.map_err(|_| hangs())??);
-        *last = Some(Known { at: Instant::now(), status: Arc::clone(&status) });
+        let answer = submit(&self.commands, deadline, Command::Status);
+        let status: Arc<Status> = Arc::from(timeout(PATIENCE, answer).await.map_err(|_| hangs())??);
+        *last = Some(Recent { at: Instant::now(), status: Arc::clone(&status) });
         Ok(status)
     }
 }
@@ -183,14 +183,14 @@ mod tests {
         for elsewhere in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!PAGE.replace("http://www.w3.org/2000/svg", "").contains(elsewhere), "{elsewhere}");
         }
-        // What comes from operators and backends is text, whatever it says.
+        // What comes from operators and backends is text, whatever its content.
         for unsafe_way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!PAGE.contains(unsafe_way), "{unsafe_way}");
         }
     }
 
     #[test]
-    fn a_name_of_another_host_is_told_from_addresses() {
+    fn a_name_of_another_host_is_distinguished_from_addresses() {
         for ours in ["localhost", "LocalHost:9180", "127.0.0.1:9180", "127.0.0.1", "[::1]:9180", "[::1]"] {
             assert!(is_this_host(ours), "{ours}");
         }

@@ -38,20 +38,20 @@ fn free() -> SocketAddr {
 }
 
 /// The whole answer to a request.
-async fn ask(address: SocketAddr, request: &str) -> String {
+async fn exchange(address: SocketAddr, request: &str) -> String {
     let request = request.to_owned();
-    let asked = spawn_blocking(move || {
+    let answer = spawn_blocking(move || {
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok::<_, io::Error>(answer)
     });
-    asked.await.unwrap().unwrap()
+    answer.await.unwrap().unwrap()
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n")).await
+    exchange(address, &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -75,14 +75,14 @@ async fn what_can_be_read_is_read_and_nothing_is_changed() {
         "OPTIONS / HTTP/1.1",
         "TRACE / HTTP/1.1",
     ] {
-        let refused = ask(address, &format!("{request}\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")).await;
+        let refused = exchange(address, &format!("{request}\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")).await;
         assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("allow: GET, HEAD"), "{refused}");
     }
     let post = "POST /v1/backends/provider-a/a1/drain HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
-    assert!(ask(address, post).await.starts_with("HTTP/1.1 404"), "that is the socket's alone");
-    let head = ask(address, "HEAD /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(exchange(address, post).await.starts_with("HTTP/1.1 404"), "that is the socket's alone");
+    let head = exchange(address, "HEAD /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
-    let other = ask(address, "GET /v1/status HTTP/1.1\r\nhost: evil.example.org\r\n\r\n").await;
+    let other = exchange(address, "GET /v1/status HTTP/1.1\r\nhost: evil.example.org\r\n\r\n").await;
     assert!(other.starts_with("HTTP/1.1 421"), "{other}");
 }
 
@@ -116,9 +116,9 @@ async fn a_change_leaves_the_one_before_until_its_successor_stands() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     http.look(&events);
     assert!(get(second, "/").await.starts_with("HTTP/1.1 200"));
-    let gone = || spawn_blocking(move || TcpStream::connect(first).is_err());
+    let is_closed = || spawn_blocking(move || TcpStream::connect(first).is_err());
     let mut tries = 0;
-    while !gone().await.unwrap() && tries < 100 {
+    while !is_closed().await.unwrap() && tries < 100 {
         tries += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -130,20 +130,20 @@ async fn a_change_leaves_the_one_before_until_its_successor_stands() {
     http.look(&events);
     assert_eq!(http.status().unwrap().why, None);
     let alarms = events.kept().iter().filter(|event| event.kind == EventKind::LocalFault).count();
-    assert_eq!(alarms, 1, "only of what somebody else had");
+    assert_eq!(alarms, 1, "only for the address that was in use");
     http.follow(None, &events);
     assert_eq!(http.status(), None);
 }
 
 #[tokio::test]
-async fn those_who_say_nothing_keep_nobody_out_for_long() {
+async fn silent_connections_block_others_only_briefly() {
     let (events, address) = (Events::new(), free());
     let mut http = Http::new(commands(), 2);
     http.follow(Some(address), &events);
     let silent: Vec<_> = (0..6).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let asked = Instant::now();
+    let sent = Instant::now();
     assert!(get(address, "/").await.starts_with("HTTP/1.1 200"));
     // Two at a time have three seconds each for their head.
-    assert!(asked.elapsed() < Duration::from_secs(14), "{:?}", asked.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(14), "{:?}", sent.elapsed());
     thread::spawn(move || drop(silent));
 }

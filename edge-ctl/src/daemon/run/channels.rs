@@ -12,7 +12,7 @@ pub(super) const WAITING: usize = 1024;
 pub(super) struct Senders {
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) net_events: mpsc::Sender<NetEvent>,
-    pub(super) found: mpsc::Sender<fit::Found>,
+    pub(super) findings: mpsc::Sender<fit::Findings>,
 }
 
 /// The ends of the loop.
@@ -20,13 +20,13 @@ pub(super) struct Senders {
 pub(super) struct Receivers {
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) net_events: mpsc::Receiver<NetEvent>,
-    pub(super) found: mpsc::Receiver<fit::Found>,
+    pub(super) findings: mpsc::Receiver<fit::Findings>,
 }
 
 pub(super) fn channels() -> (Senders, Receivers) {
     let (reports, report_receiver) = mpsc::channel(WAITING);
     let (net_events, net_receiver) = mpsc::channel(WAITING);
-    let (found, found_receiver) = mpsc::channel(1);
-    let receivers = Receivers { reports: report_receiver, net_events: net_receiver, found: found_receiver };
-    (Senders { reports, net_events, found }, receivers)
+    let (findings, findings_receiver) = mpsc::channel(1);
+    let receivers = Receivers { reports: report_receiver, net_events: net_receiver, findings: findings_receiver };
+    (Senders { reports, net_events, findings }, receivers)
 }

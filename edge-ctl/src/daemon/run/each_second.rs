@@ -1,6 +1,6 @@
 //! The work of each second: compares the contents of maps and links with their wanted state.
 
-use super::{Daemon, RunError, ended::Next};
+use super::{Daemon, RunError, ended::LoopStep};
 use crate::{
     bpf::{self, BpfError, LockError, boot_ms},
     control::{
@@ -16,11 +16,11 @@ use crate::{
 
 impl Daemon {
     /// Does the work of each second: compares the contents of maps and links with their wanted state.
-    pub(super) async fn tick(&mut self) -> Next {
+    pub(super) async fn tick(&mut self) -> LoopStep {
         self.sample();
         match self.keep_pins() {
             Ok(()) => {}
-            Err(RunError::Lock(LockError::Held { .. })) => return Next::Stop,
+            Err(RunError::Lock(LockError::Held { .. })) => return LoopStep::Stop,
             Err(error) => self.fault("pins", &error),
         }
         if let Err(error) = self.reconcile().await {
@@ -54,7 +54,7 @@ impl Daemon {
         }
         self.clear_others();
         self.chronicle.keep(&self.controller.events);
-        Next::GoOn
+        LoopStep::Continue
     }
 
     /// Removes the pins of other versions after the soak, once this version's program is attached everywhere.

@@ -1,4 +1,4 @@
-//! How the loop goes on, how the daemon ends, and why it does not start.
+//! How the loop continues, how the daemon ends, and why it does not start.
 
 use std::{io, path::PathBuf};
 
@@ -12,8 +12,9 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    GoOn,
+/// What the loop does after a step.
+pub(super) enum LoopStep {
+    Continue,
     Stop,
 }
 

@@ -33,13 +33,13 @@ impl Daemon {
                     }
                 }
             }
-            NetEvent::Ways(changes) => {
+            NetEvent::Routes(changes) => {
                 let Controller { inventory, events, .. } = &self.controller;
-                self.probing.ways_changed(&changes, &inventory.config, events);
+                self.probing.routes_changed(&changes, &inventory.config, events);
             }
             NetEvent::Reach(changes) => {
                 if let Err(error) = self.controller.reach(changes) {
-                    self.fault("backends that nothing can be sent to", &error);
+                    self.fault("unreachable backends", &error);
                 }
             }
             // An interface that came back has lost its program.

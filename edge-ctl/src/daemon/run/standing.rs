@@ -25,7 +25,7 @@ impl Daemon {
     /// The daemon's condition in one line, the worst fault first.
     fn standing(&self) -> String {
         let Controller { inventory, plane, .. } = &self.controller;
-        let trouble = if self.program.is_pending() {
+        let fault = if self.program.is_pending() {
             Some("the program is being loaded".to_owned())
         } else if let Some(why) = self.program.why_not() {
             Some(format!("NOT LOADED: {why}"))
@@ -41,6 +41,6 @@ impl Daemon {
             up += u32::from(state.has_all(State::UP));
         }
         let summary = format!("{}; {up} of {all} backends up", self.controller.summary());
-        trouble.map_or(summary.clone(), |trouble| format!("{trouble}; {summary}"))
+        fault.map_or(summary.clone(), |fault| format!("{fault}; {summary}"))
     }
 }

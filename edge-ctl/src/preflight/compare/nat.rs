@@ -15,7 +15,7 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
     for source in config.nat.sources().filter(|source| !host.network.addresses.contains(source)) {
         findings.fail(
             "nat",
-            format!("source {source} is no address of this host: what backends answer does not come here"),
+            format!("source {source} is no address of this host: answers of backends do not arrive here"),
             "`ip -br address` lists the addresses of this host",
         );
     }
@@ -47,10 +47,10 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
         findings.warn(
             "nat",
             format!(
-                "ports {ports}: something of this host waits for packets there: {named}{more}; what a backend sends from the same \
-                 address and port as one of its clients would go to a client of the edge"
+                "ports {ports}: sockets of this host receive packets there: {named}{more}; packets of a backend from \
+                 the same address and port as one of its clients would go to a client of the edge"
             ),
-            "let it listen elsewhere, or another range in [nat] `ports`",
+            "another port for these sockets, or another range in [nat] `ports`",
         );
     }
 }
@@ -87,7 +87,7 @@ mode = "nat"
 pools = ["a"]
 "#;
 
-    fn found(upset: impl FnOnce(&mut Host)) -> Vec<Finding> {
+    fn findings(upset: impl FnOnce(&mut Host)) -> Vec<Finding> {
         let config = config::parse(TEXT, "test").unwrap_or_else(|error| panic!("{error}"));
         let network = Survey { addresses: ["198.51.100.5".parse().unwrap()].into(), ..Survey::default() };
         let mut host = Host { network, ..Host::default() };
@@ -100,22 +100,22 @@ pools = ["a"]
 
     #[test]
     fn a_host_as_it_should_be_is_fine() {
-        assert_eq!(found(|_| ()), []);
-        assert_eq!(found(|host| host.ports.listening = [("TCP", "0.0.0.0".parse().unwrap(), 22)].into()), []);
+        assert_eq!(findings(|_| ()), []);
+        assert_eq!(findings(|host| host.ports.listening = [("TCP", "0.0.0.0".parse().unwrap(), 22)].into()), []);
         let elsewhere = [("TCP", "127.0.0.1".parse().unwrap(), 20000)];
-        assert_eq!(found(|host| host.ports.listening = elsewhere.into()), []);
+        assert_eq!(findings(|host| host.ports.listening = elsewhere.into()), []);
         assert_eq!(
-            found(|host| (host.ports.local, host.ports.reserved) = (Some((1024, 65535)), vec![(16384, 32767)])),
+            findings(|host| (host.ports.local, host.ports.reserved) = (Some((1024, 65535)), vec![(16384, 32767)])),
             []
         );
     }
 
     #[test]
-    fn a_source_of_somebody_else_and_ports_of_the_hosts_are_told() {
+    fn a_foreign_source_and_the_hosts_own_ports_are_reported() {
         let error = |upset: &dyn Fn(&mut Host)| {
-            let found = found(upset);
-            assert_eq!(found.len(), 1, "{found:?}");
-            found.into_iter().next().unwrap()
+            let findings = findings(upset);
+            assert_eq!(findings.len(), 1, "{findings:?}");
+            findings.into_iter().next().unwrap()
         };
         assert_eq!(error(&|host| host.network.addresses.clear()).severity, Severity::Error);
         let overlap =

@@ -52,14 +52,14 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn via(next_hop: &str) -> SurveyedWay {
-    SurveyedWay::Via { egress: "eth0".to_owned(), next_hop: ip(next_hop) }
+fn via(next_hop: &str) -> SurveyedRoute {
+    SurveyedRoute::Via { egress: "eth0".to_owned(), next_hop: ip(next_hop) }
 }
 
 /// A host without findings.
 fn host() -> Host {
     let eth0 = SurveyedInterface { mtu: 1500, up: true, ethernet: true, ..SurveyedInterface::default() };
-    let ways = [
+    let routes = [
         ("10.1.0.11", via("10.0.0.254")),
         ("10.1.0.12", via("10.0.0.254")),
         ("10.0.0.11", via("10.0.0.11")),
@@ -77,7 +77,7 @@ fn host() -> Host {
         network: Survey {
             interfaces: [("eth0".to_owned(), eth0)].into(),
             addresses: [ip("10.0.0.1")].into(),
-            ways: ways.map(|(address, way)| (ip(address), way)).into(),
+            routes: routes.map(|(address, route)| (ip(address), route)).into(),
         },
         sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
         ports: HostPorts::default(),
@@ -87,7 +87,7 @@ fn host() -> Host {
 }
 
 /// Severity and subject of the findings after `upset`.
-fn found(upset: impl FnOnce(&mut Host)) -> Vec<(Severity, String)> {
+fn findings(upset: impl FnOnce(&mut Host)) -> Vec<(Severity, String)> {
     let mut host = host();
     upset(&mut host);
     compare(&configuration(TEXT), &host).into_iter().map(|finding| (finding.severity, finding.subject)).collect()
@@ -102,20 +102,21 @@ fn warning(subject: &str) -> (Severity, String) {
 }
 
 #[test]
-fn nothing_is_said_of_what_fits() {
+fn a_host_that_fits_has_no_findings() {
     assert_eq!(compare(&configuration(TEXT), &host()), []);
 }
 
 #[test]
 fn a_kernel_that_is_too_old() {
-    assert_eq!(found(|host| host.kernel = Some("this kernel is too old".to_owned())), [error("kernel")]);
+    assert_eq!(findings(|host| host.kernel = Some("this kernel is too old".to_owned())), [error("kernel")]);
 }
 
 #[test]
 fn interfaces() {
-    let eth0 =
-        |change: &dyn Fn(&mut SurveyedInterface)| found(|host| host.network.interfaces.values_mut().for_each(change));
-    assert_eq!(found(|host| host.network.interfaces.clear()), [error("interface eth0")]);
+    let eth0 = |change: &dyn Fn(&mut SurveyedInterface)| {
+        findings(|host| host.network.interfaces.values_mut().for_each(change))
+    };
+    assert_eq!(findings(|host| host.network.interfaces.clear()), [error("interface eth0")]);
     let down = eth0(&|eth0| eth0.up = false);
     assert_eq!(down, [error("service direct"), error("service tunnelled"), warning("interface eth0")]);
     let bridge = eth0(&|eth0| eth0.not_native = Some("its egress is a bridge".to_owned()));
@@ -133,7 +134,7 @@ fn interfaces() {
 #[test]
 fn tags_that_the_driver_takes_out() {
     let with = |vlans, rx_vlan| {
-        found(|host| {
+        findings(|host| {
             let eth0 = host.network.interfaces.get_mut("eth0").expect("it is there");
             (eth0.vlans, eth0.offloads.rx_vlan) = (vlans, rx_vlan);
         })
@@ -145,20 +146,20 @@ fn tags_that_the_driver_takes_out() {
 #[test]
 fn segments_that_are_put_together() {
     let dsr_alone = TEXT.replace("mode = \"ipip\"\npools = [\"far\"]", "mode = \"dsr\"\npools = [\"near\"]");
-    let found = |text: &str, mode: &str, egress: &str| {
+    let findings = |text: &str, mode: &str, egress: &str| {
         let mut config = configuration(text);
         config.interfaces[0].mode = if mode == "generic" { AttachMode::Generic } else { AttachMode::Native };
         let mut host = host();
         host.network.interfaces.get_mut("eth0").expect("it is there").offloads.gro = true;
-        let near = SurveyedWay::Via { egress: egress.to_owned(), next_hop: ip("10.0.0.11") };
-        host.network.ways.insert(ip("10.0.0.11"), near);
+        let near = SurveyedRoute::Via { egress: egress.to_owned(), next_hop: ip("10.0.0.11") };
+        host.network.routes.insert(ip("10.0.0.11"), near);
         compare(&config, &host).into_iter().map(|finding| finding.remedy).collect::<Vec<_>>()
     };
     let remedy = ["ethtool -K eth0 gro off"];
-    assert_eq!(found(TEXT, "generic", "eth0"), remedy, "in a tunnel");
-    assert_eq!(found(&dsr_alone, "generic", "eth1"), remedy, "to another interface");
-    assert_eq!(found(&dsr_alone, "generic", "eth0"), [""; 0], "the kernel divides them again");
-    assert_eq!(found(TEXT, "native", "eth0"), [""; 0], "the program sees frames as they come");
+    assert_eq!(findings(TEXT, "generic", "eth0"), remedy, "in a tunnel");
+    assert_eq!(findings(&dsr_alone, "generic", "eth1"), remedy, "to another interface");
+    assert_eq!(findings(&dsr_alone, "generic", "eth0"), [""; 0], "the kernel divides them again");
+    assert_eq!(findings(TEXT, "native", "eth0"), [""; 0], "the program sees frames as they come");
 }
 
 #[test]
@@ -173,31 +174,31 @@ fn generic_mode_has_no_page_to_fit() {
 
 #[test]
 fn the_tunnels_source() {
-    assert_eq!(found(|host| host.network.addresses.clear()), [warning("tunnel")]);
+    assert_eq!(findings(|host| host.network.addresses.clear()), [warning("tunnel")]);
 }
 
 #[test]
 fn ranges_of_tunnel_sources_that_the_host_would_send_back() {
     let text = TEXT.replace("[tunnel]", "[tunnel]\nsource_v4_range = \"10.9.0.0/24\"");
-    let found = |ends: [SurveyedWay; 2], forwarding| {
+    let findings = |ends: [SurveyedRoute; 2], forwarding| {
         let mut host = host();
-        host.network.ways.extend([ip("10.9.0.0"), ip("10.9.0.255")].into_iter().zip(ends));
+        host.network.routes.extend([ip("10.9.0.0"), ip("10.9.0.255")].into_iter().zip(ends));
         host.sysctls.insert("net.ipv4.conf.eth0.forwarding".to_owned(), forwarding);
         let findings = compare(&configuration(&text), &host).into_iter();
         findings.filter(|finding| finding.subject == "tunnel").map(|finding| finding.remedy).collect::<Vec<_>>()
     };
-    let none = || SurveyedWay::None("unreachable".to_owned());
+    let none = || SurveyedRoute::None("unreachable".to_owned());
     let remedy = ["ip route add unreachable 10.9.0.0/24"];
-    assert_eq!(found([via("10.0.0.254"), via("10.0.0.254")], 1), remedy);
-    assert_eq!(found([none(), via("10.0.0.254")], 1), remedy, "a part of it");
-    assert_eq!(found([none(), none()], 1), [""; 0], "a route of its own, or none");
-    assert_eq!(found([via("10.9.0.0"), via("10.9.0.255")], 1), [""; 0], "on the link");
-    assert_eq!(found([via("10.0.0.254"), via("10.0.0.254")], 0), [""; 0], "it does not forward");
+    assert_eq!(findings([via("10.0.0.254"), via("10.0.0.254")], 1), remedy);
+    assert_eq!(findings([none(), via("10.0.0.254")], 1), remedy, "a part of it");
+    assert_eq!(findings([none(), none()], 1), [""; 0], "a route of its own, or none");
+    assert_eq!(findings([via("10.9.0.0"), via("10.9.0.255")], 1), [""; 0], "on the link");
+    assert_eq!(findings([via("10.0.0.254"), via("10.0.0.254")], 0), [""; 0], "it does not forward");
 }
 
 #[test]
 fn settings_of_the_host() {
-    let set = |name: &str, value| found(|host| *host.sysctls.get_mut(name).unwrap() = value);
+    let set = |name: &str, value| findings(|host| *host.sysctls.get_mut(name).unwrap() = value);
     assert_eq!(set("net.core.bpf_jit_enable", 0), [warning("net.core.bpf_jit_enable")]);
     assert_eq!(set("net.ipv4.conf.eth0.forwarding", 0), [warning("interface eth0")]);
     assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 8), [error("service direct")]);
@@ -206,26 +207,26 @@ fn settings_of_the_host() {
     // Three next hops: a router and two backends.
     assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 3), []);
     assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 2), [warning("net.ipv4.neigh.default.gc_thresh3")]);
-    assert_eq!(found(|host| host.sysctls.clear()), [], "what is not there is not judged");
+    assert_eq!(findings(|host| host.sysctls.clear()), [], "what is not there is not judged");
 }
 
 #[test]
-fn ways_to_backends() {
+fn routes_to_backends() {
     let lose = |addresses: &[&str]| {
-        found(|host| {
+        findings(|host| {
             for address in addresses {
-                host.network.ways.insert(ip(address), SurveyedWay::None("no route".to_owned()));
+                host.network.routes.insert(ip(address), SurveyedRoute::None("no route".to_owned()));
             }
         })
     };
     assert_eq!(lose(&["10.1.0.11"]), [warning("service tunnelled")]);
     assert_eq!(lose(&["10.1.0.11", "10.1.0.12"]), [error("service tunnelled")]);
     let route = |addresses: &[&str]| {
-        found(|host| host.network.ways.extend(addresses.iter().map(|address| (ip(address), via("10.0.0.254")))))
+        findings(|host| host.network.routes.extend(addresses.iter().map(|address| (ip(address), via("10.0.0.254")))))
     };
     assert_eq!(route(&["10.0.0.11"]), [warning("pool near")]);
     assert_eq!(route(&["10.0.0.11", "10.0.0.12"]), [error("pool near")]);
-    assert_eq!(found(|host| host.network.addresses.extend([ip("10.0.0.12")])), [warning("pool near")]);
+    assert_eq!(findings(|host| host.network.addresses.extend([ip("10.0.0.12")])), [warning("pool near")]);
 }
 
 #[test]

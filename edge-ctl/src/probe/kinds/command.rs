@@ -45,11 +45,16 @@ pub(super) async fn look(address: IpAddr, port: u16, argv: &[String], user: &str
     if status.success() {
         return Ok(());
     }
-    let said = [output, errors].concat();
-    let said: String = String::from_utf8_lossy(&said).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let said = said.trim();
+    let output_text = [output, errors].concat();
+    let output_text: String =
+        String::from_utf8_lossy(&output_text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let output_text = output_text.trim();
     let ended = ended(status);
-    Err(Verdict::Fail(if said.is_empty() { format!("command {ended}") } else { format!("command {ended}: {said}") }))
+    Err(Verdict::Fail(if output_text.is_empty() {
+        format!("command {ended}")
+    } else {
+        format!("command {ended}: {output_text}")
+    }))
 }
 
 /// Drops the daemon's rights, which a command does not need.

@@ -70,7 +70,7 @@ fn judge(dns: &DnsProbe, question: &Message, answer: &Message) -> Result<(), Ver
     }
     let code = u16::from(answer.response_code());
     if code != dns.rcode.0 {
-        return Err(Verdict::Fail(format!("DNS says {}, not {}", rcode(code), rcode(dns.rcode.0))));
+        return Err(Verdict::Fail(format!("DNS returned {}, not {}", rcode(code), rcode(dns.rcode.0))));
     }
     let Some(expected) = &dns.answer else { return Ok(()) };
     let texts: Vec<_> = answer.answers().iter().map(|record| record.data().to_string()).collect();

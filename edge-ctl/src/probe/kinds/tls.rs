@@ -42,7 +42,7 @@ const RESUMED_FOR: Duration = Duration::from_mins(10);
 pub(super) async fn look(dial: &Dial<'_>, handshake: Option<&Handshake>) -> Result<(), Verdict> {
     match handshake {
         Some(handshake) => handshake.shake(dial).await.map(drop),
-        None => Err(Verdict::Inconclusive("nothing is known of how to speak TLS".to_owned())),
+        None => Err(Verdict::Inconclusive("there is no TLS configuration".to_owned())),
     }
 }
 

@@ -83,7 +83,7 @@ async fn a_probe_without_a_descriptor_waits_and_is_no_evidence() {
                 assert!(why.contains("too few file descriptors"), "{why}");
                 inconclusive += 1;
             }
-            Verdict::Pass => panic!("nobody answers"),
+            Verdict::Pass => panic!("nothing answers"),
         }
     }
 }
@@ -144,7 +144,7 @@ async fn the_rate_is_the_same_up_or_down() {
 }
 
 #[tokio::test]
-async fn a_silent_death_is_known_sooner_than_after_three_timeouts() {
+async fn a_silent_death_is_detected_sooner_than_after_three_timeouts() {
     let (silent, _) = serve(Server::Silent).await;
     let mut target = quick(target(silent, http()), Duration::from_millis(800));
     target.probe.fast_interval = Duration::from_millis(200);
@@ -188,11 +188,11 @@ async fn one_address_is_probed_once_for_all_that_have_it() {
     targets[4].probe.fall = 7;
     engine.probe(targets.clone());
     assert_eq!(engine.targets(), 5);
-    let mut told = BTreeMap::<_, usize>::new();
+    let mut reported = BTreeMap::<_, usize>::new();
     for _ in 0..20 {
-        *told.entry(receiver.recv().await.expect("it runs").subject).or_default() += 1;
+        *reported.entry(receiver.recv().await.expect("it runs").subject).or_default() += 1;
     }
-    assert!(told.len() == 5 && told.values().all(|count| *count == 4), "{told:?}");
+    assert!(reported.len() == 5 && reported.values().all(|count| *count == 4), "{reported:?}");
     assert!((4..=5).contains(&accepted.load(Ordering::Relaxed)), "{accepted:?}");
     // Removed subjects get no more reports, and the others miss none.
     targets.truncate(2);

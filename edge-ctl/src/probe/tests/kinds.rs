@@ -56,11 +56,11 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
         "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nready",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
     ] {
-        let (address, _) = serve(Server::Says(odd)).await;
+        let (address, _) = serve(Server::Sends(odd)).await;
         assert_eq!(look(address, "type = \"http\"\nbody = \"ready\"").await, Verdict::Pass, "{odd:?}");
         assert_eq!(look(address, "type = \"http\"\nbody_regex = \"^rea.y$\"").await, Verdict::Pass, "{odd:?}");
     }
-    let (address, _) = serve(Server::Says("HTTP/1.1 200 OK\r\n\r\nnot r.ady")).await;
+    let (address, _) = serve(Server::Sends("HTTP/1.1 200 OK\r\n\r\nnot r.ady")).await;
     for wanted in ["body = \"ready\"", "body = \"r.*y\"", "body_regex = \"^r\""] {
         let verdict = look(address, &format!("type = \"http\"\n{wanted}")).await;
         assert_eq!(verdict, failed("the body has not what is expected"), "{wanted}");
@@ -68,11 +68,11 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
     let long = format!("HTTP/1.1 200 OK\r\nx-policy: {}\r\n\r\nready", "y".repeat(100_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\nready", "set-cookie: a=b\r\n".repeat(400));
     for head in [long, many] {
-        let (address, _) = serve(Server::Says(Box::leak(head.into_boxed_str()))).await;
+        let (address, _) = serve(Server::Sends(Box::leak(head.into_boxed_str()))).await;
         assert_eq!(look(address, "type = \"http\"\nbody = \"ready\"").await, Verdict::Pass);
     }
     let late = format!("HTTP/1.1 200 OK\r\n\r\n{}ready", "x".repeat(70_000));
-    let (address, _) = serve(Server::Says(Box::leak(late.into_boxed_str()))).await;
+    let (address, _) = serve(Server::Sends(Box::leak(late.into_boxed_str()))).await;
     let verdict = look(address, "type = \"http\"\nbody = \"ready\"").await;
     assert_eq!(verdict, failed("the body has not what is expected"), "beyond 64 KiB");
 }
@@ -119,14 +119,14 @@ async fn health(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpi
             continue;
         }
         let serve = async move {
-            let asked = body.data().await.unwrap().unwrap();
+            let request = body.data().await.unwrap().unwrap();
             let grpc = |status: &str| {
                 let mut trailers = hyper::HeaderMap::new();
                 trailers.insert("grpc-status", status.parse().unwrap());
                 trailers
             };
             let mut sending = respond.send_response(Response::new(()), false).unwrap();
-            let (message, status) = match asked.get(7..).unwrap_or_default() {
+            let (message, status) = match request.get(7..).unwrap_or_default() {
                 b"up" | b"" => (&[0, 0, 0, 0, 2, 8, 1][..], "0"),
                 b"down" => (&[0, 0, 0, 0, 2, 8, 2][..], "0"),
                 _ => (&[][..], "5"),
@@ -155,7 +155,7 @@ async fn https_in_both_versions_with_and_without_a_check() {
         let tls = format!("type = \"tls\"\nserver_name = \"www.example.org\"\n{ca}");
         assert_eq!(look(address, &tls).await, Verdict::Pass);
     }
-    let (plain, _) = serve(Server::Says("SSH-2.0-OpenSSH_9.2\r\n")).await;
+    let (plain, _) = serve(Server::Sends("SSH-2.0-OpenSSH_9.2\r\n")).await;
     let verdict = look(plain, "type = \"tls\"\nverify = false").await;
     assert!(matches!(&verdict, Verdict::Fail(why) if why.starts_with("TLS:")), "{verdict:?}");
     let missing = look(plain, "type = \"tls\"\nca = \"/nowhere.pem\"").await;
@@ -175,7 +175,7 @@ async fn sessions_are_resumed() {
 }
 
 #[tokio::test]
-async fn certificates_are_seen_again_and_their_end_is_known() {
+async fn certificates_are_read_again_with_their_expiry() {
     let (address, resumed) = secure(&["http/1.1"]).await;
     let target = target(address, kind(&format!("type = \"https\"\nhost = \"www.example.org\"\nca = \"{PEM}/ca.pem\"")));
     let prober = Prober::of(&target);
@@ -215,7 +215,7 @@ async fn grpc_health_with_and_without_tls() {
         assert_eq!(look("other").await, failed("gRPC status 5 (the service is not known to the server)"));
     }
     assert_eq!(look(plain, "type = \"grpc\"").await, Verdict::Pass, "the server's own");
-    let (no_grpc, _) = serve(Server::Says("HTTP/1.1 200 OK\r\n\r\n")).await;
+    let (no_grpc, _) = serve(Server::Sends("HTTP/1.1 200 OK\r\n\r\n")).await;
     assert!(matches!(look(no_grpc, "type = \"grpc\"").await, Verdict::Fail(_)));
 }
 
@@ -292,7 +292,7 @@ async fn dns_over_udp_and_tcp() {
         assert_eq!(look("query = \"www.example.org\"\nanswer = \"192.0.2.7\"").await, "pass");
         let other = look("query = \"www.example.org\"\nanswer = \"192.0.2.8\"").await;
         assert_eq!(other, "DNS answers 192.0.2.7, not 192.0.2.8");
-        assert_eq!(look("query = \"nowhere.org\"").await, "DNS says NXDOMAIN, not NOERROR");
+        assert_eq!(look("query = \"nowhere.org\"").await, "DNS returned NXDOMAIN, not NOERROR");
         assert_eq!(look("query = \"nowhere.org\"\nrcode = \"nxdomain\"").await, "pass");
     }
 }

@@ -62,7 +62,7 @@ fn without_file_descriptors() {
 }
 
 #[test]
-fn errors_by_whose_fault_they_are() {
+fn errors_are_classified_by_their_origin() {
     use Stage::{Local, Network};
     let letter = |code, stage| match classify(&io::Error::from_raw_os_error(code), stage) {
         Verdict::Fail(_) => 'f',

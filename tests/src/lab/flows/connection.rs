@@ -17,9 +17,9 @@ use super::{Broken, How, PATIENCE, signature};
 use crate::lab::topology::Backend;
 
 /// A request after which the connection stays open.
-pub(super) const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n";
+pub(super) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n";
 /// The last request, after which the server closes.
-pub(super) const ASK_LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
+pub(super) const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
 
 pub(super) struct Connection {
     stream: TcpStream,
@@ -58,7 +58,7 @@ impl Connection {
     }
 
     /// Sends a request, and reads the whole answer.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Backend, Broken> {
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Backend, Broken> {
         self.requested = Some(Instant::now());
         let answer = timeout(PATIENCE, self.answer(request)).await.unwrap_or(Err(How::Silent));
         let how = match (answer, self.backend) {

@@ -11,7 +11,7 @@ use tokio::time;
 
 use super::{
     Broken, Shared,
-    connection::{ASK_LAST, Connection},
+    connection::{Connection, LAST_REQUEST},
 };
 use crate::lab::pace::Pace;
 
@@ -55,7 +55,7 @@ async fn once(shared: Shared, number: usize, open: Rc<Cell<usize>>) {
 async fn exchange(shared: &Shared, ends: (IpAddr, SocketAddr)) -> Result<(), Broken> {
     let mut connection = Connection::open(ends).await?;
     shared.note(|tally| tally.opened += 1);
-    let backend = connection.ask(ASK_LAST).await?;
+    let backend = connection.exchange(LAST_REQUEST).await?;
     shared.note(|tally| tally.answered(backend));
     connection.end().await
 }

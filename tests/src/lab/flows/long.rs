@@ -6,7 +6,7 @@ use tokio::time;
 
 use super::{
     Shared,
-    connection::{ASK, Connection},
+    connection::{Connection, REQUEST},
 };
 
 /// Pause between a connection's end and its replacement.
@@ -48,7 +48,7 @@ async fn stay(shared: Shared, mut number: usize, delay: Duration, pace: Duration
 async fn talk(shared: &Shared, mut connection: Connection, pace: Duration) {
     let mut next = Instant::now();
     while !shared.stopping() {
-        match connection.ask(ASK).await {
+        match connection.exchange(REQUEST).await {
             Ok(backend) => shared.note(|tally| tally.answered(backend)),
             Err(broken) => return shared.note(|tally| tally.broken.push(broken)),
         }

@@ -16,7 +16,7 @@ const AFTER: Duration = Duration::from_millis(500);
 /// Phrases of log lines about a backend that is down, but keeps its flows or still serves. A drained backend keeps its
 /// flows as well; its phrase does not distinguish it from a backend that lost them.
 const IN_DOUBT: [&str; 3] =
-    ["it keeps its flows until it is clear", "it serves on, since too few are up", "it stays drained"];
+    ["it keeps its flows until the cause is clear", "it serves on, since too few are up", "it stays drained"];
 
 /// Each time in which a backend was considered dead, by pool.
 pub fn outages(log: &str) -> Vec<Outage> {

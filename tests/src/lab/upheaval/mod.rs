@@ -110,8 +110,9 @@ impl<'a> Upheaval<'a> {
     }
 
     fn members() -> impl Iterator<Item = Member> {
-        let ways = [Part::Lan, Part::Wan].into_iter().flat_map(|part| [Family::V4, Family::V6].map(|via| (part, via)));
-        ways.flat_map(|(part, via)| Backend::all().map(move |backend| (part, via, backend)))
+        let variants =
+            [Part::Lan, Part::Wan].into_iter().flat_map(|part| [Family::V4, Family::V6].map(|via| (part, via)));
+        variants.flat_map(|(part, via)| Backend::all().map(move |backend| (part, via, backend)))
     }
 
     /// Whether the configuration contains the member.
@@ -128,10 +129,10 @@ impl<'a> Upheaval<'a> {
     fn spares(&self, gone: &[Member]) -> bool {
         let left = |member: &Member| !gone.contains(member);
         gone.iter().all(|&(part, via, backend)| {
-            let of_way = || Self::members().filter(move |member| (member.0, member.1) == (part, via)).filter(left);
+            let of_variant = || Self::members().filter(move |member| (member.0, member.1) == (part, via)).filter(left);
             let configured =
-                of_way().filter(|member| member.2.provider == backend.provider && self.is_configured(*member));
-            configured.count() >= 2 && of_way().filter(|member| self.serves(*member)).count() >= 3
+                of_variant().filter(|member| member.2.provider == backend.provider && self.is_configured(*member));
+            configured.count() >= 2 && of_variant().filter(|member| self.serves(*member)).count() >= 3
         })
     }
 

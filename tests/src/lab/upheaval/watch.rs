@@ -16,7 +16,7 @@ pub struct Watch {
     /// Number of slots whose owner is not their pick, by service, at the last poll.
     differing: BTreeMap<String, u64>,
     /// The transitions of services, at the last poll.
-    pub under_way: BTreeMap<String, Value>,
+    pub transitions: BTreeMap<String, Value>,
     /// How often all slots of a service were handed over.
     pub handed_over: u64,
     /// Records of IPv4 and of IPv6, at the last poll.
@@ -34,7 +34,7 @@ impl Watch {
         let services = status.get("services").and_then(Value::as_array).context("a status has services")?;
         self.records = [0, 0];
         self.counts.clear();
-        self.under_way.clear();
+        self.transitions.clear();
         for service in services {
             let name = service.get("name").and_then(Value::as_str).context("a service has a name")?;
             for (count, value) in service.get("flows").and_then(Value::as_object).into_iter().flatten() {
@@ -42,7 +42,7 @@ impl Watch {
             }
             let transition = service.get("transition").filter(|transition| !transition.is_null());
             if let Some(transition) = transition {
-                self.under_way.insert(name.to_owned(), transition.clone());
+                self.transitions.insert(name.to_owned(), transition.clone());
             }
             let number = |key: &str| transition.and_then(|transition| transition.get(key)?.as_u64());
             self.records[family(name) as usize] += number("records").unwrap_or_default();

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use edge_tests::lab::cost::{self, Tools as Peers, Way};
+use edge_tests::lab::cost::{self, PacketPath, Tools as Peers};
 use serde::Serialize;
 use xtask::{
     build::{self, Profile},
@@ -40,7 +40,7 @@ pub(crate) fn guest(options: &GuestOptions) -> Result<()> {
     for (name, time) in cost::programs() {
         println!("{name}\t{}", time.as_nanos());
     }
-    for way in Way::ALL {
+    for way in PacketPath::ALL {
         println!("{}\t{}", way.name(), cost::measure(way, peers)?.as_nanos());
     }
     Ok(())

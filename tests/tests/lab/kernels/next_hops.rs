@@ -113,8 +113,9 @@ fn follow(mut lab: Small, routes: &str) {
     assert!(spread.expect("a status"), "{:?}", seen(&lab));
     let all_answer = || {
         let vip = SocketAddr::new(UNSERVED[0], ECHO);
-        let ask = || (0..20).all(|_| udp_echo::ask(vip, b"who?", patience(Duration::from_millis(500))).is_ok());
-        lab.netns(CLIENT).within(ask).expect("a client")
+        let exchange =
+            || (0..20).all(|_| udp_echo::request(vip, b"who?", patience(Duration::from_millis(500))).is_ok());
+        lab.netns(CLIENT).within(exchange).expect("a client")
     };
     assert!(all_answer(), "{}", lab.ctl(&["status"]).expect("a status"));
 

@@ -43,11 +43,11 @@ fn that_a_driver_takes_out_are_named_and_served_when_it_leaves_them() {
 
     let warned = || lab.ctl(&["status"]).unwrap().contains("rxvlan off");
     assert!(wait_until(patience(SOON), || Ok(warned())).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
-    assert!(lab.ask(vip, 1).is_err(), "the warning is right: what the program sends is in the wrong VLAN");
+    assert!(lab.request(vip, 1).is_err(), "the warning is right: what the program sends is in the wrong VLAN");
 
     take_out(&lab, "off");
     let only = BTreeSet::from([BACKENDS[0].to_owned()]);
-    assert_eq!(lab.ask(vip, 4).unwrap(), only);
+    assert_eq!(lab.request(vip, 4).unwrap(), only);
     lab.ping(vip).expect("the edge answers in the VLAN");
     assert!(wait_until(patience(SOON), || Ok(!warned())).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }

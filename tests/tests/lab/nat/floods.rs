@@ -129,7 +129,7 @@ fn established_flows_are_unharmed_by_floods_of_all_kinds_and_memory_stays_as_it_
     let mut clients: Vec<_> = VIPS.iter().flat_map(|vip| (0..FLOWS).map(|_| Connection::open(&nat, vip))).collect();
     for client in &mut clients {
         client.0.set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout");
-        assert_eq!(client.ask().expect("an answer"), BACKENDS[0]);
+        assert_eq!(client.request().expect("an answer"), BACKENDS[0]);
     }
     thread::sleep(Duration::from_secs(1));
     let before = resident(&nat);
@@ -143,20 +143,20 @@ fn established_flows_are_unharmed_by_floods_of_all_kinds_and_memory_stays_as_it_
     };
     let floods: Vec<_> = (1..).zip(kinds).map(start).collect();
     let began = Instant::now();
-    let (mut asked, mut longest) = (0, Duration::ZERO);
+    let (mut requests, mut longest) = (0, Duration::ZERO);
     while began.elapsed() < lasts {
         for (number, client) in clients.iter_mut().enumerate() {
             let sent = Instant::now();
             let answer =
-                client.ask().unwrap_or_else(|error| panic!("flow {number} after {:?}: {error}", began.elapsed()));
+                client.request().unwrap_or_else(|error| panic!("flow {number} after {:?}: {error}", began.elapsed()));
             assert_eq!(answer, BACKENDS[0], "flow {number}");
-            (asked, longest) = (asked + 1, longest.max(sent.elapsed()));
+            (requests, longest) = (requests + 1, longest.max(sent.elapsed()));
         }
     }
     let sent: Vec<_> = floods.into_iter().map(|flood| flood.stop().expect("it ends")).collect();
     let after = resident(&nat);
     println!(
-        "{sent:?} of {kinds:?} in {:?}; {asked} requests over {} flows, longest {longest:?}; {before} KiB, then {after} KiB",
+        "{sent:?} of {kinds:?} in {:?}; {requests} requests over {} flows, longest {longest:?}; {before} KiB, then {after} KiB",
         began.elapsed(),
         clients.len()
     );
@@ -165,6 +165,6 @@ fn established_flows_are_unharmed_by_floods_of_all_kinds_and_memory_stays_as_it_
     assert!(sent.iter().all(|sent| *sent > 1000), "{sent:?}");
     assert!(after < before + MORE, "{before} KiB, then {after} KiB");
     for client in &mut clients {
-        assert_eq!(client.ask().expect("an answer afterwards"), BACKENDS[0]);
+        assert_eq!(client.request().expect("an answer afterwards"), BACKENDS[0]);
     }
 }

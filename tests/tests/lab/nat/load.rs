@@ -126,8 +126,8 @@ fn flows_of_living_backends_outlive_restart_upgrade_reload_drain_and_failover_un
         rest();
         nat.lab.start_daemon().expect("it starts again");
         rest();
-        let said = nat.lab.ctl(&["upgrade"]).expect("it upgrades");
-        assert!(said.contains("its program is attached"), "{said}");
+        let output = nat.lab.ctl(&["upgrade"]).expect("it upgrades");
+        assert!(output.contains("its program is attached"), "{output}");
         rest();
         for (one, other) in [
             (&["drain", "provider-a/a1"][..], &["enable", "provider-a/a1"][..]),

@@ -49,7 +49,7 @@ fn a_name_server_answers_by_udp_and_by_tcp() {
     let wait = Some(patience(Duration::from_secs(3)));
     for vip in VIPS {
         let to = SocketAddr::new(vip.parse().expect("an address"), DNS);
-        let ask = || -> std::io::Result<()> {
+        let exchange = || -> std::io::Result<()> {
             let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
             socket.set_read_timeout(wait)?;
             socket.connect(to)?;
@@ -68,8 +68,8 @@ fn a_name_server_answers_by_udp_and_by_tcp() {
             assert!(answer.len() > SHORT && answer[..2] == QUESTION[..2], "{to}/tcp: {} bytes", answer.len());
             Ok(())
         };
-        let asked = nat.lab.netns(CLIENT).within(ask).expect("a namespace");
-        asked.unwrap_or_else(|error| panic!("{to}: {error}"));
+        let exchanged = nat.lab.netns(CLIENT).within(exchange).expect("a namespace");
+        exchanged.unwrap_or_else(|error| panic!("{to}: {error}"));
     }
     drop(servers);
 }
@@ -132,7 +132,7 @@ fn both_ends_learn_what_a_path_carries() {
     let _bulk = Bulk::start(far).expect("it listens");
     let [v4, v6] = addresses(2);
     nat.balance(&configuration("").replace("10.1.1.11", &v4).replace("fd01:1::11", &v6));
-    let knows = |host: &str, address: &str| {
+    let has_learnt = |host: &str, address: &str| {
         let mut command = nat.lab.netns(host).command("ip").expect("a command");
         tool::run(command.args(["route", "get", address])).expect("a route").contains(&format!("mtu {MTU}"))
     };
@@ -145,10 +145,10 @@ fn both_ends_learn_what_a_path_carries() {
     for (vip, source) in VIPS.into_iter().zip(["10.0.0.1", "fd00::1"]) {
         let to = SocketAddr::new(vip.parse().expect("an address"), BULK);
         for (direction, host, learnt) in [(Direction::Up, FAR[0], vip), (Direction::Down, FAR[1], source)] {
-            assert!(!knows(host, learnt), "{host} knows it already");
+            assert!(!has_learnt(host, learnt), "{host} has learnt it already");
             let exchanged = nat.lab.netns(FAR[0]).within(|| bulk::exchange(to, direction, LENGTH));
             exchanged.expect("a namespace").unwrap_or_else(|error| panic!("{vip} {direction:?}: {error}"));
-            assert!(knows(host, learnt), "{host} has not learnt what the path to {learnt} carries");
+            assert!(has_learnt(host, learnt), "{host} has not learnt what the path to {learnt} carries");
             // A host that knows the MTU also announces a smaller MSS, and the other side would have nothing to learn.
             for host in FAR {
                 forget(host);

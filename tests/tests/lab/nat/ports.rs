@@ -11,9 +11,9 @@ use edge_tests::lab::{extent::extent, patience::patience, small::CLIENT, topolog
 use super::{Connection, Nat, PORT, VIPS, configuration, echoes};
 
 /// The daemon's report of a listener.
-const LISTENER: &str = "something of this host waits for packets there: UDP 10.0.0.1:16500";
+const LISTENER: &str = "sockets of this host receive packets there: UDP 10.0.0.1:16500";
 
-fn says(nat: &Nat, verb: &str, what: &str, within: Duration) -> bool {
+fn output_contains(nat: &Nat, verb: &str, what: &str, within: Duration) -> bool {
     wait_until(patience(within), || Ok(nat.lab.ctl(&[verb])?.contains(what))).expect("it answers")
 }
 
@@ -22,23 +22,23 @@ fn says(nat: &Nat, verb: &str, what: &str, within: Duration) -> bool {
 fn a_listener_in_the_range_is_named_within_a_minute() {
     let nat = Nat::start("");
     let edge = nat.lab.netns(EDGE);
-    assert!(!nat.lab.ctl(&["status"]).expect("a status").contains("waits for packets there"));
+    assert!(!nat.lab.ctl(&["status"]).expect("a status").contains("receive packets there"));
     let listener = edge.within(|| UdpSocket::bind("10.0.0.1:16500")).expect("a namespace").expect("it listens");
     let waits = extent(Duration::from_secs(20), Duration::from_secs(75));
     if extent(true, false) {
         edge.ip("addr add 10.99.0.1/32 dev lo\n").expect("an address");
     }
-    assert!(says(&nat, "status", LISTENER, waits), "{}", nat.lab.ctl(&["status"]).expect("a status"));
-    assert!(says(&nat, "events", LISTENER, Duration::from_secs(1)));
+    assert!(output_contains(&nat, "status", LISTENER, waits), "{}", nat.lab.ctl(&["status"]).expect("a status"));
+    assert!(output_contains(&nat, "events", LISTENER, Duration::from_secs(1)));
     drop(listener);
     if extent(true, false) {
         edge.ip("addr del 10.99.0.1/32 dev lo\n").expect("an address");
     }
-    assert!(says(&nat, "events", "host_fits", waits), "{}", nat.lab.ctl(&["events"]).expect("events"));
+    assert!(output_contains(&nat, "events", "host_fits", waits), "{}", nat.lab.ctl(&["events"]).expect("events"));
 }
 
 #[test]
-fn ports_that_run_out_are_told_at_three_quarters_and_the_next_connection_is_refused() {
+fn ports_that_run_out_are_reported_at_three_quarters_and_the_next_connection_is_refused() {
     const PORTS: usize = 64;
     let text = configuration("").replace("16384-20479", "16384-16447").replace("nat_flows = 16384", "nat_flows = 1024");
     let nat = Nat::start_with(&text);
@@ -61,15 +61,15 @@ fn ports_that_run_out_are_told_at_three_quarters_and_the_next_connection_is_refu
         assert!(clients.len() <= PORTS && refused < 1000, "{} connections, {refused} refused", clients.len());
     }
     // A datagram gets no answer, since its sender would not believe one.
-    let ask = || udp_echo::ask(echoes()[0], b"?", Duration::from_millis(300));
-    let _lost = nat.lab.netns(CLIENT).within(ask).expect("a namespace");
+    let exchange = || udp_echo::request(echoes()[0], b"?", Duration::from_millis(300));
+    let _lost = nat.lab.netns(CLIENT).within(exchange).expect("a namespace");
     for client in &mut clients {
-        client.ask().expect("who has a port keeps it");
+        client.request().expect("who has a port keeps it");
     }
     println!("{} of {PORTS}, {refused} refused", clients.len());
     // The daemon checks the table every ten seconds.
     assert!(
-        says(&nat, "events", "ports_scarce", Duration::from_secs(30)),
+        output_contains(&nat, "events", "ports_scarce", Duration::from_secs(30)),
         "{}",
         nat.lab.ctl(&["events"]).expect("events")
     );

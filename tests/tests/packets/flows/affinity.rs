@@ -15,7 +15,7 @@ use edge_tests::{
 
 use super::{
     Flow,
-    Says::{self, Runs, Starts},
+    Meaning::{self, Runs, Starts},
     TCP, UDP, both_with_room, reached, records, world,
 };
 
@@ -53,8 +53,8 @@ fn with_both(side: Side, bits: u8, test: impl FnOnce(&mut Both) + Send) {
     });
 }
 
-fn to(both: &Both, flow: Flow, says: Says) -> u16 {
-    reached(&both.run(&flow.frame(says))).1.expect("somebody")
+fn to(both: &Both, flow: Flow, meaning: Meaning) -> u16 {
+    reached(&both.run(&flow.frame(meaning))).1.expect("somebody")
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn all_flows_of_a_prefix_go_to_one_backend_and_prefixes_to_all() {
                         for source in [1024, 65_535] {
                             for service in [TCP, UDP] {
                                 let flow = Flow { client, source, service };
-                                reached.extend([Starts, Runs].map(|says| to(both, flow, says)));
+                                reached.extend([Starts, Runs].map(|meaning| to(both, flow, meaning)));
                             }
                         }
                     }

@@ -10,7 +10,9 @@ use edge_tests::{
     world::{DISABLED, DOWN, DRAINED, Side, UP, World},
 };
 
-use super::{Flow, Says::Runs, UDP, Who, both, counted, framed, number, reached, record, set_owner, world, write_slot};
+use super::{
+    Flow, Meaning::Runs, UDP, Who, both, counted, framed, number, reached, record, set_owner, world, write_slot,
+};
 use crate::slow::world::fragments;
 
 const SLOT: u32 = 17;
@@ -134,7 +136,7 @@ fn a_client_stays_with_the_server_that_its_packets_name() {
 }
 
 #[test]
-fn who_is_not_known_or_does_not_live_is_not_followed() {
+fn an_unknown_or_dead_server_number_is_ignored() {
     for side in Side::BOTH {
         in_namespace(|| {
             let (mut both, flow) = flow(side, Some(CID), false);
@@ -253,7 +255,7 @@ fn fragments_go_where_their_first_one_does() {
 }
 
 #[test]
-fn without_it_a_connection_id_says_nothing() {
+fn without_it_a_connection_id_has_no_effect() {
     for side in Side::BOTH {
         in_namespace(|| {
             let (mut both, flow) = flow(side, None, false);

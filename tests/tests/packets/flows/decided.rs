@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use edge_common::abi::{Exit, Tracking};
 
 use super::{
-    Flow, ROOM, Says, Who,
+    Flow, Meaning, ROOM, Who,
     cases::{self, Case, Goes, Room, Slot},
     counted, number, put_records, reached, recorded_at, records, set_owner, write_slot,
 };
@@ -47,7 +47,7 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     let after = both.memory.clone();
     let (counts, traffic) = (both.memory.flow_counts(service), both.memory.service_traffic(service));
 
-    let seen = both.run(&if slow { flow.slow_frame(case.says) } else { flow.frame(case.says) });
+    let seen = both.run(&if slow { flow.slow_frame(case.meaning) } else { flow.frame(case.meaning) });
 
     // The expected result.
     let is_tcp = both.world.services[service as usize].protocol == protocol::TCP;
@@ -80,15 +80,15 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     );
     assert_eq!(counted(counts, both.memory.flow_counts(service)), case.counts);
     let (packets, flows) =
-        (u64::from(goes.1.is_some()), u64::from(goes.1.is_some() && starts(tracking, case.says, is_tcp)));
+        (u64::from(goes.1.is_some()), u64::from(goes.1.is_some() && starts(tracking, case.meaning, is_tcp)));
     let counted = both.memory.service_traffic(service);
     assert_eq!((counted.packets - traffic.packets, counted.flows - traffic.flows), (packets, flows), "traffic");
     both.compare_state().unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Whether a packet counts as the start of a flow.
-fn starts(tracking: Tracking, says: Says, is_tcp: bool) -> bool {
-    says == Says::Starts && (is_tcp || tracking == Tracking::Quic)
+fn starts(tracking: Tracking, meaning: Meaning, is_tcp: bool) -> bool {
+    meaning == Meaning::Starts && (is_tcp || tracking == Tracking::Quic)
 }
 
 /// The services that can have a tracking.

@@ -11,7 +11,7 @@ use edge_tests::{
 
 use super::{
     Flow,
-    Says::{Runs, Starts},
+    Meaning::{Runs, Starts},
     TCP, UDP, Who, both, framed, number, put_records, reached, record, recorded_at, set_owner, world,
 };
 
@@ -143,14 +143,14 @@ fn a_clients_second_first_packet_follows_the_first_whoever_is_drained_meanwhile(
 }
 
 #[test]
-fn a_client_that_begins_again_with_another_number_is_known_by_that() {
+fn a_client_that_begins_again_with_another_number_is_recognized() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));
             let (flow, _) = running(&mut both, side, TCP, None);
             let first = number(&both.memory, SLOT, Who::First);
-            let with = |says, more: u32| {
-                let mut packet = flow.packet(says);
+            let with = |meaning, more: u32| {
+                let mut packet = flow.packet(meaning);
                 if let Payload::Tcp(tcp) = &mut packet.payload {
                     tcp.sequence = tcp.sequence.wrapping_add(more);
                 }
@@ -160,8 +160,8 @@ fn a_client_that_begins_again_with_another_number_is_known_by_that() {
             // More than a second later, as after a refusal.
             both.memory.clock_ns.set(both.memory.clock_ns.get() + (5 << 28));
             both.change(|_| ());
-            for says in [Starts, Runs, Runs] {
-                assert_eq!(reached(&both.run(&with(says, 1 << 30))).1, Some(first), "{side:?}: {says:?}");
+            for meaning in [Starts, Runs, Runs] {
+                assert_eq!(reached(&both.run(&with(meaning, 1 << 30))).1, Some(first), "{side:?}: {meaning:?}");
             }
             both.compare_state().unwrap_or_else(|error| panic!("{error}"));
         });

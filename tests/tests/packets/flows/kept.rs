@@ -16,13 +16,13 @@ use proptest::{prelude::*, sample};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::{
-    Flow, ROOM, SLOTS,
-    Says::{self, Runs, Starts},
-    TCP, UDP, Who, both, number, reached, record, records, world,
+    Flow,
+    Meaning::{self, Runs, Starts},
+    ROOM, SLOTS, TCP, UDP, Who, both, number, reached, record, records, world,
 };
 
 const STATES: [u32; 7] = [UP, UP, UP, DRAINED, DOWN, DISABLED, State::RETIRED | State::ALIVE];
-const WAYS: [Tracking; 3] = [Tracking::Tcp, Tracking::Quic, Tracking::Learn];
+const TRACKINGS: [Tracking; 3] = [Tracking::Tcp, Tracking::Quic, Tracking::Learn];
 
 /// An event of a sequence.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ enum Happens {
     /// A packet of a flow, with or without options.
     Packet {
         flow: usize,
-        says: Says,
+        meaning: Meaning,
         slow: bool,
     },
     /// A backend's state changes.
@@ -46,7 +46,7 @@ enum Happens {
 fn happens(evacuations: bool) -> impl Strategy<Value = Happens> {
     let packet = (0usize..16, any::<bool>(), any::<bool>()).prop_map(|(flow, starts, slow)| Happens::Packet {
         flow,
-        says: if starts { Starts } else { Runs },
+        meaning: if starts { Starts } else { Runs },
         slow,
     });
     let state =
@@ -81,9 +81,9 @@ fn upset(world: &mut World, memory: &mut Memory, what: Happens) {
 }
 
 /// A world whose services use this tracking if it fits their protocol.
-fn world_of(side: Side, way: Tracking, policy: WhenExhausted) -> World {
+fn world_of(side: Side, mode: Tracking, policy: WhenExhausted) -> World {
     let mut world = world(side);
-    world.services[UDP as usize].tracking = tracking(way, UDP);
+    world.services[UDP as usize].tracking = tracking(mode, UDP);
     world.services.iter_mut().for_each(|service| service.when_exhausted = policy);
     world
 }
@@ -92,8 +92,8 @@ fn policy() -> impl Strategy<Value = WhenExhausted> {
     sample::select(vec![WhenExhausted::Open, WhenExhausted::Reject, WhenExhausted::Drop])
 }
 
-fn frame(flow: &Flow, says: Says, slow: bool) -> Vec<u8> {
-    if slow { flow.slow_frame(says) } else { flow.frame(says) }
+fn frame(flow: &Flow, meaning: Meaning, slow: bool) -> Vec<u8> {
+    if slow { flow.slow_frame(meaning) } else { flow.frame(meaning) }
 }
 
 proptest! {
@@ -102,27 +102,27 @@ proptest! {
     #[test]
     fn no_packet_costs_another_flow_its_record(
         side in sample::select(Side::BOTH.to_vec()),
-        way in sample::select(WAYS.to_vec()),
+        mode in sample::select(TRACKINGS.to_vec()),
         policy in policy(),
         stable: bool,
         limit in sample::select(vec![0u32, 1, 3, 1 << 30]),
         room in sample::select(vec![1usize, 2, 4, 8]),
         happening in prop::collection::vec(happens(true), 1..150),
     ) {
-        let mut world = world_of(side, way, policy);
+        let mut world = world_of(side, mode, policy);
         world.records_per_second = limit;
         world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
         let mut memory = world.memory();
         memory.flows = Flows::new(room);
         for what in happening {
-            let Happens::Packet { flow, says, slow } = what else {
+            let Happens::Packet { flow, meaning, slow } = what else {
                 upset(&mut world, &mut memory, what);
                 continue;
             };
             let flow = &flows[flow];
             let (mut before, recorded) = (records(&memory), record(&memory, flow).is_some());
-            on_host(&memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1));
+            on_host(&memory, Program::Edge, &frame(flow, meaning, slow), Arrival::by(1));
             let after = records(&memory);
             prop_assert!(after.len() <= room);
             // Records of flows that are over, or of which only one packet was seen, may give way.
@@ -130,7 +130,7 @@ proptest! {
                 *ends != flow.ends() && record.stage == Stage::Established && !record.once
             });
             for (ends, record) in &before {
-                prop_assert_eq!(after.get(ends), Some(record), "{:?} of {:?}, recorded: {}", says, flow, recorded);
+                prop_assert_eq!(after.get(ends), Some(record), "{:?} of {:?}, recorded: {}", meaning, flow, recorded);
             }
         }
     }
@@ -138,23 +138,23 @@ proptest! {
     #[test]
     fn no_flow_moves_while_its_backend_lives(
         side in sample::select(Side::BOTH.to_vec()),
-        way in sample::select(WAYS.to_vec()),
+        mode in sample::select(TRACKINGS.to_vec()),
         policy in policy(),
         stable: bool,
         happening in prop::collection::vec(happens(false), 1..150),
     ) {
-        let mut world = world_of(side, way, policy);
+        let mut world = world_of(side, mode, policy);
         world.services.iter_mut().for_each(|service| service.in_transition = !stable);
         let flows = flows(&world, side);
         let mut memory = world.memory();
-        let goes = |memory: &Memory, flow: &Flow, says, slow| {
-            reached(&on_host(memory, Program::Edge, &frame(flow, says, slow), Arrival::by(1))).1
+        let goes = |memory: &Memory, flow: &Flow, meaning, slow| {
+            reached(&on_host(memory, Program::Edge, &frame(flow, meaning, slow), Arrival::by(1))).1
         };
-        let stateless = |flow: &Flow| tracking(way, flow.service) == Tracking::Stateless;
+        let stateless = |flow: &Flow| tracking(mode, flow.service) == Tracking::Stateless;
         // Backend of each flow; none once the backend has died.
         let mut homes: Vec<_> = flows.iter().map(|flow| goes(&memory, flow, Runs, false)).collect();
         for what in happening {
-            let Happens::Packet { flow: nth, says, slow } = what else {
+            let Happens::Packet { flow: nth, meaning, slow } = what else {
                 upset(&mut world, &mut memory, what);
                 for home in &mut homes {
                     *home = home.filter(|home| State(world.backends[usize::from(*home)].state).has_all(State::ALIVE));
@@ -162,18 +162,18 @@ proptest! {
                 continue;
             };
             let (flow, home) = (&flows[nth], homes[nth]);
-            let to = goes(&memory, flow, says, slow);
-            let starts = says == Starts && tracking(way, flow.service) != Tracking::Learn;
+            let to = goes(&memory, flow, meaning, slow);
+            let starts = meaning == Starts && tracking(mode, flow.service) != Tracking::Learn;
             if stateless(flow) {
                 continue;
             }
             if starts {
                 homes[nth] = to.or(home);
                 // A repetition of the first packet, however late.
-                prop_assert_eq!(goes(&memory, flow, says, slow), to);
+                prop_assert_eq!(goes(&memory, flow, meaning, slow), to);
             } else if home.is_some() {
                 prop_assert_eq!(to, home, "{:?} {:?}", what, flow);
-            } else if tracking(way, flow.service) == Tracking::Learn {
+            } else if tracking(mode, flow.service) == Tracking::Learn {
                 let lives = |to: &u16| State(world.backends[usize::from(*to)].state).has_all(State::ALIVE);
                 homes[nth] = to.filter(lives);
             }
@@ -182,30 +182,30 @@ proptest! {
 }
 
 /// The tracking of a service in a world with this tracking.
-fn tracking(way: Tracking, service: u32) -> Tracking {
-    match (service, way) {
+fn tracking(mode: Tracking, service: u32) -> Tracking {
+    match (service, mode) {
         (TCP, _) => Tracking::Tcp,
         (_, Tracking::Tcp) => Tracking::Stateless,
-        (_, way) => way,
+        (_, mode) => mode,
     }
 }
 
 #[test]
-fn a_stable_service_asks_for_no_record_whatever_its_packets_say() {
+fn a_stable_service_needs_no_record_for_any_packet() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));
-            for way in WAYS {
+            for mode in TRACKINGS {
                 both.change(|world| {
-                    world.services[UDP as usize].tracking = tracking(way, UDP);
+                    world.services[UDP as usize].tracking = tracking(mode, UDP);
                     world.services.iter_mut().for_each(|service| service.in_transition = false);
                 });
                 for slot in 0..SLOTS {
                     for service in [TCP, UDP] {
                         let flow = Flow::into_slot(&both.world, side, service, slot, 1);
                         let owner = number(&both.memory, slot, Who::First);
-                        for (says, slow) in [(Starts, false), (Runs, false), (Starts, true), (Runs, true)] {
-                            assert_eq!(reached(&both.run(&frame(&flow, says, slow))).1, Some(owner));
+                        for (meaning, slow) in [(Starts, false), (Runs, false), (Starts, true), (Runs, true)] {
+                            assert_eq!(reached(&both.run(&frame(&flow, meaning, slow))).1, Some(owner));
                         }
                     }
                 }
@@ -237,15 +237,15 @@ fn a_flood_of_new_flows_costs_no_flow_its_record_in_the_kernel() {
                     let service = *[TCP, UDP].choose(&mut random).expect("some");
                     let slot = random.random_range(0..SLOTS);
                     let flow = Flow::into_slot(&both.world, side, service, slot, random.random_range(0..40));
-                    let says = *[Starts, Runs].choose(&mut random).expect("some");
+                    let meaning = *[Starts, Runs].choose(&mut random).expect("some");
                     let mut before = in_kernel(&both);
-                    both.run(&frame(&flow, says, random.random()));
+                    both.run(&frame(&flow, meaning, random.random()));
                     let mut after = in_kernel(&both);
                     full += usize::from(after.len() == ROOM);
                     for records in [&mut before, &mut after] {
                         records.retain(|(ends, _)| *ends != flow.ends());
                     }
-                    assert_eq!(before, after, "step {step}: {says:?} of {flow:?}");
+                    assert_eq!(before, after, "step {step}: {meaning:?} of {flow:?}");
                 }
                 both.compare_state().unwrap_or_else(|error| panic!("step {step}: {error}"));
             }

@@ -20,7 +20,7 @@ use edge_common::{
     host::{FlowRecord, Flows, Memory},
 };
 use edge_tests::{
-    both::{Both, Seen, Way},
+    both::{Both, ProgramExit, Seen},
     packet::{ACK, Extension, Frame, Icmp, Ip, Payload, SYN, Tcp, Udp, protocol},
     world::{CLIENT_MAC, EDGE_MAC, Side, World},
 };
@@ -50,7 +50,7 @@ pub(crate) enum Who {
 
 /// The meaning of a packet for its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Says {
+pub(crate) enum Meaning {
     Starts,
     Runs,
     /// An ICMP error that quotes an answer to the client; no packet of the flow.
@@ -117,16 +117,16 @@ impl Flow {
 
     /// A packet of the flow, or about it. In UDP, a first packet is QUIC's Initial, whether or not the service tracks
     /// QUIC.
-    pub(crate) fn packet(&self, says: Says) -> Ip {
-        if says == Says::Concerns {
+    pub(crate) fn packet(&self, meaning: Meaning) -> Ip {
+        if meaning == Meaning::Concerns {
             return self.error(usize::MAX);
         }
         let (source, destination) = (self.source, PORT);
         let payload = if self.service == TCP {
-            let flags = if says == Says::Starts { SYN } else { ACK };
+            let flags = if meaning == Meaning::Starts { SYN } else { ACK };
             Payload::Tcp(Tcp { source, destination, flags, ..Tcp::default() }.in_order())
         } else {
-            let (form, length) = if says == Says::Starts { (0xc0, 1200) } else { (0x40, 45) };
+            let (form, length) = if meaning == Meaning::Starts { (0xc0, 1200) } else { (0x40, 45) };
             let mut data = vec![0x55; length];
             data[..5].copy_from_slice(&[form, 0, 0, 0, 1]);
             Payload::Udp(Udp { source, destination, data, ..Udp::default() })
@@ -149,14 +149,14 @@ impl Flow {
         Ip::new(self.client, vip, Payload::Icmp(error))
     }
 
-    pub(crate) fn frame(&self, says: Says) -> Vec<u8> {
-        framed(self.packet(says))
+    pub(crate) fn frame(&self, meaning: Meaning) -> Vec<u8> {
+        framed(self.packet(meaning))
     }
 
     /// The packet behind an option or extension header without meaning. An error quotes the minimum.
-    pub(crate) fn slow_frame(&self, says: Says) -> Vec<u8> {
-        let mut packet = self.packet(says);
-        if says == Says::Concerns {
+    pub(crate) fn slow_frame(&self, meaning: Meaning) -> Vec<u8> {
+        let mut packet = self.packet(meaning);
+        if meaning == Meaning::Concerns {
             packet = self.error(if self.client.is_ipv4() { 28 } else { 48 });
         }
         match self.client {
@@ -173,7 +173,7 @@ pub(crate) fn framed(packet: Ip) -> Vec<u8> {
 
 /// Exit of a packet, and the backend that it reached, according to the frame's last MAC byte.
 pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
-    let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
+    let ProgramExit::Edge(exit) = seen.exit else { panic!("the wrong program") };
     (exit, (exit == Exit::DsrTx).then(|| u16::from(seen.frame[5])))
 }
 

@@ -17,7 +17,7 @@ use nix::{
 
 use super::{
     Flow,
-    Says::{Runs, Starts},
+    Meaning::{Runs, Starts},
     TCP, Who, both_with_room, counted, number, record, set_owner, world,
 };
 
@@ -79,20 +79,20 @@ fn each_second_has_its_own_records_and_each_kind_of_them() {
 fn flows_that_need_no_record_take_none_from_others() {
     let (world, side) = (limited(Side::V4, 1), Side::V4);
     let memory = world.memory();
-    let send = |nth, says| {
-        let frame = Flow::into_slot(&world, side, TCP, SLOT, nth).frame(says);
+    let send = |nth, meaning| {
+        let frame = Flow::into_slot(&world, side, TCP, SLOT, nth).frame(meaning);
         on_host(&memory, Program::Edge, &frame, Arrival::by(1));
     };
     let at = |nth| record(&memory, &Flow::into_slot(&world, side, TCP, SLOT, nth)).map(|record| record.backend);
     // The owner takes new flows: no record is needed.
-    (0..5).for_each(|nth| [Starts, Runs].into_iter().for_each(|says| send(nth, says)));
+    (0..5).for_each(|nth| [Starts, Runs].into_iter().for_each(|meaning| send(nth, meaning)));
     let [first, second] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
     set_owner(&memory, TCP, SLOT, second);
     // Recorded once, and found afterwards.
-    (0..5).for_each(|_| [Starts, Runs].into_iter().for_each(|says| send(5, says)));
+    (0..5).for_each(|_| [Starts, Runs].into_iter().for_each(|meaning| send(5, meaning)));
     (0..5).for_each(|_| send(6, Runs));
     assert_eq!([at(5), at(6)], [Some(first), Some(second)]);
-    [Starts, Runs].into_iter().zip([7, 8]).for_each(|(says, nth)| send(nth, says));
+    [Starts, Runs].into_iter().zip([7, 8]).for_each(|(meaning, nth)| send(nth, meaning));
     assert_eq!([at(7), at(8)], [None, None], "that was all");
 }
 

@@ -14,7 +14,9 @@ use edge_tests::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Flow, Says, TCP, UDP, Who, both, counted, framed, number, put_records, reached, record, set_owner, world};
+use super::{
+    Flow, Meaning, TCP, UDP, Who, both, counted, framed, number, put_records, reached, record, set_owner, world,
+};
 
 /// First bytes of datagrams, and whether they are QUIC Initials (RFC 9000, section 17.2; RFC 9369, section 3.2).
 const DATAGRAMS: &[(&str, &[u8], bool)] = &[
@@ -53,7 +55,7 @@ fn starts(both: &mut Both, slot: u32, flow: Flow, payload: impl FnOnce(Payload) 
     put_records(&mut both.memory, &[]);
     both.change(|_| ());
     let before = both.memory.flow_counts(flow.service);
-    let mut packet = flow.packet(Says::Runs);
+    let mut packet = flow.packet(Meaning::Runs);
     packet.payload = payload(packet.payload);
     let (_, to) = reached(&both.run(&framed(packet)));
     let counts = counted(before, both.memory.flow_counts(flow.service));
@@ -99,7 +101,7 @@ fn initials_of_both_versions_start_flows_and_no_other_datagram_does() {
 }
 
 #[test]
-fn where_nobody_knows_of_quic_an_initial_is_a_datagram_like_any() {
+fn without_quic_an_initial_is_an_ordinary_datagram() {
     for side in Side::BOTH {
         with_both(side, Tracking::Learn, |both, flow, slot| {
             for (name, data, _) in DATAGRAMS {
@@ -154,14 +156,14 @@ fn a_handshake_that_a_drain_meets_goes_on_where_it_began() {
             set_owner(&both.memory, UDP, slot, old);
             let flow = |nth| Flow::into_slot(&both.world, side, UDP, slot, nth);
             let (begun, later, last) = (flow(0), flow(1), flow(2));
-            let to = |both: &mut Both, flow: &Flow, says| {
-                let (_, to) = reached(&both.run(&flow.frame(says)));
+            let to = |both: &mut Both, flow: &Flow, meaning| {
+                let (_, to) = reached(&both.run(&flow.frame(meaning)));
                 both.compare_state().unwrap_or_else(|error| panic!("{error}"));
                 to
             };
             // The service is stable: no record is made.
             both.change(|world| world.services[UDP as usize].in_transition = false);
-            assert_eq!(to(&mut both, &begun, Says::Starts), Some(old));
+            assert_eq!(to(&mut both, &begun, Meaning::Starts), Some(old));
             assert_eq!(record(&both.memory, &begun), None);
 
             let now = let_clocks_agree(&both);
@@ -173,30 +175,30 @@ fn a_handshake_that_a_drain_meets_goes_on_where_it_began() {
                 });
             };
             drained(&mut both, DRAINED, 0);
-            for says in [Says::Starts, Says::Runs, Says::Starts] {
-                assert_eq!(to(&mut both, &begun, says), Some(old), "{side:?} {says:?}");
+            for meaning in [Meaning::Starts, Meaning::Runs, Meaning::Starts] {
+                assert_eq!(to(&mut both, &begun, meaning), Some(old), "{side:?} {meaning:?}");
             }
             assert_eq!(record(&both.memory, &begun).map(|record| record.backend), Some(old));
             // Flows that began after the change are treated likewise for a moment; recorded flows stay where they are
             // after that.
             drained(&mut both, DRAINED, 8);
-            assert_eq!(to(&mut both, &begun, Says::Starts), Some(old));
-            assert_eq!(to(&mut both, &later, Says::Starts), Some(new), "{side:?}: the moment is over");
-            for says in [Says::Starts, Says::Runs] {
-                assert_eq!(to(&mut both, &later, says), Some(new), "{side:?} {says:?}");
+            assert_eq!(to(&mut both, &begun, Meaning::Starts), Some(old));
+            assert_eq!(to(&mut both, &later, Meaning::Starts), Some(new), "{side:?}: the moment is over");
+            for meaning in [Meaning::Starts, Meaning::Runs] {
+                assert_eq!(to(&mut both, &later, meaning), Some(new), "{side:?} {meaning:?}");
             }
             // Not if the old owner is down or disabled.
             for state in [DOWN, DISABLED] {
                 put_records(&mut both.memory, &[]);
                 drained(&mut both, state, 0);
-                assert_eq!(to(&mut both, &last, Says::Starts), Some(new), "{side:?} {state:#x}");
+                assert_eq!(to(&mut both, &last, Meaning::Starts), Some(new), "{side:?} {state:#x}");
             }
             put_records(&mut both.memory, &[]);
             drained(&mut both, UP, 0);
             let elsewhere = Flow::into_slot(&both.world, side, UDP, other, 0);
             let owner = number(&both.memory, other, Who::First);
             set_owner(&both.memory, UDP, other, owner);
-            assert_eq!(to(&mut both, &elsewhere, Says::Starts), Some(owner));
+            assert_eq!(to(&mut both, &elsewhere, Meaning::Starts), Some(owner));
             assert_eq!(record(&both.memory, &elsewhere), None, "its slot's owner takes new flows");
         });
     }
@@ -214,6 +216,6 @@ fn a_syn_just_after_a_drain_goes_elsewhere() {
             world.backends[usize::from(old)].state = DRAINED;
         });
         let flow = Flow::into_slot(&both.world, Side::V4, TCP, 17, 0);
-        assert_eq!(reached(&both.run(&flow.frame(Says::Starts))).1, Some(new));
+        assert_eq!(reached(&both.run(&flow.frame(Meaning::Starts))).1, Some(new));
     });
 }

@@ -17,7 +17,7 @@ use edge_tests::{
 
 use super::{
     Flow,
-    Says::{Concerns, Runs, Starts},
+    Meaning::{Concerns, Runs, Starts},
     TCP, Who, both, framed, number, put_records, reached, record, recorded_at, set_owner, world,
 };
 
@@ -26,24 +26,24 @@ const SLOT: u32 = 33;
 const S: u64 = 1_000_000_000;
 
 #[test]
-fn a_record_says_when_it_was_made_and_when_the_flow_was_last_seen() {
+fn a_record_has_the_times_of_its_creation_and_of_the_last_packet() {
     for side in Side::BOTH {
-        for says in [Starts, Runs] {
+        for meaning in [Starts, Runs] {
             let world = world(side);
             let memory = world.memory();
             let [first, owner] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
             set_owner(&memory, TCP, SLOT, owner);
             let flow = Flow::into_slot(&world, side, TCP, SLOT, 0);
-            let backend = if says == Starts { first } else { owner };
+            let backend = if meaning == Starts { first } else { owner };
             let since = since(units(70 * S + 5));
-            let tentative = (says == Starts).then_some(Tcp::default().sequence + 1);
-            let stage = if says == Starts { Stage::HalfOpen } else { Stage::Established };
-            let mut made = FlowRecord { since, stage, once: says == Runs, tentative, ..recorded_at(backend) };
+            let tentative = (meaning == Starts).then_some(Tcp::default().sequence + 1);
+            let stage = if meaning == Starts { Stage::HalfOpen } else { Stage::Established };
+            let mut made = FlowRecord { since, stage, once: meaning == Runs, tentative, ..recorded_at(backend) };
             // The flow is recorded, found by a packet of either kind, and found by another one at the same time.
-            for (now, says) in [(70 * S + 5, says), (90 * S, Runs), (91 * S, Starts), (91 * S, Runs)] {
+            for (now, meaning) in [(70 * S + 5, meaning), (90 * S, Runs), (91 * S, Starts), (91 * S, Runs)] {
                 memory.clock_ns.set(now);
-                on_host(&memory, Program::Edge, &flow.frame(says), Arrival::by(1));
-                if says == Runs && now != 70 * S + 5 {
+                on_host(&memory, Program::Edge, &flow.frame(meaning), Arrival::by(1));
+                if meaning == Runs && now != 70 * S + 5 {
                     (made.stage, made.once, made.tentative) = (Stage::Established, false, None);
                 }
                 assert_eq!(record(&memory, &flow), Some(FlowRecord { seen: units(now), ..made }), "{side:?}");
@@ -53,7 +53,7 @@ fn a_record_says_when_it_was_made_and_when_the_flow_was_last_seen() {
 }
 
 #[test]
-fn the_kernels_records_say_it_by_its_own_clock() {
+fn the_kernels_records_have_times_of_its_own_clock() {
     for side in Side::BOTH {
         in_namespace(|| {
             let mut both = both(world(side));

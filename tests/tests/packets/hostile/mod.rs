@@ -7,7 +7,7 @@ use std::{env, fs, path::PathBuf, sync::LazyLock, time::Instant};
 
 use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{
-    both::{Both, Program, Way, hex, on_host, unhex},
+    both::{Both, Program, ProgramExit, hex, on_host, unhex},
     cases::{self, Case, Scene},
     hostile::{Try, generate, oracle},
     kernel::Arrival,
@@ -137,15 +137,15 @@ fn a_frame_shorter_than_its_link_layer_is_not_ours() {
     let memory = Scene::new().world.memory();
     for length in 0..14 {
         for byte in [0, 0x08, 0x81, 0xff] {
-            let seen = |program| on_host(&memory, program, &vec![byte; length], Arrival::by(1)).way;
-            assert_eq!(seen(Program::Edge), Way::Edge(Exit::NotOurs));
-            assert_eq!(seen(Program::Decap), Way::Decap(DecapExit::NotTunnel));
+            let seen = |program| on_host(&memory, program, &vec![byte; length], Arrival::by(1)).exit;
+            assert_eq!(seen(Program::Edge), ProgramExit::Edge(Exit::NotOurs));
+            assert_eq!(seen(Program::Decap), ProgramExit::Decap(DecapExit::NotTunnel));
         }
     }
 }
 
 fn altered(case: &Case, frame: Vec<u8>) -> Try {
-    Try { program: case.way.program(), arrival: case.arrival, frame }
+    Try { program: case.exit.program(), arrival: case.arrival, frame }
 }
 
 /// Calls `tries` with all cases and a function that tries frames; saves the first failing frame and panics. Returns the

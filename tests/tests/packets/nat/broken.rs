@@ -59,14 +59,14 @@ fn judged(broken: Broken, lanes: u32) -> Vec<String> {
 }
 
 fn is_noticed(broken: Broken, lanes: u32, by: &str) {
-    let said = judged(broken, lanes);
-    let rightly = said.iter().filter(|said| said.contains(by)).count();
-    println!("{broken:?}: noticed in {} histories, in {rightly} as \"{by}\"", said.len());
-    assert!(rightly >= 3, "{broken:?} is hardly seen: {said:?}");
+    let findings = judged(broken, lanes);
+    let rightly = findings.iter().filter(|finding| finding.contains(by)).count();
+    println!("{broken:?}: noticed in {} histories, in {rightly} as \"{by}\"", findings.len());
+    assert!(rightly >= 3, "{broken:?} is hardly seen: {findings:?}");
 }
 
 #[test]
-fn with_all_rules_kept_the_judge_has_nothing_to_say() {
+fn with_all_rules_kept_the_judge_has_no_findings() {
     for lanes in 1..4 {
         let kept = judged(Broken::Nothing, lanes);
         assert!(kept.is_empty(), "{kept:?}");
@@ -112,7 +112,7 @@ fn a_hop_that_is_given_away_is_noticed() {
 }
 
 #[test]
-fn a_death_that_packets_are_not_told_of_is_noticed() {
+fn a_death_that_packets_do_not_see_is_noticed() {
     is_noticed(Broken::DeathUntold, 2, "it went to a dead backend");
 }
 

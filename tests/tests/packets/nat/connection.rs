@@ -41,22 +41,22 @@ fn to_client(client: Client, segment: Tcp) -> Frame {
 }
 
 #[test]
-fn each_packet_of_a_connection_is_translated_and_says_how_far_it_is() {
+fn each_packet_of_a_connection_is_translated_and_advances_its_stage() {
     for (side, egress) in [(Side::V4, LO), (Side::V6, LO), (Side::V4, AWAY), (Side::V6, AWAY)] {
         in_namespace(|| {
             let both = Both::new(world(side, 64, 4, egress));
             let client = Client { side, port: 40_000, service: TCP };
             let forth = if egress == LO { Exit::NatTx } else { Exit::NatRedirect };
-            let went = |says: Tcp, stage: Stage| {
-                let seen = run(&both, &client.sends(says.clone()));
-                assert_eq!((exit(&seen), seen.egress), (forth, egress), "{says:?}");
-                assert_eq!(seen.frame, to_backend(&both, client, egress, says).bytes());
+            let went = |sent: Tcp, stage: Stage| {
+                let seen = run(&both, &client.sends(sent.clone()));
+                assert_eq!((exit(&seen), seen.egress), (forth, egress), "{sent:?}");
+                assert_eq!(seen.frame, to_backend(&both, client, egress, sent).bytes());
                 assert_eq!(client.translated(&both).expect("a flow").stage, stage);
             };
-            let came = |says: Tcp, stage: Stage| {
-                let seen = run(&both, &client.answered(&both, says.clone()));
-                assert_eq!(exit(&seen), Exit::NatReplyTx, "{says:?}");
-                assert_eq!(seen.frame, to_client(client, says).bytes());
+            let came = |sent: Tcp, stage: Stage| {
+                let seen = run(&both, &client.answered(&both, sent.clone()));
+                assert_eq!(exit(&seen), Exit::NatReplyTx, "{sent:?}");
+                assert_eq!(seen.frame, to_client(client, sent).bytes());
                 assert_eq!(client.translated(&both).expect("a flow").stage, stage);
             };
             went(segment(SYN, CLIENT, 0), Stage::HalfOpen);

@@ -71,16 +71,16 @@ pub(super) fn same(seen: &[u8], expected: &Ip) {
 
 /// Plays the whole life of a TCP connection, and checks its stages; `forth` is the exit of the client's packets.
 fn connect(client: Client, both: &Both, forth: Exit) {
-    let went = |says: Tcp, stage: Stage| {
-        let seen = run(both, &client.sends(says.clone()));
-        assert_eq!(exit(&seen), forth, "{says:?}");
-        same(&seen.frame[14..], &at_backend(client, both, says));
+    let went = |sent: Tcp, stage: Stage| {
+        let seen = run(both, &client.sends(sent.clone()));
+        assert_eq!(exit(&seen), forth, "{sent:?}");
+        same(&seen.frame[14..], &at_backend(client, both, sent));
         assert_eq!(client.translated(both).expect("a flow").stage, stage);
     };
-    let came = |says: Tcp, stage: Stage| {
-        let seen = run(both, &answered(client, both, says.clone()));
-        assert_eq!(exit(&seen), Exit::NatReplyTx, "{says:?}");
-        same(&seen.frame[14..], &at_client(client, says));
+    let came = |sent: Tcp, stage: Stage| {
+        let seen = run(both, &answered(client, both, sent.clone()));
+        assert_eq!(exit(&seen), Exit::NatReplyTx, "{sent:?}");
+        same(&seen.frame[14..], &at_client(client, sent));
         assert_eq!(seen.frame[..12], Frame::new(CLIENT_MAC, EDGE_MAC, at_client(client, Tcp::default())).bytes()[..12]);
         assert_eq!(client.translated(both).expect("a flow").stage, stage);
     };

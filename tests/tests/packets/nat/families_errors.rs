@@ -60,10 +60,10 @@ impl Flow {
     }
 
     /// A packet of the client, as a router behind the edge sees it, and as the client sent it.
-    fn forth(&self, says: &Tcp) -> [Ip; 2] {
+    fn forth(&self, segment_sent: &Tcp) -> [Ip; 2] {
         let Self { client, backends, .. } = *self;
-        let outside = packet(client.protocol(), (self.port, BACKEND_PORT), says.clone());
-        let inside = packet(client.protocol(), (client.port, PORT), says.clone());
+        let outside = packet(client.protocol(), (self.port, BACKEND_PORT), segment_sent.clone());
+        let inside = packet(client.protocol(), (client.port, PORT), segment_sent.clone());
         [
             labelled(Ip::new(backends.source(), address(backends, self.backend), outside), self.label),
             Ip::new(client.side.client(), client.side.vip(), inside),
@@ -71,10 +71,10 @@ impl Flow {
     }
 
     /// A packet of the backend, as a router before the edge sees it, and as the backend sent it.
-    fn back(&self, says: &Tcp) -> [Ip; 2] {
+    fn back(&self, segment_sent: &Tcp) -> [Ip; 2] {
         let Self { client, backends, .. } = *self;
-        let outside = packet(client.protocol(), (PORT, client.port), says.clone());
-        let inside = packet(client.protocol(), (BACKEND_PORT, self.port), says.clone());
+        let outside = packet(client.protocol(), (PORT, client.port), segment_sent.clone());
+        let inside = packet(client.protocol(), (BACKEND_PORT, self.port), segment_sent.clone());
         [
             Ip::new(client.side.vip(), client.side.client(), outside),
             Ip::new(address(backends, self.backend), backends.source(), inside),
@@ -108,7 +108,7 @@ fn same_error(seen: &Seen, side: Side, kind: Kind, expected: [Ip; 2], length: us
 }
 
 #[test]
-fn an_error_becomes_one_of_the_ip_version_of_whom_it_is_for() {
+fn an_error_is_translated_to_the_ip_version_of_its_receiver() {
     for (side, service) in [(Side::V4, TCP), (Side::V6, TCP), (Side::V4, UDP), (Side::V6, UDP)] {
         in_namespace(|| {
             let both = Both::new(world(side, LO));
@@ -119,8 +119,8 @@ fn an_error_becomes_one_of_the_ip_version_of_whom_it_is_for() {
                 let (of_backends, of_clients) = if side == Side::V4 { (of_v6, of_v4) } else { (of_v4, of_v6) };
                 // With several lengths of the quotation from the transport header on.
                 for rest in [4, 8, 28, 300] {
-                    let says = Tcp { data: vec![3; 1400], ..segment(ACK, 6, 101) };
-                    let [outside, inside] = flow.forth(&says);
+                    let segment_sent = Tcp { data: vec![3; 1400], ..segment(ACK, 6, 101) };
+                    let [outside, inside] = flow.forth(&segment_sent);
                     // From a router on the path to the backend, and from the backend itself: a router has no address in
                     // the client's IP version.
                     for from in [backends.router(), address(backends, flow.backend)] {
@@ -136,7 +136,7 @@ fn an_error_becomes_one_of_the_ip_version_of_whom_it_is_for() {
                         same_error(&seen, side, of_clients, [outer, inside.clone()], header(side) + rest);
                     }
                     // From a router on the path to the client.
-                    let [outside, inside] = flow.back(&says);
+                    let [outside, inside] = flow.back(&segment_sent);
                     let came = Ip::new(side.router(), side.vip(), error(of_clients, &outside, header(side) + rest));
                     let seen = both.run(&Frame::new(EDGE_MAC, CLIENT_MAC, came).bytes());
                     assert_eq!(exit(&seen), Exit::NatTx, "{side:?} {of_clients:?} {rest}");
@@ -206,7 +206,7 @@ fn an_error_that_the_other_ip_version_does_not_have_goes_nowhere_nor_one_about_n
 }
 
 /// The MTU that an error reports to the sender of a packet.
-fn told(seen: &Seen, to: Side) -> u32 {
+fn reported_mtu(seen: &Seen, to: Side) -> u32 {
     assert!([Exit::TooBig, Exit::NatTooBig].contains(&exit(seen)), "{seen:?}");
     verify::checksums(&seen.frame).expect("right checksums");
     let at = if to == Side::V4 { 34 } else { 54 };
@@ -223,7 +223,7 @@ fn long(side: Side, bytes: usize) -> Tcp {
 }
 
 #[test]
-fn who_sends_more_than_fits_is_told_what_does_in_packets_of_its_own() {
+fn the_sender_of_a_packet_that_is_too_long_receives_the_mtu_for_its_own_packets() {
     for (side, mtu, fits) in [(Side::V4, 1500, 1480), (Side::V6, 1400, 1420), (Side::V6, 1300, 1320)] {
         in_namespace(|| {
             let mut world = world(side, 77);
@@ -232,7 +232,7 @@ fn who_sends_more_than_fits_is_told_what_does_in_packets_of_its_own() {
             let flow = Flow::open(&both, side, TCP);
             assert_eq!(exit(&run(&both, &flow.client.sends(long(side, fits)))), Exit::NatRedirect);
             let seen = run(&both, &flow.client.sends(long(side, fits + 1)));
-            assert_eq!(told(&seen, side) as usize, fits);
+            assert_eq!(reported_mtu(&seen, side) as usize, fits);
         });
     }
     // The same for the link that packets came in by, for which they are not shortened.
@@ -241,7 +241,7 @@ fn who_sends_more_than_fits_is_told_what_does_in_packets_of_its_own() {
         world.backends.iter_mut().for_each(|backend| backend.own_mtu = 1);
         let both = Both::new(world);
         let flow = Flow::open(&both, Side::V4, TCP);
-        assert_eq!(told(&run(&both, &flow.client.sends(long(Side::V4, 1481))), Side::V4), 1480);
+        assert_eq!(reported_mtu(&run(&both, &flow.client.sends(long(Side::V4, 1481))), Side::V4), 1480);
     });
 }
 
@@ -263,7 +263,7 @@ fn a_datagram_that_is_too_long_is_to_come_in_parts_that_fit_with_the_header_of_e
             [(true, None, Exit::TooBig), (false, None, Exit::NatTooBig), (false, Some(0), Exit::NatTooBig)]
         {
             let seen = datagram(1481, whole, part);
-            assert_eq!((exit(&seen), told(&seen, Side::V4)), (answered, 1472));
+            assert_eq!((exit(&seen), reported_mtu(&seen, Side::V4)), (answered, 1472));
         }
         assert_eq!(exit(&datagram(1473, false, Some(0))), Exit::NatTooBig);
         assert_eq!(exit(&datagram(1473, false, Some(100))), Exit::FragmentUnknown, "the first one was not sent");
@@ -273,20 +273,20 @@ fn a_datagram_that_is_too_long_is_to_come_in_parts_that_fit_with_the_header_of_e
 }
 
 #[test]
-fn an_ipv6_sender_that_need_not_send_less_is_not_told_to() {
+fn an_ipv6_sender_receives_no_mtu_below_the_minimum() {
     in_namespace(|| {
         let mut world = world(Side::V6, 77);
         world.backends.iter_mut().for_each(|backend| backend.mtu = 1000);
         let both = Both::new(world);
         let flow = Flow::open(&both, Side::V6, TCP);
-        assert_eq!(told(&run(&both, &flow.client.sends(long(Side::V6, 1281))), Side::V6), 1280);
+        assert_eq!(reported_mtu(&run(&both, &flow.client.sends(long(Side::V6, 1281))), Side::V6), 1280);
         assert_eq!(exit(&run(&both, &flow.client.sends(long(Side::V6, 1280)))), Exit::TooBigSilent);
         assert_eq!(exit(&run(&both, &flow.client.sends(long(Side::V6, 1020)))), Exit::NatRedirect);
     });
 }
 
 #[test]
-fn a_backend_is_told_what_fits_the_clients_link() {
+fn a_backend_receives_the_mtu_of_the_clients_link() {
     for (side, fits) in [(Side::V6, 1380), (Side::V4, 1420)] {
         in_namespace(|| {
             sh("ip link set lo mtu 1400");
@@ -297,7 +297,7 @@ fn a_backend_is_told_what_fits_the_clients_link() {
             let seen = run(&both, &answered(flow.client, &both, long(backends, fits)));
             assert_eq!(exit(&seen), Exit::NatReplyTx);
             let seen = run(&both, &answered(flow.client, &both, long(backends, fits + 1)));
-            assert_eq!(told(&seen, backends) as usize, fits);
+            assert_eq!(reported_mtu(&seen, backends) as usize, fits);
         });
     }
 }

@@ -64,8 +64,8 @@ impl Sent {
 
     fn frame(&self, side: Side) -> Frame {
         let (sequence, acknowledgment) = self.numbers;
-        let says = Tcp { data: self.data.clone(), ..segment(self.flags, sequence, acknowledgment) };
-        let mut frame = self.client(side).sends(says);
+        let segment_sent = Tcp { data: self.data.clone(), ..segment(self.flags, sequence, acknowledgment) };
+        let mut frame = self.client(side).sends(segment_sent);
         let ip = ip(&mut frame);
         (ip.tos, ip.ttl, ip.flow_label) = (self.tos, self.ttl, self.flow_label);
         ip.options = vec![1; 4 * self.options];
@@ -111,7 +111,7 @@ proptest! {
             let there = on_host(&memory, Program::Edge, &frame, Arrival::by(LO));
             prop_assert!(verify::checksums(&there.frame).is_ok(), "{:?}: {:?}", sent, there);
             if exit(&there) != Exit::NatTx {
-                prop_assert!(sent.service == TCP, "{:?}: {:?}", sent, there.way);
+                prop_assert!(sent.service == TCP, "{:?}: {:?}", sent, there.exit);
                 continue;
             }
             let (tos, ttl, was) = behind(&there.frame);
@@ -150,8 +150,8 @@ proptest! {
         on_host(&memory, Program::Edge, &client.sends(segment(SYN, 5, 0)).bytes(), Arrival::by(LO));
         let flow = memory.nat.flows()[&client.ends()];
         let backends = other(side);
-        let says = Tcp { data: sent.data.clone(), ..segment(sent.flags, 6, 7) };
-        let payload = packet(client.protocol(), (flow.port, super::BACKEND_PORT), says);
+        let segment_sent = Tcp { data: sent.data.clone(), ..segment(sent.flags, 6, 7) };
+        let payload = packet(client.protocol(), (flow.port, super::BACKEND_PORT), segment_sent);
         let mut quoted = Ip::new(backends.source(), address(backends, flow.translation.backend), payload);
         (quoted.tos, quoted.ttl) = (sent.tos, sent.ttl);
         let label = Flow::from(client.ends()).hash(&memory.nat.head.hash_key).flow_label();

@@ -23,7 +23,7 @@ use edge_common::{
     host::Translated,
 };
 use edge_tests::{
-    both::{Both, Seen, Way},
+    both::{Both, ProgramExit, Seen},
     packet::{Frame, Ip, Payload, SYN, Tcp, Udp, protocol, verify},
     world::{CLIENT_MAC, EDGE_MAC, NatWorld, Side, World},
 };
@@ -146,8 +146,8 @@ pub(crate) fn run(both: &Both, frame: &Frame) -> Seen {
 }
 
 pub(crate) fn exit(seen: &Seen) -> Exit {
-    match seen.way {
-        Way::Edge(exit) => exit,
-        Way::Decap(_) => panic!("{seen:?}"),
+    match seen.exit {
+        ProgramExit::Edge(exit) => exit,
+        ProgramExit::Decap(_) => panic!("{seen:?}"),
     }
 }

@@ -12,7 +12,7 @@ use edge_tests::{
 use super::{BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, connection::kill, exit, run, segment, world};
 
 #[test]
-fn a_connection_that_nobody_knows_is_reset_and_a_reset_is_not() {
+fn an_unknown_connection_is_reset_and_a_reset_is_not() {
     for side in Side::BOTH {
         in_namespace(|| {
             let both = Both::new(world(side, 64, 4, LO));

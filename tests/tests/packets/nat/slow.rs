@@ -178,7 +178,7 @@ fn error(side: Side, quoted: &Ip, length: usize) -> Payload {
 }
 
 #[test]
-fn an_error_goes_to_who_sent_the_packet_that_it_is_about_and_quotes_what_that_has_sent() {
+fn an_error_goes_to_the_sender_of_the_packet_in_it_and_quotes_that_packet_as_sent() {
     for (side, service) in [(Side::V4, TCP), (Side::V6, TCP), (Side::V4, UDP), (Side::V6, UDP)] {
         in_namespace(|| {
             let both = Both::new(world(side, 64, 4, LO));

@@ -14,7 +14,7 @@ use edge_common::{
     maps::Maps as _,
 };
 use edge_tests::{
-    both::{Seen, Way},
+    both::{ProgramExit, Seen},
     packet::{Frame, Ip, Payload, Tcp, protocol},
     world::{CLIENT_MAC, EDGE_MAC, Side, World},
 };
@@ -78,7 +78,7 @@ pub(crate) fn tcp(source: u16, flags: u8) -> Vec<u8> {
 
 /// Exit of a packet, and the backend that it reached, according to the frame's last MAC byte.
 pub(crate) fn reached(seen: &Seen) -> (Exit, Option<u16>) {
-    let Way::Edge(exit) = seen.way else { panic!("the wrong program") };
+    let ProgramExit::Edge(exit) = seen.exit else { panic!("the wrong program") };
     let forwarded = exit == Exit::DsrTx;
     assert!(!forwarded || exit.verdict() == Verdict::Tx);
     (exit, forwarded.then(|| u16::from(seen.frame[5])))

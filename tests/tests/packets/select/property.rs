@@ -68,7 +68,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn every_packet_goes_where_the_model_says(
+    fn every_packet_goes_as_in_the_model(
         world in any_world(),
         owners in prop::collection::vec(0u16..60, SLOTS as usize),
         order: [bool; 4],

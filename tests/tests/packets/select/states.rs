@@ -261,7 +261,7 @@ fn a_failover_to_a_dead_pool_falls_back_to_those_that_it_passed_over() {
 }
 
 #[test]
-fn when_all_is_gone_the_service_says_what_becomes_of_packets() {
+fn without_backends_the_services_policy_applies() {
     with_both(super::world(&[3, 3]), |both, ports| {
         let exits = |both: &Both| {
             let frames = [tcp(ports[0], SYN), tcp(ports[0], ACK), udp(ports[0])];
@@ -366,8 +366,8 @@ fn upset(world: &mut World, random: &mut StdRng) {
         world.pools[pool].min_healthy = random.random_range(1..5);
     }
     if random.random_ratio(1, 10) {
-        let ways = [Tracking::Stateless, Tracking::Learn];
-        world.services[1].tracking = *ways.choose(random).expect("some");
+        let trackings = [Tracking::Stateless, Tracking::Learn];
+        world.services[1].tracking = *trackings.choose(random).expect("some");
     }
     for service in &mut world.services {
         if random.random_ratio(1, 4) {

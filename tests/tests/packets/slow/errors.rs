@@ -5,7 +5,7 @@ use edge_common::{
     host::Memory,
 };
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     cases::scene::to_tunnel,
     packet::{Icmp, Ip, Payload, SYN, protocol},
     world::{DISABLED, DOWN, Side},
@@ -209,7 +209,7 @@ fn an_error_to_a_tunnels_source_about_other_things_is_the_hosts() {
                 let quoted = flow.answer().bytes();
                 let frame = to_tunnel(flow.side, Payload::Icmp(Icmp::error(*kind, 1, 1400, &quoted)));
                 let seen = both.run(&frame.bytes());
-                assert_eq!(seen.way, Way::Edge(Exit::NotOurs));
+                assert_eq!(seen.exit, ProgramExit::Edge(Exit::NotOurs));
                 assert_eq!(seen.frame, frame.bytes());
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
 use edge_common::abi::Exit;
 use edge_tests::{
-    both::{Both, Program, Way, on_host},
+    both::{Both, Program, ProgramExit, on_host},
     kernel::Arrival,
     namespace::in_namespace,
     packet::{Ip, SYN, protocol},
@@ -28,17 +28,21 @@ fn all_fragments_of_a_packet_go_where_the_first_one_goes_in_any_order() {
                     let pieces = fragments(&flow.with_flags(flags, 240), 80, id);
                     let owner = flow.owner(both);
                     let before = traffic(both, flow, owner);
-                    let mut told_by = BTreeSet::new();
+                    let mut identifiers = BTreeSet::new();
                     for number in order {
                         let (backend, by) = forwarded(both, flow, &pieces[number]);
                         assert_eq!(backend, owner, "{flow:?}: fragment {number}");
-                        told_by.insert(by);
+                        identifiers.insert(by);
                         if flow.tunnel() == Some(Side::V6) {
                             assert_eq!(by == flow.label(), number == 0, "the flow's label is for what has its ports");
                         }
                     }
                     if flow.tunnel() == Some(Side::V4) && flow.side == Side::V4 {
-                        assert_eq!(told_by.len(), 4, "{flow:?}: outer packets that may be fragmented are told apart");
+                        assert_eq!(
+                            identifiers.len(),
+                            4,
+                            "{flow:?}: outer packets that may be fragmented are distinguishable"
+                        );
                     }
                     let bytes = pieces.iter().map(|piece| piece.bytes().len() as u64).sum::<u64>();
                     let starts = u64::from(flow.protocol == protocol::TCP && flags == SYN);
@@ -108,7 +112,7 @@ fn a_flow_that_starts_with_a_fragment_is_recorded() {
         let reached = pieces.iter().map(|piece| forwarded(both, flow, piece).0).collect::<BTreeSet<_>>();
         assert_eq!(reached.len(), 1);
         assert!(!reached.contains(&owner));
-        assert_eq!(both.memory.records().len(), 1, "only the first one says whose flow it is");
+        assert_eq!(both.memory.records().len(), 1, "only the first one identifies the flow");
         assert!(reached.contains(&forwarded(both, flow, &flow.packet(0)).0));
     });
 }
@@ -153,12 +157,12 @@ fn to_the_other_bank(both: &mut Both) {
 #[test]
 fn a_first_fragment_is_forgotten_after_five_seconds() {
     let memory = world().memory();
-    let way = |packet: &Ip| on_host(&memory, Program::Edge, &frame(packet), Arrival::by(1)).way;
+    let exit_of = |packet: &Ip| on_host(&memory, Program::Edge, &frame(packet), Arrival::by(1)).exit;
     for flow in flows() {
         let pieces = fragments(&flow.packet(240), 80, 3);
         let started = 1 << 40;
         memory.clock_ns.set(started);
-        assert_eq!(way(&pieces[0]), Way::Edge(flow.exit()));
+        assert_eq!(exit_of(&pieces[0]), ProgramExit::Edge(flow.exit()));
         for (after, exit) in [
             (0, flow.exit()),
             (4_999_999_999, flow.exit()),
@@ -166,7 +170,7 @@ fn a_first_fragment_is_forgotten_after_five_seconds() {
             (u64::MAX - started, Exit::FragmentUnknown),
         ] {
             memory.clock_ns.set(started + after);
-            assert_eq!(way(&pieces[1]), Way::Edge(exit), "{flow:?}: {after} ns later");
+            assert_eq!(exit_of(&pieces[1]), ProgramExit::Edge(exit), "{flow:?}: {after} ns later");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use edge_common::abi::{Exit, Mode, WhenExhausted};
 use edge_tests::{
-    both::Way,
+    both::ProgramExit,
     packet::{Extension, Payload, Tcp, Udp, protocol, verify},
     world::{DOWN, Side},
 };
@@ -127,7 +127,7 @@ fn a_fragment_of_ipv6_that_is_too_long_is_answered_wherever_it_belongs() {
                 later.options = vec![1; 40];
             }
             let seen = run(both, &later);
-            assert_eq!(seen.way, Way::Edge(expected), "{flow:?}: a later one");
+            assert_eq!(seen.exit, ProgramExit::Edge(expected), "{flow:?}: a later one");
             if flow.side == Side::V6 {
                 verify::checksums(&seen.frame).expect("right checksums");
                 assert_eq!(seen.frame[54..56], [2, 0]);
@@ -210,7 +210,7 @@ fn an_atomic_fragment_has_none_that_follow() {
             assert_eq!(backend, flow.owner(both));
             assert!(flow.tunnel() != Some(Side::V6) || by == flow.label());
             let later = fragment(&flow.packet(50), Payload::Other(flow.protocol, vec![0; 24]), 6, false, 3);
-            assert_eq!(run(both, &later).way, Way::Edge(Exit::FragmentUnknown));
+            assert_eq!(run(both, &later).exit, ProgramExit::Edge(Exit::FragmentUnknown));
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use edge_common::abi::{AnswerLimits, Exit, WhenExhausted};
 use edge_tests::{
-    both::{Program, Way, on_host},
+    both::{Program, ProgramExit, on_host},
     kernel::{self, Arrival},
     packet::{Icmp, Ip, Payload, SYN, protocol},
     world::{DOWN, Side, World},
@@ -31,13 +31,13 @@ fn expired(flow: Flow) -> Vec<u8> {
 #[test]
 fn exactly_so_many_as_are_allowed_in_each_second_of_the_clock() {
     let memory = limited(5).memory();
-    let way = |frame: &[u8]| on_host(&memory, Program::Edge, frame, Arrival::by(1)).way;
+    let exit_of = |frame: &[u8]| on_host(&memory, Program::Edge, frame, Arrival::by(1)).exit;
     for second in [0, 1, 2, 700, 701] {
         for within in [0, (1 << 30) - 1] {
             memory.clock_ns.set((second << 30) + within);
             for (number, flow) in flows().into_iter().enumerate() {
                 let expected = if within == 0 && number < 5 { Exit::TtlExceeded } else { Exit::AnswerLimited };
-                assert_eq!(way(&expired(flow)), Way::Edge(expected), "second {second}, error {number}");
+                assert_eq!(exit_of(&expired(flow)), ProgramExit::Edge(expected), "second {second}, error {number}");
             }
         }
     }
@@ -95,7 +95,7 @@ fn each_kind_has_a_limit_of_its_own() {
                     let (world, packet) = provoking(kind, flow);
                     both.change(|changed| *changed = World { answers_per_second: limits, ..world });
                     let expected = if kind == limited { Exit::AnswerLimited } else { kind };
-                    assert_eq!(both.run(&packet).way, Way::Edge(expected), "{flow:?}: {kind:?}");
+                    assert_eq!(both.run(&packet).exit, ProgramExit::Edge(expected), "{flow:?}: {kind:?}");
                 }
             }
         });
@@ -107,19 +107,19 @@ fn a_flood_of_expired_packets_leaves_path_mtu_discovery_as_it_is() {
     let flow = flows()[0];
     let (world, long) = provoking(Exit::TooBig, flow);
     let memory = World { answers_per_second: AnswerLimits::all(1), ..world }.memory();
-    let way = |frame: &[u8]| on_host(&memory, Program::Edge, frame, Arrival::by(1)).way;
-    assert_eq!(way(&expired(flow)), Way::Edge(Exit::TtlExceeded));
+    let exit_of = |frame: &[u8]| on_host(&memory, Program::Edge, frame, Arrival::by(1)).exit;
+    assert_eq!(exit_of(&expired(flow)), ProgramExit::Edge(Exit::TtlExceeded));
     for _ in 0..1000 {
-        assert_eq!(way(&expired(flow)), Way::Edge(Exit::AnswerLimited));
+        assert_eq!(exit_of(&expired(flow)), ProgramExit::Edge(Exit::AnswerLimited));
     }
-    assert_eq!(way(&long), Way::Edge(Exit::TooBig));
-    assert_eq!(way(&long), Way::Edge(Exit::AnswerLimited));
+    assert_eq!(exit_of(&long), ProgramExit::Edge(Exit::TooBig));
+    assert_eq!(exit_of(&long), ProgramExit::Edge(Exit::AnswerLimited));
 }
 
 #[test]
 fn a_first_fragment_beyond_the_limit_is_dropped_and_so_is_what_follows() {
     let memory = World { first_fragments_per_second: 5, ..world() }.memory();
-    let way = |packet: &Ip| on_host(&memory, Program::Edge, &frame(packet), Arrival::by(1)).way;
+    let exit_of = |packet: &Ip| on_host(&memory, Program::Edge, &frame(packet), Arrival::by(1)).exit;
     for second in [3, 4] {
         memory.clock_ns.set(second << 30);
         for (number, flow) in flows().into_iter().enumerate() {
@@ -127,8 +127,8 @@ fn a_first_fragment_beyond_the_limit_is_dropped_and_so_is_what_follows() {
             let pieces = fragments(&flow.packet(240), 80, id);
             let [first, later] =
                 if number < 5 { [flow.exit(); 2] } else { [Exit::FragmentLimited, Exit::FragmentUnknown] };
-            assert_eq!(way(&pieces[0]), Way::Edge(first), "{flow:?}");
-            assert_eq!(way(&pieces[1]), Way::Edge(later), "{flow:?}");
+            assert_eq!(exit_of(&pieces[0]), ProgramExit::Edge(first), "{flow:?}");
+            assert_eq!(exit_of(&pieces[1]), ProgramExit::Edge(later), "{flow:?}");
         }
     }
 }

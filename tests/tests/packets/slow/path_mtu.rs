@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use edge_common::abi::{Backend, BackendNumber, Exit};
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     cases::scene::{labelled, to_tunnel, tunnelled_to},
     packet::{Extension, Frame, Icmp, Ip, Network, Payload, SYN, Udp, protocol},
     world::Side,
@@ -63,10 +63,10 @@ fn is_learnt(both: &Both, frame: &Frame) -> bool {
     let bytes = frame.bytes();
     let seen = both.run(&bytes);
     assert_eq!(seen.frame, bytes, "the host gets it as it came");
-    match seen.way {
-        Way::Edge(Exit::PathMtu) => true,
-        Way::Edge(Exit::NotOurs) => false,
-        other @ (Way::Edge(_) | Way::Decap(_)) => panic!("{other:?}"),
+    match seen.exit {
+        ProgramExit::Edge(Exit::PathMtu) => true,
+        ProgramExit::Edge(Exit::NotOurs) => false,
+        other @ (ProgramExit::Edge(_) | ProgramExit::Decap(_)) => panic!("{other:?}"),
     }
 }
 
@@ -84,12 +84,12 @@ fn it_is_learnt_for_the_backend_of_the_flow_and_not_less_than_anybody_can_carry(
         let owner = flow.owner(both);
         let before = traffic(both, flow, owner);
         let floor = if tunnel == Side::V4 { 576 } else { 1280 };
-        for (says, is) in
+        for (reported, learnt_mtu) in
             [(1_400, 1_400), (1_450, 1_450), (floor, floor), (floor - 1, floor), (1, floor), (65_534, 65_534)]
         {
             both.memory.path_mtus.borrow_mut().clear();
-            assert!(learns(both, flow, owner, says), "{flow:?}: {says}");
-            assert_eq!(learnt(both, owner).map(u32::from), Some(is), "{flow:?}: {says}");
+            assert!(learns(both, flow, owner, reported), "{flow:?}: {reported}");
+            assert_eq!(learnt(both, owner).map(u32::from), Some(learnt_mtu), "{flow:?}: {reported}");
         }
         both.memory.path_mtus.borrow_mut().clear();
         // Routers older than RFC 1191 report 0; no IPv6 MTU exceeds the length field.
@@ -107,18 +107,18 @@ fn it_is_learnt_for_the_backend_of_the_flow_and_not_less_than_anybody_can_carry(
 fn only_lower_values_are_learnt() {
     for_each_tunnel(|both, flow, _| {
         let owner = flow.owner(both);
-        for (says, is) in [(1_450, 1_450), (1_400, 1_400), (1_460, 1_400), (1_300, 1_300), (1_301, 1_300)] {
+        for (reported, learnt_mtu) in [(1_450, 1_450), (1_400, 1_400), (1_460, 1_400), (1_300, 1_300), (1_301, 1_300)] {
             // On both sides, since `run` compares the kernel's map with the expected one.
             let known = learnt(both, owner).unwrap_or_default();
             both.change(|world| world.backends[usize::from(owner)].path_mtu = known);
-            assert!(learns(both, flow, owner, says));
-            assert_eq!(learnt(both, owner), Some(is), "{flow:?}: {says}");
+            assert!(learns(both, flow, owner, reported));
+            assert_eq!(learnt(both, owner), Some(learnt_mtu), "{flow:?}: {reported}");
         }
     });
 }
 
 #[test]
-fn an_error_without_a_known_flow_teaches_nothing() {
+fn an_error_without_a_known_flow_changes_no_path_mtu() {
     for_each_tunnel(|both, flow, tunnel| {
         let owner = flow.owner(both);
         for other in others(both, owner) {
@@ -270,7 +270,7 @@ fn an_error_that_is_made_up_teaches_nothing() {
                 Side::V4 => forged.id ^= 1 << bit,
                 Side::V6 => forged.flow_label ^= 1 << bit,
             }
-            assert!(!quotes(&forged), "{flow:?}: bit {bit} of what the flow is told by");
+            assert!(!quotes(&forged), "{flow:?}: bit {bit} of what identifies the flow");
         }
         let of = |change: &dyn Fn(&mut Udp)| {
             let mut forged = real.clone();
@@ -298,7 +298,7 @@ fn an_error_that_is_made_up_teaches_nothing() {
         let mut damaged = too_big(tunnel, 1_300, &real.bytes()).bytes();
         *damaged.last_mut().expect("a byte") ^= 1;
         both.memory.path_mtus.borrow_mut().clear();
-        assert_eq!(both.run(&damaged).way, Way::Edge(Exit::NotOurs), "{flow:?}: a checksum that is wrong");
+        assert_eq!(both.run(&damaged).exit, ProgramExit::Edge(Exit::NotOurs), "{flow:?}: a checksum that is wrong");
         assert_eq!(learnt(both, owner), None);
         assert!(quotes(&real));
     });

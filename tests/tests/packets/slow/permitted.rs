@@ -2,7 +2,7 @@
 
 use edge_common::abi::{AnswerLimits, Exit, Mode, WhenExhausted};
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     packet::{ACK, Extension, Icmp, Ip, Payload, SYN, protocol},
     world::{DOWN, Side, World},
 };
@@ -128,7 +128,7 @@ fn silent(packet: &Ip) -> Vec<(String, Vec<u8>)> {
 }
 
 fn left(both: &Both, frame: &[u8]) -> Exit {
-    let Way::Edge(exit) = both.run(frame).way else { panic!("the wrong program") };
+    let ProgramExit::Edge(exit) = both.run(frame).exit else { panic!("the wrong program") };
     exit
 }
 

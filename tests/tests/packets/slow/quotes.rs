@@ -155,7 +155,7 @@ fn a_quote_too_far_behind_is_not_looked_for_elsewhere() {
 }
 
 #[test]
-fn an_error_to_one_vip_says_nothing_about_what_another_one_sent() {
+fn an_error_to_one_vip_does_not_concern_packets_of_another() {
     let mut world = world();
     let pools = [world.services[0].pools[0], world.backends.last().expect("a backend").pool];
     for (side, pool) in Side::BOTH.into_iter().zip(pools) {

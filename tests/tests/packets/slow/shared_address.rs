@@ -2,7 +2,7 @@
 
 use edge_common::abi::{Exit, Mode, VipOther};
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     packet::{ACK, Icmp, Ip, Payload, Tcp, protocol},
     world::{EDGE_MAC, Side, World},
 };
@@ -50,7 +50,7 @@ fn an_error_about_a_packet_in_a_tunnel_teaches_its_path_and_one_about_an_answer_
             assert!(learns(both, flow, owner, 1_300), "{flow:?}");
             assert_eq!(learnt(both, owner), Some(1_300), "{flow:?}");
             both.memory.path_mtus.borrow_mut().clear();
-            assert_eq!(both.run(&forged(both, flow, tunnel)).way, Way::Edge(Exit::IcmpError), "{flow:?}");
+            assert_eq!(both.run(&forged(both, flow, tunnel)).exit, ProgramExit::Edge(Exit::IcmpError), "{flow:?}");
             assert_eq!(learnt(both, owner), None, "{flow:?}");
         }
         for side in Side::BOTH {
@@ -58,7 +58,7 @@ fn an_error_about_a_packet_in_a_tunnel_teaches_its_path_and_one_about_an_answer_
             for kind in kinds(side).0 {
                 for code in [0, 3, 4] {
                     let seen = run(both, &error(side, *kind, code, &quoted[..header(side) + 8]));
-                    assert_eq!(seen.way, Way::Edge(Exit::DsrTx), "{side:?}: type {kind}, code {code}");
+                    assert_eq!(seen.exit, ProgramExit::Edge(Exit::DsrTx), "{side:?}: type {kind}, code {code}");
                     assert_ne!(&seen.frame[..6], EDGE_MAC);
                 }
             }
@@ -73,7 +73,7 @@ fn an_error_about_neither_is_to_a_vip_and_no_service() {
     {
         with_world(shared(other), |both| {
             for (flow, tunnel) in tunnelled() {
-                assert_eq!(both.run(&forged(both, flow, tunnel)).way, Way::Edge(expected), "{flow:?}");
+                assert_eq!(both.run(&forged(both, flow, tunnel)).exit, ProgramExit::Edge(expected), "{flow:?}");
             }
             for side in Side::BOTH {
                 let mut stranger = answer(side);

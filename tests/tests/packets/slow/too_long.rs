@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edge_common::abi::{Backend, Exit};
 use edge_tests::{
-    both::{Both, Way},
+    both::{Both, ProgramExit},
     kernel::{self, Arrival},
     namespace::in_namespace,
     packet::{Ip, Payload, protocol, verify},
@@ -33,12 +33,12 @@ fn check_fits(both: &Both, flow: Flow, mtu: u16) {
     for length in [fits + 1, 1500] {
         let long = of_length(flow, length);
         let seen = run(both, &long);
-        assert_eq!(seen.way, Way::Edge(Exit::TooBig), "{flow:?}: {length} bytes, {mtu}");
+        assert_eq!(seen.exit, ProgramExit::Edge(Exit::TooBig), "{flow:?}: {length} bytes, {mtu}");
         verify::checksums(&seen.frame).expect("right checksums");
         let icmp = 14 + header(flow.side);
         let expected = if flow.side == Side::V4 { [3, 4] } else { [2, 0] };
         assert_eq!(seen.frame[icmp..icmp + 2], expected);
-        assert_eq!(seen.frame[icmp + 4..icmp + 8], u32::from(fits).to_be_bytes(), "{flow:?}: the MTU that is said");
+        assert_eq!(seen.frame[icmp + 4..icmp + 8], u32::from(fits).to_be_bytes(), "{flow:?}: the reported MTU");
         assert_eq!(seen.frame[icmp + 8..][..64], frame(&long)[14..][..64], "the packet is quoted");
     }
 }
@@ -174,11 +174,11 @@ fn the_kernels_own_backends_change() {
         for ((flow, tunnel), start) in tunnelled().into_iter().zip((0..).map(|number| 1_480 - 5 * number)) {
             let owner = flow.owner(&both);
             let long = frame(&of_length(flow, 1500 - overhead(flow)));
-            for says in [start, start + 5, start - 5] {
-                let error = too_big(tunnel, says.into(), &outer(&both, flow, owner).bytes()).bytes();
+            for reported in [start, start + 5, start - 5] {
+                let error = too_big(tunnel, reported.into(), &outer(&both, flow, owner).bytes()).bytes();
                 assert_eq!(ran(&error).verdict, kernel::PASS);
-                let mtu = least.entry(owner).or_insert(says);
-                *mtu = says.min(*mtu);
+                let mtu = least.entry(owner).or_insert(reported);
+                *mtu = reported.min(*mtu);
                 assert_eq!(both.kernel.backend(owner).path_mtu, *mtu, "{flow:?}");
                 let answer = ran(&long);
                 let icmp = 14 + header(flow.side);

@@ -7,7 +7,7 @@ use edge_common::{
     maps::Maps as _,
 };
 use edge_tests::{
-    both::{Both, Seen, Way, hex},
+    both::{Both, ProgramExit, Seen, hex},
     namespace::in_namespace,
     packet::{ACK, Extension, Frame, Icmp, Ip, Payload, Tcp, Udp, protocol},
     world::{CLIENT_MAC, DRAINED, EDGE_MAC, Side, World, octets},
@@ -253,7 +253,7 @@ pub(crate) fn run(both: &Both, packet: &Ip) -> Seen {
 }
 
 pub(crate) fn exit(both: &Both, packet: &Ip) -> Exit {
-    let Way::Edge(exit) = run(both, packet).way else { panic!("the wrong program") };
+    let ProgramExit::Edge(exit) = run(both, packet).exit else { panic!("the wrong program") };
     exit
 }
 
@@ -266,11 +266,11 @@ pub(crate) fn forwarded(both: &Both, flow: Flow, packet: &Ip) -> (BackendNumber,
 /// [`forwarded`] for outer IPv4 headers with or without DF.
 pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: bool) -> (BackendNumber, u32) {
     let seen = run(both, packet);
-    assert_eq!(seen.way, Way::Edge(flow.exit()), "{flow:?}: {packet:?}");
+    assert_eq!(seen.exit, ProgramExit::Edge(flow.exit()), "{flow:?}: {packet:?}");
     let backend = u16::from(seen.frame[5]);
     let mut inner = packet.clone();
     inner.ttl -= 1;
-    let (mut sent, mut told_by) = (inner.clone(), 0);
+    let (mut sent, mut identifier) = (inner.clone(), 0);
     if let Some(tunnel) = flow.tunnel() {
         let to = &both.world.backends[usize::from(backend)].address;
         let (address, [a, b, c, d]) = match tunnel {
@@ -278,13 +278,13 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
             Side::V6 => (IpAddr::from(*to), [0, seen.frame[15] & 0x0f, seen.frame[16], seen.frame[17]]),
         };
         assert_eq!(*to, octets(address));
-        told_by = u32::from_be_bytes([a, b, c, d]);
+        identifier = u32::from_be_bytes([a, b, c, d]);
         let payload = if flow.is_in_udp() {
             let header = if tunnel == Side::V4 { 20 } else { 40 };
             let source = u16::from_be_bytes([seen.frame[14 + header], seen.frame[15 + header]]);
             assert!(source >= 0xc000, "{flow:?}: a dynamic port: {source}");
             if tunnel == Side::V6 {
-                assert_eq!(u32::from(source), 0xc000 | told_by >> 6, "{flow:?}: it is by the flow, as the label is");
+                assert_eq!(u32::from(source), 0xc000 | identifier >> 6, "{flow:?}: it is by the flow, as the label is");
             }
             Payload::Udp(Udp { source, ..both.world.in_udp(0, &inner) })
         } else {
@@ -295,15 +295,15 @@ pub(crate) fn forwarded_as(both: &Both, flow: Flow, packet: &Ip, dont_fragment: 
         match tunnel {
             Side::V4 => {
                 sent.dont_fragment = dont_fragment;
-                sent.id = u16::try_from(told_by).expect("two bytes");
+                sent.id = u16::try_from(identifier).expect("two bytes");
             }
-            Side::V6 => sent.flow_label = told_by,
+            Side::V6 => sent.flow_label = identifier,
         }
     }
     let [_, number] = backend.to_be_bytes();
     let expected = Frame::new([0x02, 0, 0, 0xbb, 0, number], [0x02, 0, 0, 0xee, 0, 1], sent).bytes();
     assert_eq!(hex(&seen.frame), hex(&expected), "{flow:?}: {packet:?}");
-    (backend, told_by)
+    (backend, identifier)
 }
 
 /// Packets, bytes and flows counted for the flow's service and for a backend.

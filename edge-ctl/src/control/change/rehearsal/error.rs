@@ -9,7 +9,8 @@ use crate::xdp::XdpError;
 #[derive(Debug, Error)]
 pub(crate) enum RehearsalError {
     #[error(
-        "the rehearsal failed: {subject}: {packet} is to leave by {expected}, but the program says {came}\n  do: try it again, \
+        "the rehearsal failed: {subject}: {packet} should leave by {expected}, but the program's result is {came}\n  \
+         do: try it again, \
          and report it as a bug if it stays so; `--allow-unrehearsed` publishes it all the same"
     )]
     Different { subject: String, packet: String, expected: String, came: String },

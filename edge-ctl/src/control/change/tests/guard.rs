@@ -38,7 +38,7 @@ fn text(pools: &[(&str, &[&str])], services: &[(&str, &str)]) -> String {
 const OLD: &[(&str, &[&str])] = &[("a", &["a1", "a2", "a3", "a4"]), ("b", &["b1", "b2", "b3", "b4"])];
 
 #[test]
-fn no_file_that_is_cut_off_is_taken_without_a_word() {
+fn no_file_that_is_cut_off_is_accepted_without_consent() {
     let whole = parse(FILE);
     let lines: Vec<_> = FILE.split_inclusive('\n').collect();
     let (mut read, mut harmless) = (0, 0);
@@ -52,7 +52,7 @@ fn no_file_that_is_cut_off_is_taken_without_a_word() {
         assert!(same || refused.is_err(), "cut after line {end}:\n{}", lines[end.saturating_sub(3)..end].concat());
     }
     assert!(read > 10, "{read} beginnings of the file are files, too");
-    assert_eq!(harmless, 0, "the last line says that the file is whole");
+    assert_eq!(harmless, 0, "the last line marks the file as whole");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_is_taken_away_needs_the_number_of_it() {
             "service dns loses 50 % of its capacity",
         ),
         ("a pool", text(&[OLD[1]], &[("web", "b"), ("dns", "b")]), 5, "pool a is removed"),
-        ("a pool of a service", text(OLD, &[("web", "a"), ("dns", "b")]), 1, "service web goes to pool b no more"),
+        ("a pool of a service", text(OLD, &[("web", "a"), ("dns", "b")]), 1, "service web no longer uses pool b"),
         (
             "names, and nothing else",
             text(&[("a", &["x1", "x2", "x3", "x4"]), OLD[1]], &[("web", "a b"), ("dns", "b")]),
@@ -101,25 +101,25 @@ fn what_is_taken_away_needs_the_number_of_it() {
             "",
         ),
     ];
-    for (what, new, removed, says) in cases {
+    for (what, new, removed, finding) in cases {
         let found = findings(&old, &new);
         assert_eq!(found.removed, removed, "{what}: {found:?}");
-        assert!(found.removals.iter().any(|line| line.contains(says)) || says.is_empty(), "{what}: {found:?}");
+        assert!(found.removals.iter().any(|line| line.contains(finding)) || finding.is_empty(), "{what}: {found:?}");
         let allowed = |allow_removal| found.judge(How::Apply, &Words { allow_removal, ..Words::default() });
         assert_eq!(allowed(removed), Ok(()), "{what}");
         if let Some(fewer) = removed.checked_sub(1) {
             let refused = allowed(fewer).unwrap_err().to_string();
             assert!(
-                refused.contains(&format!("--allow-removal {removed}")) && refused.contains(says),
+                refused.contains(&format!("--allow-removal {removed}")) && refused.contains(finding),
                 "{what}: {refused}"
             );
-            assert_eq!(found.judge(How::Rollback, &Words::default()), Ok(()), "{what}: the way back is free");
+            assert_eq!(found.judge(How::Rollback, &Words::default()), Ok(()), "{what}: a rollback is always allowed");
         }
     }
 }
 
 #[test]
-fn an_interface_and_an_announcement_that_go_need_a_word() {
+fn removed_interfaces_and_announcements_need_consent() {
     let old = text(OLD, &[("web", "a b")]);
     let interface = |text: &str, name: &str| {
         text.replacen("[[interface]]\n", &format!("[[interface]]\nname = \"{name}\"\n[[interface]]\n"), 1)
@@ -127,7 +127,7 @@ fn an_interface_and_an_announcement_that_go_need_a_word() {
     let two = interface(&old, "eth7");
     assert_eq!(findings(&old, &two).removed, 0);
     let found = findings(&two, &old);
-    assert_eq!(found.removals, ["interface eth7 is removed: what arrives there is not balanced any more"]);
+    assert_eq!(found.removals, ["interface eth7 is removed: packets that arrive by it are no longer balanced"]);
     assert_eq!(found.removed, 1);
     let renamed = findings(&two, &interface(&old, "eth8"));
     assert_eq!((renamed.removed, renamed.removals.len()), (1, 1), "{renamed:?}");
@@ -136,7 +136,7 @@ fn an_interface_and_an_announcement_that_go_need_a_word() {
         old.replace("name = \"web\"\n", "name = \"web\"\nannounce = \"l2\"\nannounce_interface = \"eth0\"\n");
     let found = findings(&announced, &old);
     assert_eq!(found.removed, 1, "{found:?}");
-    assert!(found.removals[0].contains("is announced on eth0 no more"), "{found:?}");
+    assert!(found.removals[0].contains("is no longer announced on eth0"), "{found:?}");
     assert_eq!(findings(&old, &announced).removed, 0);
 }
 
@@ -145,23 +145,23 @@ fn a_destination_that_moves_is_a_service_that_is_removed() {
     let old = text(OLD, &[("web", "a b"), ("dns", "b")]);
     let found = findings(&old, &old.replace("\"80/tcp\"", "\"8080/tcp\""));
     assert_eq!(found.removed, 1);
-    assert_eq!(found.removals, ["service web is at 80/tcp no more: its clients there are not served"]);
+    assert_eq!(found.removals, ["service web no longer serves 80/tcp: packets to it are not balanced"]);
 
     let more = old.replace("\"80/tcp\"", "\"any/udp\", \"78-80/tcp\"").replace("\"192.0.2.1\"", "\"192.0.2.0/29\"");
     assert_eq!(findings(&old, &more).removals, [""; 0], "more of them, and the same among them");
     let found = findings(&more, &old);
-    let says = [
-        "service web is at 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more and any/udp, 78-80/tcp no more: its clients there are \
-         not served",
-        "service dns is at 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more no more: its clients there are not served",
+    let expected = [
+        "service web no longer serves 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more and any/udp, 78-80/tcp: packets to it \
+         are not balanced",
+        "service dns no longer serves 192.0.2.0, 192.0.2.2, 192.0.2.3 and 4 more: packets to it are not balanced",
     ];
-    assert_eq!(found.removals, says);
+    assert_eq!(found.removals, expected);
 }
 
 #[test]
-fn keys_that_move_flows_need_another_word() {
+fn keys_that_move_flows_need_consent() {
     let old = text(OLD, &[("web", "a b")]);
-    for (from, to, says) in [
+    for (from, to, finding) in [
         ("000102", "ff0102", "`hash_key`"),
         ("slots = 1024", "slots = 2048", "`slots`"),
         ("mode = \"dsr\"", "mode = \"dsr\"\naffinity = \"source\"", "`affinity` of service web"),
@@ -169,7 +169,7 @@ fn keys_that_move_flows_need_another_word() {
         let found = findings(&old, &old.replace(from, to));
         let refused =
             found.judge(How::Sighup, &Words { allow_removal: 9, ..Words::default() }).unwrap_err().to_string();
-        assert!(refused.contains(says) && refused.ends_with("say --allow-moves"), "{refused}");
+        assert!(refused.contains(finding) && refused.ends_with("add --allow-moves"), "{refused}");
         assert_eq!(found.judge(How::Sighup, &Words { allow_moves: true, ..Words::default() }), Ok(()));
     }
 }
@@ -188,7 +188,7 @@ fn a_drained_backend_does_not_come_back_under_another_name() {
 }
 
 #[test]
-fn a_much_shorter_file_needs_a_word() {
+fn a_much_shorter_file_needs_consent() {
     let pools: Vec<String> = (0..10).map(|number| format!("a{number}")).collect();
     let names: Vec<&str> = pools.iter().map(String::as_str).collect();
     let old = text(&[("a", &names)], &[("web", "a")]);

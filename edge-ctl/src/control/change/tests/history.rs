@@ -88,7 +88,7 @@ fn a_start_does_not_take_again_what_was_replaced_or_undone() {
     assert_eq!(history.replaced("one", 1), None);
     assert_eq!(history.replaced("two", 1), None, "the file was edited");
     pushed(&mut history, 2, How::Apply, "two");
-    assert!(history.replaced("one", 2).unwrap().contains("apply has put generation 2 in its place"));
+    assert!(history.replaced("one", 2).unwrap().contains("apply has replaced it by generation 2"));
     assert_eq!(history.replaced("three", 2), None, "the file was edited");
     history.entry_mut(2).unwrap().verdict = Verdict::Undone("late".to_owned());
     pushed(&mut history, 3, How::Undo, "one");

@@ -110,7 +110,7 @@ impl Scene {
         let bpffs = Bpffs::mount();
         let (mut maps, ..) = started_with(&bpffs, TEXTS[0]);
         maps.set_stations(&[Station::new(1, Mac::new(STATION))]);
-        know_next_hops(&mut maps);
+        set_next_hops(&mut maps);
         EdgeProgram::load(&maps).unwrap();
         let pins = bpffs.pins();
         let program = bpf::sys::open_pin(&pins.program()).unwrap();
@@ -122,7 +122,7 @@ impl Scene {
     }
 
     /// The state that a process that starts now finds in force.
-    fn found(&self) -> (PinnedMaps, Inventory, History) {
+    fn reopen(&self) -> (PinnedMaps, Inventory, History) {
         let maps = self.maps();
         let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().expect("something is in force")).unwrap();
         let history = recall(&maps, &inventory, Clock::now());
@@ -172,25 +172,25 @@ impl Scene {
         let wanted = TEXTS[self.next];
         let homes = self.homes();
         let killed = {
-            let (mut maps, inventory, history) = self.found();
+            let (mut maps, inventory, history) = self.reopen();
             let rehearser = &mut self.rehearser;
             killed_at(step, || publish(&mut maps, &inventory, history, next(wanted), rehearser))
         };
-        let (mut maps, inventory, _) = self.found();
+        let (mut maps, inventory, _) = self.reopen();
         assert!(killed || inventory.config.text == wanted, "{step:?}: it did not come into force");
         self.is_served(&homes, &ALL);
         maps.repair().unwrap();
         self.is_served(&homes, &ALL);
         assert_eq!(maps.repair_counts().unwrap(), Vec::<String>::new(), "{step:?}");
         if inventory.config.text != wanted {
-            let (mut maps, inventory, history) = self.found();
+            let (mut maps, inventory, history) = self.reopen();
             without_rehearsal(&mut maps, &inventory, history, next(wanted), &mut self.rehearser);
         }
-        let (mut maps, inventory, _) = self.found();
+        let (mut maps, inventory, _) = self.reopen();
         assert_eq!(inventory.config.text, wanted);
         self.is_served(&homes, BACKENDS[self.next]);
-        know_next_hops(&mut maps);
-        settle(&mut maps, &inventory);
+        set_next_hops(&mut maps);
+        finish_transitions(&mut maps, &inventory);
         self.next ^= 1;
         killed
     }
@@ -200,7 +200,7 @@ fn next(text: &str) -> Candidate {
     candidate(text, How::Apply, Words { allow_removal: 9, allow_moves: true, ..confirm_in(600_000) })
 }
 
-fn know_next_hops(maps: &mut PinnedMaps) {
+fn set_next_hops(maps: &mut PinnedMaps) {
     let numbers: Vec<_> = maps.snapshot().unwrap().unwrap().backends().map(|(_, backend)| backend.number).collect();
     for number in numbers {
         let hop = NextHopEntry { egress: 1, mac: [6; 6], source_mac: STATION, mtu: 1500, own_mtu: true, vlan: 0 };
@@ -209,7 +209,7 @@ fn know_next_hops(maps: &mut PinnedMaps) {
 }
 
 /// Makes services stable where possible, so that the next publication begins a new transition.
-fn settle(maps: &mut PinnedMaps, inventory: &Inventory) {
+fn finish_transitions(maps: &mut PinnedMaps, inventory: &Inventory) {
     for _ in 0..2 {
         maps.begin_pass(&inventory.waits()).unwrap();
         while matches!(maps.go_on(monotonic_time()).unwrap(), Progress::GoOn | Progress::Wait) {}
@@ -257,26 +257,26 @@ fn everywhere(
 
 /// Packets are sent before every store. Before some stores the state that the next process would find is read. Before a
 /// few of them the publication is killed, and continued by the next process: nearly all stores are into tables that
-/// nobody reads yet.
+/// have no reader yet.
 #[test]
 fn a_publication_can_be_killed_before_each_store() {
     let mut scene = Scene::new();
     let homes = scene.homes();
     let wanted = TEXTS[scene.next];
-    let (mut maps, inventory, history) = scene.found();
+    let (mut maps, inventory, history) = scene.reopen();
     let rehearser = &mut Rehearser::default();
     let publish = || without_rehearsal(&mut maps, &inventory, history, next(wanted), rehearser);
     let stores = before_each_store(publish, |number| {
         scene.is_served(&homes, &ALL);
         if number % 50 == 0 {
-            scene.found();
+            scene.reopen();
         }
     });
     drop(maps);
-    let (mut maps, inventory, _) = scene.found();
+    let (mut maps, inventory, _) = scene.reopen();
     assert_eq!(inventory.config.text, wanted);
-    know_next_hops(&mut maps);
-    settle(&mut maps, &inventory);
+    set_next_hops(&mut maps);
+    finish_transitions(&mut maps, &inventory);
     scene.next ^= 1;
     println!("{stores} stores");
     assert!(stores > 1000, "{stores}");

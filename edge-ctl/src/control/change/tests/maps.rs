@@ -72,7 +72,7 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
     assert!((50_000..=60_000).contains(&left), "{left}");
 
     let undone =
-        undo(&mut maps, &now, &mut history, "nobody has confirmed it in time", &mut Rehearser::default(), &events)
+        undo(&mut maps, &now, &mut history, "it was not confirmed in time", &mut Rehearser::default(), &events)
             .unwrap()
             .unwrap();
     assert_eq!((undone.inventory.generation, &undone.inventory.config.text), (3, &before.config.text));
@@ -223,7 +223,7 @@ fn the_share_that_moves_is_what_moves() {
 }
 
 #[test]
-fn another_hash_moves_as_many_as_chance_says() {
+fn another_hash_moves_the_expected_number() {
     let bpffs = Bpffs::mount();
     let (maps, before, _) = started(&bpffs);
     for (from, to) in [("000102", "ff0102"), ("slots = 1024", "slots = 2048")] {

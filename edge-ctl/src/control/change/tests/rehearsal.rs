@@ -78,7 +78,7 @@ fn started(bpffs: &Bpffs, config: &Config) -> PinnedMaps {
     maps
 }
 
-fn know_next_hops(maps: &mut PinnedMaps) {
+fn set_next_hops(maps: &mut PinnedMaps) {
     let numbers: Vec<_> = maps.snapshot().unwrap().unwrap().backends().map(|(_, backend)| backend.number).collect();
     for number in numbers {
         let mac = [2, 0, 0, 0, 1, u8::try_from(number).unwrap()];
@@ -103,7 +103,7 @@ fn what_is_right_passes_whatever_the_states() {
     let image = planned(&maps, &config);
     maps.publish(&image).unwrap();
     rehearse(&mut maps, &mut rehearser, &config).unwrap();
-    know_next_hops(&mut maps);
+    set_next_hops(&mut maps);
     rehearse(&mut maps, &mut rehearser, &config).unwrap();
     let (services, backends): (Vec<_>, Vec<_>) = {
         let snapshot = maps.snapshot().unwrap().unwrap();
@@ -219,7 +219,7 @@ fn each_damage_to_what_was_staged_is_seen_and_the_live_generation_stays() {
         config.services[1].mode = abi::Mode::Ipip;
         config.tunnel.source_v4 = Some([10, 0, 0, 1].into());
         let mut maps = started(&bpffs, &config);
-        know_next_hops(&mut maps);
+        set_next_hops(&mut maps);
         // All backends and tables of the next generation are new.
         for (pool, net) in config.pools.iter_mut().zip(1..) {
             for (backend, last) in pool.backends.iter_mut().zip(1..) {
@@ -280,7 +280,7 @@ fn time_of_a_thousand_services() {
     }
     let config = config::parse(&text, "edge.toml").unwrap();
     let mut maps = started(&bpffs, &config);
-    know_next_hops(&mut maps);
+    set_next_hops(&mut maps);
     let image = planned(&maps, &config);
     let start = Instant::now();
     let staged = maps.stage(&image).unwrap();

@@ -171,9 +171,9 @@ fn no_generation_is_good_while_nothing_is_known_of_a_service() {
     assert!(!is_good(&now, &unknown));
     let mut plane = FakeDataPlane::fresh(&now);
     plane.states.insert(1, UP);
-    assert!(!is_good(&now, &plane), "something is known of one service, and nothing of the other");
+    assert!(!is_good(&now, &plane), "one service has a state, and the other has none yet");
     plane.states.insert(4, DOWN);
-    assert!(is_good(&now, &plane), "something is known of each");
+    assert!(is_good(&now, &plane), "each service has a state");
     // What operators have taken out is their decision.
     plane.states.extend((4..=6).map(|backend| (backend, State(State::DISABLED))));
     assert!(is_good(&now, &plane));
@@ -184,7 +184,7 @@ fn no_generation_is_good_while_nothing_is_known_of_a_service() {
 
 #[test]
 fn a_freeze_or_a_lost_attachment_that_began_on_trial_is_blamed() {
-    for (doubts, said) in [
+    for (doubts, blame) in [
         (frozen(), "health is frozen, and was not before: 2 pools fell silent at once"),
         (detached(), "the program is not attached to eth0"),
     ] {
@@ -192,7 +192,7 @@ fn a_freeze_or_a_lost_attachment_that_began_on_trial_is_blamed() {
         watch.look(&now, &plane, &doubts, 2000);
         assert_eq!(watch.blame(), None, "one look is no look");
         watch.look(&now, &plane, &doubts, 3000);
-        assert_eq!(watch.blame().as_deref(), Some(said));
+        assert_eq!(watch.blame().as_deref(), Some(blame));
         // What was there before is not, until it was over once.
         let (now, plane, mut watch) = on_trial_after(&doubts);
         for second in 2..10 {
@@ -203,7 +203,7 @@ fn a_freeze_or_a_lost_attachment_that_began_on_trial_is_blamed() {
         for second in [11, 12] {
             watch.look(&now, &plane, &doubts, second * 1000);
         }
-        assert_eq!(watch.blame().as_deref(), Some(said));
+        assert_eq!(watch.blame().as_deref(), Some(blame));
         // Nothing is known of the time before a restart.
         let (before, now) = changed("weight = 50", "weight = 60");
         let mut watch = Watch::start(None, &now, &plane, Some(&before), &on_trial(&now, &[]), &Doubts::default(), 0);

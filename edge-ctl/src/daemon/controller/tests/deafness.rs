@@ -193,7 +193,7 @@ fn another_pool_that_loses_some_probes_ends_a_freeze_as_well() {
 fn a_thaw_by_patience_lasts() {
     let mut controller = apart();
     rounds_with_silent(&mut controller, &[1, 2], 4);
-    assert!(controller.frozen().is_some(), "two pools of three, and nobody knows better");
+    assert!(controller.frozen().is_some(), "two pools of three, without references");
     rounds_with_silent(&mut controller, &[1, 2], 27);
     assert!(controller.frozen().is_some());
     for second in 31..90 {
@@ -233,7 +233,7 @@ fn a_reference_that_answers_since_then_speaks_for_this_host() {
         controller.reconsider().unwrap();
     }
     assert!(controller.frozen().is_none());
-    // An answer from before the silence says nothing.
+    // An answer from before the silence is no evidence.
     let mut controller = apart();
     reference(&mut controller, Verdict::Pass);
     rounds_with_silent(&mut controller, &[1, 2], 3);

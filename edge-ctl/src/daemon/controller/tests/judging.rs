@@ -66,7 +66,7 @@ pub(super) fn one_pool(policy: WhenExhausted) -> Controller<FakeDataPlane> {
 }
 
 #[test]
-fn silence_is_judged_by_who_else_is_silent() {
+fn silence_is_judged_by_the_other_silent_backends() {
     // The silent backends, and the states that follow from their third silent probe on.
     for (silents, expected, what) in [
         (&[1][..], "xUUUUU", "one alone: its flows go"),
@@ -86,7 +86,7 @@ fn silence_is_judged_by_who_else_is_silent() {
 }
 
 #[test]
-fn who_is_to_blame_may_become_clear_later() {
+fn the_cause_may_become_clear_later() {
     let mut controller = up();
     silent(&mut controller, &[1, 2], 3);
     assert_eq!(states(&controller), "kkUUUU");
@@ -94,13 +94,13 @@ fn who_is_to_blame_may_become_clear_later() {
     assert_eq!(states(&controller), "kUUUUU", "the other one was silent a moment ago");
     silent(&mut controller, &[1], 4);
     assert_eq!(states(&controller), "xUUUUU");
-    assert!(controller.plane.why(1).reason.contains("its flows go, too"), "{}", controller.plane.why(1).reason);
+    assert!(controller.plane.why(1).reason.contains("its flows move, too"), "{}", controller.plane.why(1).reason);
     silent(&mut controller, &[], 2);
     assert_eq!(states(&controller), "UUUUUU");
 }
 
 #[test]
-fn who_answers_again_and_is_held_back_keeps_its_flows() {
+fn a_backend_that_answers_again_and_is_held_back_keeps_its_flows() {
     let mut controller = up();
     for _ in 0..2 {
         fail(&mut controller, 1, 3);
@@ -113,7 +113,7 @@ fn who_answers_again_and_is_held_back_keeps_its_flows() {
     silent(&mut controller, &[], 2);
     assert_eq!(states(&controller), "kUUUUU", "held back for its earlier deaths");
     silent(&mut controller, &[], 6);
-    assert_eq!(states(&controller), "kUUUUU", "nobody is silent any more, so nobody is out");
+    assert_eq!(states(&controller), "kUUUUU", "no backend is silent any more, so none is out");
     silent(&mut controller, &[], 20);
     assert_eq!(states(&controller), "UUUUUU");
 }
@@ -222,7 +222,7 @@ fn what_was_taken_just_before_is_given_back() {
     for _ in 0..3 {
         round(&mut controller, &[(1, silence()), (2, silence()), (3, silence())]);
     }
-    assert_eq!(states(&controller), "kkkUUU", "the other pool was not asked since");
+    assert_eq!(states(&controller), "kkkUUU", "the other pool was not probed since");
     for _ in 0..2 {
         round(&mut controller, &[(4, silence()), (5, silence()), (6, silence())]);
     }
@@ -231,7 +231,7 @@ fn what_was_taken_just_before_is_given_back() {
 }
 
 #[test]
-fn who_is_asked_more_often_is_not_the_only_one_that_is_silent() {
+fn a_backend_that_is_probed_more_often_is_not_the_only_silent_one() {
     let mut controller = up();
     silent(&mut controller, &[], 3);
     for _ in 0..2 {
@@ -244,7 +244,7 @@ fn who_is_asked_more_often_is_not_the_only_one_that_is_silent() {
 }
 
 #[test]
-fn the_references_say_whether_one_pool_or_this_host_is_cut_off() {
+fn references_distinguish_a_pool_that_is_cut_off_from_a_host_that_is() {
     for (reference, frozen) in [(Some(silence()), true), (Some(Verdict::Pass), false), (None, false)] {
         let mut controller = one_pool(WhenExhausted::Open);
         silent(&mut controller, &[], 3);
@@ -278,7 +278,7 @@ fn a_single_pool_in_silence_keeps_its_flows_whatever_its_policy() {
 }
 
 #[test]
-fn a_restart_knows_what_was_in_doubt() {
+fn a_restart_keeps_what_was_in_doubt() {
     let mut controller = up();
     silent(&mut controller, &[1, 2], 3);
     let Controller { inventory, plane, .. } = controller;

@@ -45,12 +45,12 @@ fn too_few_that_are_up_panic_where_there_is_no_other_pool() {
 }
 
 #[test]
-fn a_pool_below_what_a_service_asks_for_does_not_go_to_its_dead() {
+fn a_pool_below_the_number_that_a_service_needs_does_not_use_its_dead_backends() {
     let mut controller = one_pool(WhenExhausted::Open);
     controller.inventory.config.pools[0].min_healthy = 3;
     silent(&mut controller, &[], 3);
     fail(&mut controller, 1, 3);
-    assert!(states(&controller).starts_with("xUU"), "two of three can bear what three are asked for");
+    assert!(states(&controller).starts_with("xUU"), "two of three can carry the load of three");
 }
 
 #[test]
@@ -80,19 +80,19 @@ fn no_panic_is_over_while_this_host_hears_nothing() {
 }
 
 #[test]
-fn who_is_down_by_an_operators_word_takes_no_part() {
+fn a_backend_that_an_operator_has_set_down_takes_no_part() {
     let mut controller = one_pool(WhenExhausted::Open);
     silent(&mut controller, &[], 3);
-    let say = |controller: &mut Controller<FakeDataPlane>, backend: &str, health| {
+    let force = |controller: &mut Controller<FakeDataPlane>, backend: &str, health| {
         let operation = Operation::Health { backend: backend.to_owned(), health, reason: None };
         controller.operate(&operation).unwrap();
     };
     for backend in ["a1", "a2", "provider-a/shared"] {
-        say(&mut controller, backend, Some(Health::Down));
+        force(&mut controller, backend, Some(Health::Down));
     }
     assert!(states(&controller).starts_with("xxx") && !kinds(&controller).contains(&EventKind::Panic));
     for backend in ["a1", "a2"] {
-        say(&mut controller, backend, None);
+        force(&mut controller, backend, None);
     }
     assert!(states(&controller).starts_with("UUx"), "{}", states(&controller));
     fail(&mut controller, 1, 3);

@@ -19,9 +19,9 @@ fn rounds_without(controller: &mut Controller<FakeDataPlane>, backends: &[Backen
 fn the_unreachable_are_out_unless_all_are() {
     for (lost, expected, frozen, what) in [
         (&[1][..], "xUUUUU", false, "one alone"),
-        (&[1, 2], "xxUUUU", false, "more than the cap: others of the pool are heard"),
+        (&[1, 2], "xxUUUU", false, "more than the cap: others of the pool answer"),
         (&[1, 4], "xUUxUU", false, "one in each pool"),
-        (&[1, 2, 3], "xxxUUU", false, "a whole pool, while another is heard"),
+        (&[1, 2, 3], "xxxUUU", false, "a whole pool, while another answers"),
         (&[1, 2, 3, 4, 5, 6], "UUUUUU", true, "all at once: the router next to this host"),
     ] {
         let mut controller = up();
@@ -37,10 +37,11 @@ fn the_unreachable_are_out_unless_all_are() {
 }
 
 #[test]
-fn the_reason_says_that_it_is_unreachable() {
+fn the_reason_is_that_it_is_unreachable() {
     let mut controller = up();
     rounds_without(&mut controller, &[1, 2], 3);
-    let expected = "3 probes in a row failed: host unreachable; it is unreachable and others of its pool are not: its flows go, too";
+    let expected = "3 probes in a row failed: host unreachable; it is unreachable and others of its pool are not: its \
+                    flows move, too";
     assert!(
         [1, 2].map(|backend| controller.plane.why(backend).reason).iter().all(|reason| reason.starts_with("3 probes"))
     );
@@ -59,7 +60,7 @@ fn a_router_that_reports_only_now_and_then_is_a_wave_as_well() {
 }
 
 #[test]
-fn a_pool_that_is_unreachable_before_the_others_were_asked_keeps_its_flows() {
+fn a_pool_that_is_unreachable_before_the_others_were_probed_keeps_its_flows() {
     let mut controller = up();
     rounds(&mut controller, 4, |backend| (backend < 4).then(unreachable));
     assert_eq!(states(&controller), "kkkUUU");
@@ -70,7 +71,7 @@ fn a_pool_that_is_unreachable_before_the_others_were_asked_keeps_its_flows() {
 #[test]
 fn a_freeze_gives_back_what_reports_of_the_same_wave_took() {
     let mut controller = up();
-    // One is asked sooner than all others.
+    // One is probed sooner than all others.
     rounds(&mut controller, 3, |backend| (backend == 1).then(unreachable));
     assert_eq!(states(&controller), "xUUUUU");
     rounds_without(&mut controller, &[1, 2, 3, 4, 5, 6], 3);
@@ -84,7 +85,7 @@ fn a_freeze_gives_back_what_reports_of_the_same_wave_took() {
 }
 
 #[test]
-fn what_is_unreachable_explains_nothing_and_hears_nothing() {
+fn an_unreachable_backend_neither_explains_silence_nor_counts_as_heard() {
     // Both pools of provider A, and then provider B as well: its reports are no answers.
     let mut controller = two_and_one();
     rounds_without(&mut controller, &[1, 2, 3, 4, 5, 6], 20);

@@ -95,9 +95,9 @@ impl Maps {
     /// The machine that currently has this backend number.
     pub(super) fn machine(&self, number: BackendNumber) -> Option<Backend> {
         let known: abi::Backend = read(&self.backends, usize::from(number) * size_of::<abi::Backend>(), 1)[0];
-        let ways = [Part::Lan, Part::Wan].map(|part| [Family::V4, Family::V6].map(|via| (part, via)));
+        let addresses = [Part::Lan, Part::Wan].map(|part| [Family::V4, Family::V6].map(|via| (part, via)));
         Backend::all().find(|backend| {
-            ways.as_flattened().iter().any(|&(part, via)| {
+            addresses.as_flattened().iter().any(|&(part, via)| {
                 let (family, address) = abi::Family::split(backend.address(part, via));
                 (family as u8, address) == (known.family, known.address)
             })

@@ -18,7 +18,7 @@ use edge_common::{
     tables::service_index,
     wire::protocol,
 };
-use edge_tests::{both::Way, kernel::MappedFlows, namespace};
+use edge_tests::{both::ProgramExit, kernel::MappedFlows, namespace};
 use nix::sched::{CloneFlags, unshare};
 use xtask::step::step;
 
@@ -65,7 +65,7 @@ struct Work {
 }
 
 const fn ours(exit: Exit) -> Target {
-    Target::Ours(Leaving { way: Way::Edge(exit), moved: 0, cut: 0 })
+    Target::Ours(Leaving { way: ProgramExit::Edge(exit), moved: 0, cut: 0 })
 }
 
 const fn work(name: &'static str, frames: Frames, target: Target, beside: Option<(usize, usize)>) -> Work {

@@ -12,7 +12,7 @@ use edge_common::{
     host::{FlowArrays, Memory},
 };
 use edge_tests::{
-    both::{self, Program as Which, Way},
+    both::{self, Program as Which, ProgramExit},
     kernel::{self, Arrival},
     namespace,
 };
@@ -45,7 +45,7 @@ pub(in super::super) fn all() -> Result<Vec<Profile>> {
     let mut profiles: Vec<_> = cases.iter().zip(&ran).map(|(case, ran)| profile(case, ran)).collect();
     for Packet { mode, family, memory, bytes, exit } in translated::all(CLOCK)? {
         let name = || format!("{mode} {family}");
-        let ran = same(&program, &memory, namespace::LO, &bytes, Way::Edge(exit)).with_context(name)?;
+        let ran = same(&program, &memory, namespace::LO, &bytes, ProgramExit::Edge(exit)).with_context(name)?;
         profiles.push(counted([mode, family, "tcp", State::Steady.name()], &ran));
     }
     Ok(profiles)
@@ -147,13 +147,13 @@ fn flow_counts(memory: &Memory) -> Vec<FlowCounts> {
 }
 
 /// Runs a packet in the interpreter and on the host; both must produce the same result, and the packet must leave by `way`.
-fn same(program: &Program, memory: &Memory, interface: u32, frame: &[u8], way: Way) -> Result<Ran> {
+fn same(program: &Program, memory: &Memory, interface: u32, frame: &[u8], way: ProgramExit) -> Result<Ran> {
     memory.clock_ns.set(CLOCK);
     let mut machine = Machine::new(program, content(memory), CLOCK)?;
     let ran = machine.run(frame, interface)?;
     let seen = both::on_host(memory, Which::Edge, frame, Arrival::by(interface));
-    ensure!(seen.way == way, "it left by {}, not {}", seen.way.name(), way.name());
-    let verdict = match seen.way.verdict() {
+    ensure!(seen.exit == way, "it left by {}, not {}", seen.exit.name(), way.name());
+    let verdict = match seen.exit.verdict() {
         Verdict::Pass => kernel::PASS,
         Verdict::Drop => kernel::DROP,
         Verdict::Tx => kernel::TX,
@@ -224,7 +224,7 @@ mod tests {
     fn packets_are_as_on_the_host() {
         let object = programs::object("edge").expect("the built object (`cargo xtask build`)");
         let program = Program::link(&object, program::EDGE).expect("a program");
-        let is_ours = |case: &Case| matches!(case.leaving.way, Way::Edge(_));
+        let is_ours = |case: &Case| matches!(case.leaving.way, ProgramExit::Edge(_));
         let is_small = |case: &Case| case.world.backends <= 3 && case.world.table.is_none_or(|table| table.room <= 2);
         let cases: Vec<_> = cases::timed(true).into_iter().filter(|case| is_ours(case) && is_small(case)).collect();
         assert!(cases.len() > 40, "{}", cases.len());

@@ -13,7 +13,7 @@ use edge_common::{
     host::Memory,
 };
 use edge_tests::{
-    both::Way,
+    both::ProgramExit,
     kernel::{self, Arrival, MappedFlows},
 };
 use memmap2::MmapRaw;
@@ -304,8 +304,8 @@ impl Rig {
     fn count(&self, target: Target) -> Result<Option<u64>> {
         let Target::Ours(Leaving { way, .. }) = target else { return Ok(None) };
         let count = match way {
-            Way::Edge(exit) => self.exits.get(&(exit as u32), 0)?,
-            Way::Decap(exit) => self.decap_exits.get(&(exit as u32), 0)?,
+            ProgramExit::Edge(exit) => self.exits.get(&(exit as u32), 0)?,
+            ProgramExit::Decap(exit) => self.decap_exits.get(&(exit as u32), 0)?,
         };
         Ok(Some(count.iter().sum()))
     }

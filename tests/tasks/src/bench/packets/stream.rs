@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use edge_bench_ebpf::place;
-use edge_tests::both::Way;
+use edge_tests::both::ProgramExit;
 
 use super::frames::Frame;
 
@@ -39,7 +39,7 @@ pub(super) enum Target {
 /// How each packet must leave one of the project's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leaving {
-    pub(super) way: Way,
+    pub(super) way: ProgramExit,
     /// Bytes by which the frame becomes longer at its head.
     pub(super) moved: i32,
     /// Bytes that are cut off at the frame's end.
@@ -54,8 +54,8 @@ impl Target {
             Self::Tail(_) => place::TAIL,
             Self::Reads(_) => place::READS,
             Self::Hashed => place::HASHED,
-            Self::Ours(Leaving { way: Way::Edge(_), .. }) => place::EDGE,
-            Self::Ours(Leaving { way: Way::Decap(_), .. }) => place::DECAP,
+            Self::Ours(Leaving { way: ProgramExit::Edge(_), .. }) => place::EDGE,
+            Self::Ours(Leaving { way: ProgramExit::Decap(_), .. }) => place::DECAP,
         }
     }
 

@@ -9,7 +9,7 @@ use edge_tests::world::{DOWN, DRAINED};
 
 use super::{
     super::{
-        Says,
+        Meaning,
         Who::{Behind, First, Nobody, Second, Third},
     },
     Case, EVACUATED,
@@ -18,7 +18,7 @@ use super::{
     Room::{Full, Spent},
 };
 
-const CONCERNING: Case = Case { says: Says::Concerns, ..RUNNING };
+const CONCERNING: Case = Case { meaning: Meaning::Concerns, ..RUNNING };
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "error: to the owner", ..CONCERNING },

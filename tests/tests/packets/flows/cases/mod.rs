@@ -13,7 +13,7 @@ use edge_common::abi::{
 };
 use edge_tests::world::UP;
 
-use super::{Says, Who};
+use super::{Meaning, Who};
 
 /// All cases.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
@@ -57,7 +57,7 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// The trackings to which the case applies.
     pub(crate) of: &'static [Tracking],
-    pub(crate) says: Says,
+    pub(crate) meaning: Meaning,
     pub(crate) states: &'static [(Who, u32)],
     /// State of backends that `states` doesn't name.
     pub(crate) others: u32,
@@ -89,7 +89,7 @@ const EVACUATED: Failover = Failover { first: 1, evacuate: true };
 const STARTING: Case = Case {
     name: "",
     of: WITH_START,
-    says: Says::Starts,
+    meaning: Meaning::Starts,
     states: &[],
     others: UP,
     policy: WhenExhausted::Drop,
@@ -106,4 +106,4 @@ const STARTING: Case = Case {
 };
 
 /// Default of cases about running flows.
-const RUNNING: Case = Case { of: RECORDED, says: Says::Runs, ..STARTING };
+const RUNNING: Case = Case { of: RECORDED, meaning: Meaning::Runs, ..STARTING };

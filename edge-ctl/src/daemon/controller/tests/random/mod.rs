@@ -1,6 +1,6 @@
 //! Random operations, reloads, restarts and evidence, against a small model of what must hold whatever came before.
 //!
-//! The model knows what operators have said, by names and addresses, and which backends have given cause to be down; nothing of
+//! The model has the decisions of operators, by names and addresses, and which backends have given cause to be down; nothing of
 //! how the controller gets there. `CONTROLLER_OPERATIONS=100000` runs as many others.
 
 mod model;
@@ -17,7 +17,7 @@ use self::{model::Model, published::Published};
 use super::*;
 use crate::config::Config;
 
-/// In all, unless `CONTROLLER_OPERATIONS` says otherwise.
+/// In all, unless `CONTROLLER_OPERATIONS` is set.
 const OPERATIONS: u32 = 3_000;
 /// Of one run, on average: what is found in a long one is shown in a short one.
 const RUN: usize = 150;
@@ -228,7 +228,7 @@ fn whatever_happens() {
     let wanted = std::env::var("CONTROLLER_OPERATIONS").ok().map(|text| text.parse().expect("a number"));
     let runs = wanted.unwrap_or(OPERATIONS).div_ceil(u32::try_from(RUN).expect("small"));
     let config = ProptestConfig::with_cases(runs);
-    // The same ones each time, unless somebody looks for more.
+    // The same ones each time, unless more are wanted.
     let mut runner = match wanted {
         Some(_) => TestRunner::new(config),
         None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),

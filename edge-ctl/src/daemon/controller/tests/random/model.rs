@@ -1,4 +1,4 @@
-//! What must hold, from what operators have said and what probes have found; it knows nothing of how that comes about.
+//! What must hold, from the operators' decisions and the probes' results; it is independent of how the controller gets there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,8 +19,8 @@ const FALL: u32 = 3;
 
 #[derive(Default)]
 pub(super) struct Model {
-    /// What operators have said of a backend, as long as it is known.
-    said: BTreeMap<Identity, Word>,
+    /// The decisions of operators about a backend, while it exists.
+    words: BTreeMap<Identity, Word>,
     /// The pools that services are failed over to, and what was behind them in the list.
     failovers: BTreeMap<String, Vec<String>>,
     /// Bad answers in a row.
@@ -65,18 +65,18 @@ impl Model {
         if !done {
             return;
         }
-        let mut say = |name: &str, change: &dyn Fn(&mut Word)| {
+        let mut change_word = |name: &str, change: &dyn Fn(&mut Word)| {
             let known = inventory.backend(name).expect("it was done");
             let identities = identities(inventory);
             let (identity, _) =
                 identities.iter().find(|(_, number)| known.numbers.contains(number)).expect("it is known");
-            change(self.said.entry(identity.clone()).or_default());
+            change(self.words.entry(identity.clone()).or_default());
         };
         match operation {
-            Operation::Drain { backend, .. } => say(backend, &|word| word.admin = Admin::Drained),
-            Operation::Enable { backend, .. } => say(backend, &|word| word.admin = Admin::Enabled),
-            Operation::Disable { backend, .. } => say(backend, &|word| word.admin = Admin::Disabled),
-            Operation::Health { backend, health, .. } => say(backend, &|word| word.forced = *health),
+            Operation::Drain { backend, .. } => change_word(backend, &|word| word.admin = Admin::Drained),
+            Operation::Enable { backend, .. } => change_word(backend, &|word| word.admin = Admin::Enabled),
+            Operation::Disable { backend, .. } => change_word(backend, &|word| word.admin = Admin::Disabled),
+            Operation::Health { backend, health, .. } => change_word(backend, &|word| word.forced = *health),
             Operation::Failover { service, to, .. } => {
                 let (service, _) = inventory.service(service).expect("it was done")[0];
                 let pools = inventory.pool_names(service);
@@ -95,13 +95,13 @@ impl Model {
         let known = identities(inventory);
         // An operator's word is about the name: it goes with it to another address.
         let words: Vec<_> =
-            before.members().map(|member| (member.name(), self.said.get(&identity(&member)).copied())).collect();
+            before.members().map(|member| (member.name(), self.words.get(&identity(&member)).copied())).collect();
         for member in inventory.members() {
             if let Some((_, word)) = words.iter().find(|(name, _)| *name == member.name()) {
-                self.said.insert(identity(&member), word.unwrap_or_default());
+                self.words.insert(identity(&member), word.unwrap_or_default());
             }
         }
-        self.said.retain(|identity, _| known.iter().any(|(known, _)| known == identity));
+        self.words.retain(|identity, _| known.iter().any(|(known, _)| known == identity));
         let numbers: BTreeSet<_> = known.iter().map(|(_, number)| *number).collect();
         self.cut_off.retain(|number| numbers.contains(number));
         self.bad.retain(|number, _| numbers.contains(number));
@@ -148,7 +148,7 @@ impl Model {
         }
         self.generation = inventory.generation;
         if controller.repaired != self.repaired && !std::mem::take(&mut self.disturbed) {
-            return Some(format!("repaired what nobody else has written: {:?}", controller.events.kept().last()));
+            return Some(format!("repaired without a foreign write: {:?}", controller.events.kept().last()));
         }
         (self.repaired, self.disturbed) = (controller.repaired, false);
         let retired: BTreeSet<_> = inventory.retired.iter().map(|retired| retired.number).collect();
@@ -169,7 +169,7 @@ impl Model {
                 // What packets see. That a backend is up may come into doubt: its probes could not be made.
                 let mask = State::DOWN | State::NEW | State::ALIVE;
                 plane.states.get(number).is_some_and(|now| {
-                    // That nothing can be sent there is no doubt, and once others are given back there is where to go.
+                    // Unreachability is certain, and once other backends are given back there are replacements.
                     let is_taken_out = self.cut_off.contains(number) && now.0 & mask == State::DOWN;
                     now.0 & mask != before.0 & mask && !is_taken_out
                 })
@@ -208,36 +208,36 @@ impl Model {
         state: State,
         retired: bool,
     ) -> Option<&'static str> {
-        let word = self.said.get(identity).copied().unwrap_or_default();
+        let word = self.words.get(identity).copied().unwrap_or_default();
         if plan::word(state) != word {
-            return Some("not what its operator has said");
+            return Some("not as its operator has set it");
         }
-        let (said, forced) = (word.admin, word.forced.filter(|_| word.admin != Admin::Disabled));
+        let (admin, forced) = (word.admin, word.forced.filter(|_| word.admin != Admin::Disabled));
         if retired != state.has_all(State::RETIRED) {
             return Some("retired, or not");
         }
         let takes = state.has_all(State::NEW);
-        if takes && (retired || said != Admin::Enabled) {
+        if takes && (retired || admin != Admin::Enabled) {
             return Some("it takes new flows");
         }
-        if said == Admin::Disabled && state.has_any(State::ALIVE | State::ENABLED) {
+        if admin == Admin::Disabled && state.has_any(State::ALIVE | State::ENABLED) {
             return Some("disabled, and it has flows");
         }
-        if said == Admin::Drained && !state.has_any(State::DOWN) && !state.has_all(State::ALIVE) {
+        if admin == Admin::Drained && !state.has_any(State::DOWN) && !state.has_all(State::ALIVE) {
             return Some("drained, and it has lost its flows");
         }
         let is_cut_off = self.cut_off.contains(&number);
         if forced == Some(Health::Down) && (!state.has_all(State::DOWN) || state.has_any(State::NEW | State::ALIVE)) {
-            return Some("down by its operator's word, and it gets packets");
+            return Some("forced down by its operator, and it gets packets");
         }
         if forced == Some(Health::Up) && !is_cut_off && state.has_all(State::DOWN) {
-            return Some("up by its operator's word, and down");
+            return Some("forced up by its operator, and down");
         }
         let has_cause = is_cut_off || forced == Some(Health::Down);
         if state.has_all(State::DOWN) && !has_cause && !self.suspects.contains(&number) {
             return Some("down without a cause");
         }
-        if said == Admin::Enabled && !retired && !is_cut_off && !state.has_all(State::DOWN) && !takes {
+        if admin == Admin::Enabled && !retired && !is_cut_off && !state.has_all(State::DOWN) && !takes {
             return Some("not down, and it does not serve");
         }
         if controller.judgement.health(number) == Health::Unknown && state.has_all(State::DOWN) && !is_cut_off {

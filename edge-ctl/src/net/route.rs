@@ -65,7 +65,7 @@ impl<'a> Destinations<'a> {
 
 /// The route to a backend, as far as probes depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct ResolvedRoute {
     /// Index of the route's egress interface; for a VLAN interface its own, not its parent's.
     pub interface: u32,
     /// Index of the device below, if `interface` is a macvlan interface. Linux answers for an address by any of its
@@ -79,7 +79,7 @@ pub(crate) struct Way {
     pub source: Option<IpAddr>,
 }
 
-impl Way {
+impl ResolvedRoute {
     /// Indexes of the interfaces that receive the answers.
     pub(crate) fn interfaces(self) -> impl Iterator<Item = u32> {
         [self.interface].into_iter().chain(self.below)
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_in_which_the_kernel_tells_them_does_not_count() {
+    fn the_order_in_which_the_kernel_lists_them_does_not_count() {
         let (one, mut other) = (route(&[1, 2, 3]), route(&[1, 2, 3]));
         other.hops.reverse();
         assert!(backends().all(|backend| one.preferred(backend) == other.preferred(backend)));

@@ -97,21 +97,21 @@ fn a_next_hop_behind_which_all_is_silent_is_left_though_the_kernel_believes_in_i
         let mut watching = watch_all(&behind());
         watching.wait(|watching| !by(watching, OTHER).is_empty());
         watching.quiet(Duration::from_millis(500));
-        let found = |watching: &Watching, is_heard: &dyn Fn([u8; 6]) -> bool| {
+        let report = |watching: &Watching, is_heard: &dyn Fn([u8; 6]) -> bool| {
             let other = by(watching, OTHER);
             watching
                 .watch
                 .hear((1..=12).map(|number| (number, is_heard(if other.contains(&number) { OTHER } else { PEER }))));
         };
         // The next hop is alive, whatever happens to the backends behind it.
-        found(&watching, &|mac| mac != OTHER);
+        report(&watching, &|mac| mac != OTHER);
         watching.quiet(Duration::from_secs(1));
         sh("ip neighbour show 10.0.0.9 dev edge0 | grep -q REACHABLE");
         // The next hop dies, and nothing is heard at all: this host may be cut off.
-        found(&watching, &|_| false);
+        report(&watching, &|_| false);
         lab.peer("ip link set second down");
         watching.quiet(Duration::from_secs(1));
-        found(&watching, &|mac| mac != OTHER);
+        report(&watching, &|mac| mac != OTHER);
         watching.wait(|watching| by(watching, PEER).len() == 12);
     });
 }
@@ -138,7 +138,7 @@ fn policy_by_the_tunnels_source_is_followed() {
         watching.expect(2, Some(OTHER));
         // The kernel looks up no route from an address that the host does not have; the lookup without a source is used.
         watching.expect(3, Some(PEER));
-        let source = |number| watching.ways[&number].and_then(|way| way.source).map(|source| source.to_string());
+        let source = |number| watching.routes[&number].and_then(|route| route.source).map(|source| source.to_string());
         assert_eq!(source(1).as_deref(), Some("10.0.0.1"));
         assert_eq!(source(2).as_deref(), Some("10.0.0.1"), "one that answers come back to");
     });

@@ -28,19 +28,19 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Results of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestCounts {
     pub answered: u64,
     pub lost: u64,
 }
 
 /// A running client; ended on drop.
 #[derive(Debug)]
-pub struct Asking {
+pub struct Requests {
     counts: Arc<[AtomicU64; 2]>,
     worker: Worker,
 }
 
-impl Asking {
+impl Requests {
     /// Sends requests to `service` from `netns`, each from another port.
     pub fn start(netns: &Netns, service: SocketAddr) -> Result<Self> {
         let (stop, counts) = (Arc::<AtomicBool>::default(), Arc::<[AtomicU64; 2]>::default());
@@ -48,7 +48,7 @@ impl Asking {
         let thread = netns.spawn(move || {
             let mut number = 0_u64;
             while !stopping.load(Ordering::Relaxed) {
-                let answer = udp_echo::ask(service, &number.to_be_bytes(), patience(PATIENCE));
+                let answer = udp_echo::request(service, &number.to_be_bytes(), patience(PATIENCE));
                 counting[usize::from(answer.is_err())].fetch_add(1, Ordering::Relaxed);
                 number += 1;
                 thread::sleep(PAUSE);
@@ -59,13 +59,13 @@ impl Asking {
     }
 
     /// The results so far.
-    pub fn so_far(&self) -> Asked {
+    pub fn so_far(&self) -> RequestCounts {
         let [answered, lost] = &*self.counts;
-        Asked { answered: answered.load(Ordering::Relaxed), lost: lost.load(Ordering::Relaxed) }
+        RequestCounts { answered: answered.load(Ordering::Relaxed), lost: lost.load(Ordering::Relaxed) }
     }
 
     /// Ends the client; returns the results.
-    pub fn stop(mut self) -> Result<Asked> {
+    pub fn stop(mut self) -> Result<RequestCounts> {
         self.worker.stop()?;
         Ok(self.so_far())
     }
@@ -73,7 +73,7 @@ impl Asking {
 
 impl Small {
     /// A client that sends requests continuously, to a service in `dsr`.
-    pub fn asking(&self) -> Result<Asking> {
-        Asking::start(self.netns(CLIENT), Served::named("dsr4").at(ECHO))
+    pub fn start_requests(&self) -> Result<Requests> {
+        Requests::start(self.netns(CLIENT), Served::named("dsr4").at(ECHO))
     }
 }
