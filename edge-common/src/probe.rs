@@ -9,7 +9,7 @@
 use network_types::icmp::Icmpv4Hdr;
 
 use crate::{
-    abi::{Mode, ProbeRoute, Target},
+    abi::{Mode, ProbeRoute, ServiceRef},
     forward::{Received, forward, send_spread},
     lookup::Lookup,
     maps::Maps,
@@ -79,9 +79,9 @@ fn send_from<F: Probed, P: Places, M: Maps, T: Probes>(
     let mode = Mode::from_raw(route.mode).filter(|mode| *mode != Mode::Nat)?;
     let header = packet.place(link.l3)?;
     let received = Received { link, header, length, label };
-    let target = Target::new(0, 1, 0).with_mode(mode);
+    let service_ref = ServiceRef::new(0, 1, 0).with_mode(mode);
     let spread = |packet: &mut P, spread| send_spread(packet, maps, view.generation, backend, spread);
-    let sent = forward::<F, P, M>(packet, maps, view, received, target, backend, spread);
+    let sent = forward::<F, P, M>(packet, maps, view, received, service_ref, backend, spread);
     sent.ok().map(|outcome| outcome.egress)
 }
 

@@ -5,7 +5,7 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use edge_common::{
-    abi::{Backend, BackendNumber, Exit, Generation, Target, program},
+    abi::{Backend, BackendNumber, Exit, Generation, ServiceRef, program},
     forward::{Spread, send_spread},
     hash::Hash,
     maps::Maps,
@@ -47,32 +47,32 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
 
     #[inline(always)]
     fn route(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation) -> StepResult {
-        let (location, target, hash) = packed(known, location);
-        StepResult(edge_route(self.0, location, target, hash))
+        let (location, service_ref, hash) = packed(known, location);
+        StepResult(edge_route(self.0, location, service_ref, hash))
     }
 
     #[inline(always)]
     fn look_up(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation) -> StepResult {
-        let (location, target, hash) = packed(known, location);
-        StepResult(edge_look_up(self.0, location, target, hash))
+        let (location, service_ref, hash) = packed(known, location);
+        StepResult(edge_look_up(self.0, location, service_ref, hash))
     }
 
     #[inline(always)]
     fn choose(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation, seen: Option<Seen>) -> StepResult {
-        let (location, target, hash) = packed(known, location);
-        StepResult(edge_choose(self.0, location, target, hash, Seen::word(seen)))
+        let (location, service_ref, hash) = packed(known, location);
+        StepResult(edge_choose(self.0, location, service_ref, hash, Seen::word(seen)))
     }
 
     #[inline(always)]
     fn amend(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
-        let (location, target, hash) = packed(known, location);
-        StepResult(edge_amend(self.0, location, target, hash, StepResult::from(change).0))
+        let (location, service_ref, hash) = packed(known, location);
+        StepResult(edge_amend(self.0, location, service_ref, hash, StepResult::from(change).0))
     }
 
     #[inline(always)]
     fn add(&self, _packet: &P, _maps: &M, known: Known, location: FlowLocation, change: Change) -> StepResult {
-        let (location, target, hash) = packed(known, location);
-        StepResult(edge_add(self.0, location, target, hash, StepResult::from(change).0))
+        let (location, service_ref, hash) = packed(known, location);
+        StepResult(edge_add(self.0, location, service_ref, hash, StepResult::from(change).0))
     }
 
     #[inline(always)]
@@ -85,16 +85,23 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
         &self,
         _packet: &P,
         _maps: &M,
-        target: Target,
+        service_ref: ServiceRef,
         location: FlowLocation,
         chosen: BackendNumber,
     ) -> StepResult {
-        StepResult(edge_forth(self.0, StepResult::from(location).0, target.word(), chosen.into()))
+        StepResult(edge_forth(self.0, StepResult::from(location).0, service_ref.word(), chosen.into()))
     }
 
     #[inline(always)]
-    fn open(&self, _packet: &P, _maps: &M, target: Target, location: FlowLocation, to: BackendNumber) -> StepResult {
-        StepResult(edge_open(self.0, StepResult::from(location).0, target.word(), to.into()))
+    fn open(
+        &self,
+        _packet: &P,
+        _maps: &M,
+        service_ref: ServiceRef,
+        location: FlowLocation,
+        to: BackendNumber,
+    ) -> StepResult {
+        StepResult(edge_open(self.0, StepResult::from(location).0, service_ref.word(), to.into()))
     }
 
     #[inline(always)]
@@ -113,7 +120,7 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
-    fn target(&self, _packet: &P, _maps: &M, location: FlowLocation) -> u64 {
+    fn service_ref(&self, _packet: &P, _maps: &M, location: FlowLocation) -> u64 {
         edge_target(self.0, StepResult::from(location).0)
     }
 
@@ -164,21 +171,21 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
 }
 
 /// A flow's service, and the hash by which it has its slot.
-type Known = Option<(Target, Hash)>;
+type Known = Option<(ServiceRef, Hash)>;
 
-/// A flow's location with what is known of it, in three words. A service has several slots, so that its target is not 0.
+/// A flow's location with what is known of it, in three words. A service has several slots, so that its reference is not 0.
 #[inline(always)]
 fn packed(known: Known, location: FlowLocation) -> (u64, u64, u64) {
     let location = StepResult::from(location).0;
     match known {
-        Some((target, Hash(hash))) => (location, target.word(), hash),
+        Some((service_ref, Hash(hash))) => (location, service_ref.word(), hash),
         None => (location, 0, 0),
     }
 }
 
 #[inline(always)]
-const fn known(target: u64, hash: u64) -> Known {
-    if target == 0 { None } else { Some((Target::from_word(target), Hash(hash))) }
+const fn known(service_ref: u64, hash: u64) -> Known {
+    if service_ref == 0 { None } else { Some((ServiceRef::from_word(service_ref), Hash(hash))) }
 }
 
 /// A global function on the context's packet and the maps.
@@ -198,26 +205,26 @@ subprogram!(edge_classify(packet, maps, l3: u32, ether_type: u32, bank: u32) -> 
     slow::classify(packet, maps, link(l3, ether_type), bank & 1).0
 });
 
-subprogram!(edge_route(packet, maps, location: u64, target: u64, hash: u64) -> u64 {
-    flow::route(packet, maps, known(target, hash), StepResult(location).location()).0
+subprogram!(edge_route(packet, maps, location: u64, service_ref: u64, hash: u64) -> u64 {
+    flow::route(packet, maps, known(service_ref, hash), StepResult(location).location()).0
 });
 
-subprogram!(edge_look_up(packet, maps, location: u64, target: u64, hash: u64) -> u64 {
-    flow::look_up(packet, maps, known(target, hash), StepResult(location).location()).0
+subprogram!(edge_look_up(packet, maps, location: u64, service_ref: u64, hash: u64) -> u64 {
+    flow::look_up(packet, maps, known(service_ref, hash), StepResult(location).location()).0
 });
 
-subprogram!(edge_choose(packet, maps, location: u64, target: u64, hash: u64, seen: u64) -> u64 {
-    let known = known(target, hash);
+subprogram!(edge_choose(packet, maps, location: u64, service_ref: u64, hash: u64, seen: u64) -> u64 {
+    let known = known(service_ref, hash);
     flow::choose(packet, maps, known, StepResult(location).location(), Seen::from_word(seen)).0
 });
 
-subprogram!(edge_amend(packet, maps, location: u64, target: u64, hash: u64, change: u64) -> u64 {
-    let known = known(target, hash);
+subprogram!(edge_amend(packet, maps, location: u64, service_ref: u64, hash: u64, change: u64) -> u64 {
+    let known = known(service_ref, hash);
     flow::amend(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
 });
 
-subprogram!(edge_add(packet, maps, location: u64, target: u64, hash: u64, change: u64) -> u64 {
-    let known = known(target, hash);
+subprogram!(edge_add(packet, maps, location: u64, service_ref: u64, hash: u64, change: u64) -> u64 {
+    let known = known(service_ref, hash);
     flow::add(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
 });
 
@@ -225,12 +232,12 @@ subprogram!(edge_established(packet, maps, decided: u64) -> u64 {
     nat::established(packet, maps, Decision(decided)).0
 });
 
-subprogram!(edge_forth(packet, maps, location: u64, target: u64, chosen: u32) -> u64 {
-    nat::forth(packet, maps, Target::from_word(target), StepResult(location).location(), chosen as u16).0
+subprogram!(edge_forth(packet, maps, location: u64, service_ref: u64, chosen: u32) -> u64 {
+    nat::forth(packet, maps, ServiceRef::from_word(service_ref), StepResult(location).location(), chosen as u16).0
 });
 
-subprogram!(edge_open(packet, maps, location: u64, target: u64, to: u32) -> u64 {
-    nat::open(packet, maps, Target::from_word(target), StepResult(location).location(), to as u16).0
+subprogram!(edge_open(packet, maps, location: u64, service_ref: u64, to: u32) -> u64 {
+    nat::open(packet, maps, ServiceRef::from_word(service_ref), StepResult(location).location(), to as u16).0
 });
 
 subprogram!(edge_back(packet, maps, location: u64) -> u64 {
@@ -246,7 +253,7 @@ subprogram!(edge_classify_translated(packet, maps, l3: u32, ether_type: u32, ban
 });
 
 subprogram!(edge_target(packet, maps, location: u64) -> u64 {
-    flow::target(packet, maps, StepResult(location).location())
+    flow::service_ref(packet, maps, StepResult(location).location())
 });
 
 subprogram!(edge_remember(packet, maps, l3: u32, ether_type: u32, bank: u32, result: u64) -> u64 {

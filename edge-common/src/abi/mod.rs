@@ -47,7 +47,7 @@ pub use probe::ProbeRoute;
 pub use rate_limiter::{RateLimited, RateLimiter};
 pub use service::{Failover, MAX_POOLS, Mode, ServerCell, Service, Tracking, WhenExhausted};
 pub(crate) use service_index::halves;
-pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, VIP_ENTRY};
+pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, ServiceRef, VIP_ENTRY};
 pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, slot_address};
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;

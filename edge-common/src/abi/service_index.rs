@@ -96,19 +96,19 @@ const fn rest(port: [u8; 2], protocol: u8, used: u8) -> u32 {
 /// and the position of its slots. A packet needs all of this before it reads anything else.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Target {
-    /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`Target::affinity_prefix`]; 2 of a
+pub struct ServiceRef {
+    /// From the lowest bit: 16 of the service number, or [`VIP_ENTRY`]; 8 of [`ServiceRef::affinity_prefix`]; 2 of a
     /// [`Tracking`]; 2 of a [`Mode`]; 4 of 20 less the binary logarithm of the service's slots. One word, which a
     /// subprogram takes in a register.
     flows: u32,
     /// First cell of the service in `SLOTS`, as in its [`Service`](super::Service), so that a packet finds its slot's owner
-    /// without waiting for the service. The lowest bit belongs to the position in the index ([`Target::is_left`]): a shift
-    /// alone removes it. The highest two bits mark [`Mode::Nat`] and [`Target::is_by_connection`]: with either of them the
+    /// without waiting for the service. The lowest bit belongs to the position in the index ([`ServiceRef::is_left`]): a shift
+    /// alone removes it. The highest two bits mark [`Mode::Nat`] and [`ServiceRef::is_by_connection`]: with either of them the
     /// cell is outside `SLOTS`, so that the lookup of a slot's owner fails and no packet has to check them first.
     slots: u32,
 }
 
-impl Target {
+impl ServiceRef {
     /// Bit of a VIP's own entry, which has no slots: the VIP is an address of the host.
     pub const HOST: u32 = 1 << Self::CELL_SHIFT;
     /// Offset of the word with the bit [`Self::HOST`], which changes while packets read it.
@@ -130,7 +130,7 @@ impl Target {
     /// The most slots that a service can have, as a power of two.
     const MOST_SLOTS: u32 = 20;
 
-    /// The target of a service. `count`, the number of slots, is a power of two from 32 to 1,048,576; `first`, their first
+    /// The reference to a service. `count`, the number of slots, is a power of two from 32 to 1,048,576; `first`, their first
     /// cell, is below 2^29.
     pub const fn new(service: u16, count: u32, first: u32) -> Self {
         // A VIP's own entry has fewer than 32 slots.
@@ -264,7 +264,7 @@ impl Target {
         ((1 << Self::MOST_SLOTS) - 1) >> (self.flows >> Self::SLOTS_SHIFT)
     }
 
-    /// The target of a VIP's own entry, for a VIP that is an address of the host or not.
+    /// The reference in a VIP's own entry, for a VIP that is an address of the host or not.
     pub const fn vip(is_host: bool) -> Self {
         Self::new(VIP_ENTRY, 1, 0).with_host(is_host)
     }
@@ -319,7 +319,7 @@ impl Target {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceEntryV4 {
     pub key: ServiceKeyV4,
-    pub target: Target,
+    pub service_ref: ServiceRef,
 }
 
 /// An entry of the IPv6 service index.
@@ -327,5 +327,5 @@ pub struct ServiceEntryV4 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceEntryV6 {
     pub key: ServiceKeyV6,
-    pub target: Target,
+    pub service_ref: ServiceRef,
 }

@@ -8,7 +8,7 @@
 //! equal, and a number beyond the table if they differ.
 
 use super::{
-    Entry, Flow, FlowMemory, FlowTable, Found, Life, NONE,
+    Entry, EntryState, Flow, FlowMemory, FlowTable, Life, NONE,
     words::{Word, Words},
 };
 use crate::hash::Hash;
@@ -49,7 +49,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     ///
     /// The search has a single exit: a verifier follows all code after it once for each exit.
     #[inline(always)]
-    pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(Found, &Entry<M::Words>)> {
+    pub(super) fn search(&self, flow: &Flow, hash: Hash, except: u32) -> Option<(EntryState, &Entry<M::Words>)> {
         let (number, life) = self.first_named(flow, hash, except).unwrap_or((NONE, Life(0)));
         let (number, life) = (self.memory.merge_paths(number.into()) as u32, Life(self.memory.merge_paths(life.0)));
         if number > self.mask {
@@ -60,16 +60,16 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     /// The content of an entry whose life was `life`; `None` if another one began meanwhile.
     #[inline(always)]
-    fn whole(number: u32, entry: &Entry<M::Words>, life: Life) -> Option<(Found, &Entry<M::Words>)> {
+    fn whole(number: u32, entry: &Entry<M::Words>, life: Life) -> Option<(EntryState, &Entry<M::Words>)> {
         let served = entry.read();
         // The reads are valid only if they were of one life.
         let life_after = Life(entry.life.load());
-        if life_after.is_same(life) { Some((Found { number, life: life_after, served }, entry)) } else { None }
+        if life_after.is_same(life) { Some((EntryState { number, life: life_after, served }, entry)) } else { None }
     }
 
     /// The flow's entry, if it is in the slot that a search reads first. It mostly is, and then nothing is read twice.
     #[inline(always)]
-    pub fn first(&self, flow: &Flow, hash: Hash) -> Option<(Found, &Entry<M::Words>)> {
+    pub fn first(&self, flow: &Flow, hash: Hash) -> Option<(EntryState, &Entry<M::Words>)> {
         let Position { first, own, tag, .. } = Position::of(hash, self.mask);
         let number = self.memory.bucket(first)?.get(own)?.load() ^ tag;
         if number > self.mask {

@@ -68,7 +68,7 @@ pub struct FlowTable<'a, M> {
 
 /// An entry that was found, with its content read at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct EntryState {
     /// The entry's number, which is its place.
     pub number: u32,
     pub life: Life,
@@ -98,25 +98,25 @@ pub enum Refused {
 impl<M: FlowMemory> FlowTable<'_, M> {
     /// The flow's entry. It may have been silent for any time: it is found until another flow takes its place.
     #[inline(always)]
-    pub fn find(&self, flow: &Flow, hash: Hash) -> Option<Found> {
+    pub fn find(&self, flow: &Flow, hash: Hash) -> Option<EntryState> {
         self.search(flow, hash, NONE).map(|(found, _)| found)
     }
 
     /// Like [`Self::find`], with the entry itself.
     #[inline(always)]
-    pub fn look(&self, flow: &Flow, hash: Hash) -> Option<(Found, &Entry<M::Words>)> {
+    pub fn look(&self, flow: &Flow, hash: Hash) -> Option<(EntryState, &Entry<M::Words>)> {
         self.search(flow, hash, NONE)
     }
 
     /// The content of an entry of which only the number is known, if the entry is live.
     #[inline(always)]
-    pub fn at(&self, number: u32) -> Option<(Found, &Entry<M::Words>, Flow)> {
+    pub fn at(&self, number: u32) -> Option<(EntryState, &Entry<M::Words>, Flow)> {
         let entry = self.memory.entry(number)?;
         let life = Life(entry.life.load());
         let (flow, served) = (entry.flow(), entry.read());
         let after = Life(entry.life.load());
         if life.is_live() && after.is_same(life) {
-            Some((Found { number, life: after, served }, entry, flow))
+            Some((EntryState { number, life: after, served }, entry, flow))
         } else {
             None
         }
@@ -124,7 +124,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     /// [`Self::find`] and [`Self::touch`] in one: the flow's entry, marked as seen now.
     #[inline(always)]
-    pub fn see(&self, flow: &Flow, hash: Hash, signal: Signal, sequence: u32) -> Option<Found> {
+    pub fn see(&self, flow: &Flow, hash: Hash, signal: Signal, sequence: u32) -> Option<EntryState> {
         let (found, entry) = self.search(flow, hash, NONE)?;
         if self.touch_entry(&found, entry, signal, sequence) { Some(found) } else { None }
     }
@@ -134,12 +134,12 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// Costs a write only if this changes the entry: once in a unit of time, or when the flow's stage changes. Then
     /// `sequence` is stored as well, unless the flow is tentative.
     #[inline(always)]
-    pub fn touch(&self, found: &Found, signal: Signal, sequence: u32) -> bool {
+    pub fn touch(&self, found: &EntryState, signal: Signal, sequence: u32) -> bool {
         self.memory.entry(found.number).is_some_and(|entry| self.touch_entry(found, entry, signal, sequence))
     }
 
     #[inline(always)]
-    fn touch_entry(&self, found: &Found, entry: &Entry<M::Words>, signal: Signal, sequence: u32) -> bool {
+    fn touch_entry(&self, found: &EntryState, entry: &Entry<M::Words>, signal: Signal, sequence: u32) -> bool {
         self.advance(found, entry, |stage| stage.after(signal), Some(sequence))
     }
 
@@ -147,7 +147,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     #[inline(always)]
     pub fn advance(
         &self,
-        found: &Found,
+        found: &EntryState,
         entry: &Entry<M::Words>,
         after: impl Fn(Stage) -> Stage,
         sequence: Option<u32>,
@@ -184,7 +184,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
     /// Changes the backend of a flow that was just touched, so that its entry is not taken meanwhile; false if another
     /// packet has changed it already. The flow keeps the number that its client must quote.
     #[inline(always)]
-    pub fn serve(&self, found: &Found, served: Served) -> bool {
+    pub fn serve(&self, found: &EntryState, served: Served) -> bool {
         let entry = self.memory.entry(found.number);
         entry.is_some_and(|entry| entry.served.replace_if(found.served.word(), served.word()))
     }
@@ -214,12 +214,12 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     /// Removes a flow.
     #[inline(always)]
-    pub fn remove(&self, found: &Found) {
+    pub fn remove(&self, found: &EntryState) {
         self.end(found.number, found.life);
     }
 
     /// The flow and the content of an entry, if it is live: for user space, which goes through all entries.
-    pub fn read(&self, number: u32) -> Option<(Flow, Found)> {
+    pub fn read(&self, number: u32) -> Option<(Flow, EntryState)> {
         // An entry that changed during the read is seen at the next pass.
         self.at(number).map(|(found, _, flow)| (flow, found))
     }

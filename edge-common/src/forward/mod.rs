@@ -15,7 +15,7 @@ use core::{
 };
 
 use crate::{
-    abi::{Backend, Exit, Generation, Mac, Mode, Target},
+    abi::{Backend, Exit, Generation, Mac, Mode, ServiceRef},
     maps::{Maps, View},
     step::{Decision, Outcome},
     wire::{
@@ -59,7 +59,7 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     maps: &M,
     view: View<'_>,
     received: Received<P::Place<F::Header>>,
-    target: Target,
+    service_ref: ServiceRef,
     backend: &Backend,
     spread: impl FnOnce(&mut P, Spread) -> Result<u32, Decision>,
 ) -> Result<Outcome, Decision> {
@@ -81,7 +81,7 @@ pub fn forward<F: Family, P: Places, M: Maps>(
     };
     // Each arm does all that its mode needs, so that the mode is compared only once. From here on the packet is
     // changed, and is sent or dropped.
-    let mode = target.untranslated_mode();
+    let mode = service_ref.untranslated_mode();
     let (addresses, [by_ingress, by_other]) = match (mode, backend.family) {
         (Mode::Ipip, 4) => {
             let inner = tunnel(packet, ipip::OuterV4::LENGTH, ipip::OuterV4::LONGEST)?;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::atomic::AtomicU32};
 use crate::{
     abi::{BackendNumber, FlowHead, HashKey, Timeouts, Tracking},
     flow_table::{
-        Anywhere, Birth, Certainty, Entry, Flow, FlowMemory, FlowTable, Found, Native, Refused, SLOTS, Served, Stage,
-        Word, Words,
+        Anywhere, Birth, Certainty, Entry, EntryState, Flow, FlowMemory, FlowTable, Native, Refused, SLOTS, Served,
+        Stage, Word, Words,
     },
 };
 
@@ -113,8 +113,8 @@ impl Flows {
     }
 }
 
-impl From<Found> for FlowRecord {
-    fn from(Found { life, served, .. }: Found) -> Self {
+impl From<EntryState> for FlowRecord {
+    fn from(EntryState { life, served, .. }: EntryState) -> Self {
         let tentative = life.is_tentative().then_some(served.sequence);
         let (once, stage) = (life.is_seen_once(), life.stage());
         Self { backend: served.backend, since: served.since, seen: life.seen(), stage, once, tentative }

@@ -2,7 +2,7 @@
 
 use super::{Frame, Memory};
 use crate::{
-    abi::{Slot, Target, slot_address},
+    abi::{ServiceRef, Slot, slot_address},
     lookup::Lookup,
     maps::Maps as _,
     select::flow,
@@ -12,7 +12,7 @@ use crate::{
 /// The service and the slot of a flow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Located {
-    pub target: Target,
+    pub service_ref: ServiceRef,
     pub number: u32,
     pub slot: Slot,
 }
@@ -35,10 +35,10 @@ impl Memory {
         let protocol = F::plain(header)?;
         let (vip, port) = (F::destination(header), start.destination());
         let found = F::find(self, view, vip, port, protocol);
-        let target = found.or_else(|| F::find_any(self, view, vip, port, protocol))?.by_address();
-        let number = flow::hash::<F>(view, target, F::source(header), start.ports()).slot(target.slot_mask());
+        let service_ref = found.or_else(|| F::find_any(self, view, vip, port, protocol))?.by_address();
+        let number = flow::hash::<F>(view, service_ref, F::source(header), start.ports()).slot(service_ref.slot_mask());
         // The index may have another position of slots, so that packets of some kinds find no stable owner.
-        let first = self.service(view.bank, target.service())?.slots;
-        Some(Located { target, number, slot: self.slot(slot_address(first, number))? })
+        let first = self.service(view.bank, service_ref.service())?.slots;
+        Some(Located { service_ref, number, slot: self.slot(slot_address(first, number))? })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::service_index;
 use crate::{
-    abi::{Backend, Exit, FlowKeyV4, FlowKeyV6, Generation, HashKey, ServiceKeyV4, ServiceKeyV6, Target},
+    abi::{Backend, Exit, FlowKeyV4, FlowKeyV6, Generation, HashKey, ServiceKeyV4, ServiceKeyV6, ServiceRef},
     flow_table,
     hash::Hash,
     maps::{Fragments, Maps, View},
@@ -25,11 +25,17 @@ pub trait Lookup: Family {
     fn is_backend(backend: &Backend, address: &Self::Address) -> bool;
 
     /// Looks a VIP, with `port` (network order) and `protocol`, up in the service index.
-    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target>;
+    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<ServiceRef>;
 
     /// Like [`Self::find`], but where the port has no entry, finds the service that takes every port of the VIP.
     #[inline(always)]
-    fn find_any<M: Maps>(maps: &M, view: View<'_>, vip: &Self::Address, port: [u8; 2], protocol: u8) -> Option<Target> {
+    fn find_any<M: Maps>(
+        maps: &M,
+        view: View<'_>,
+        vip: &Self::Address,
+        port: [u8; 2],
+        protocol: u8,
+    ) -> Option<ServiceRef> {
         match Self::find(maps, view, vip, port, protocol) {
             None if Self::may_be_any_port(view.generation, vip) => Self::find(maps, view, vip, [0; 2], protocol),
             found => found,
@@ -44,9 +50,9 @@ pub trait Lookup: Family {
 
     /// The VIP's own entry, whatever the port; `None` if `address` is no VIP.
     #[inline(always)]
-    fn vip<M: Maps>(maps: &M, view: View<'_>, address: &Self::Address) -> Option<Target> {
+    fn vip<M: Maps>(maps: &M, view: View<'_>, address: &Self::Address) -> Option<ServiceRef> {
         match Self::find(maps, view, address, [0; 2], Self::ICMP) {
-            Some(target) if target.is_vip() => Some(target),
+            Some(service_ref) if service_ref.is_vip() => Some(service_ref),
             Some(_) | None => None,
         }
     }
@@ -108,7 +114,7 @@ impl Lookup for V4 {
     }
 
     #[inline(always)]
-    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &[u8; 4], port: [u8; 2], protocol: u8) -> Option<Target> {
+    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &[u8; 4], port: [u8; 2], protocol: u8) -> Option<ServiceRef> {
         let key = ServiceKeyV4::new(*vip, port, protocol);
         let generation = view.generation;
         service_index::find(&key, &generation.hash_key, generation.index_mask_v4, |position| {
@@ -179,7 +185,7 @@ impl Lookup for V6 {
     }
 
     #[inline(always)]
-    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &[u8; 16], port: [u8; 2], protocol: u8) -> Option<Target> {
+    fn find<M: Maps>(maps: &M, view: View<'_>, vip: &[u8; 16], port: [u8; 2], protocol: u8) -> Option<ServiceRef> {
         let key = ServiceKeyV6::new(*vip, port, protocol);
         let generation = view.generation;
         service_index::find(&key, &generation.hash_key, generation.index_mask_v6, |position| {

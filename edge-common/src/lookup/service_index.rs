@@ -1,6 +1,6 @@
 //! The service index: a table in which each key is stored at one of two positions, so that two reads find it or its absence.
 
-use crate::abi::{HashKey, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target};
+use crate::abi::{HashKey, ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, ServiceRef};
 
 /// A destination of either family, with the type of its entry.
 pub trait Key: Copy {
@@ -9,9 +9,9 @@ pub trait Key: Copy {
     /// The two positions at which this key can be stored.
     fn positions(&self, key: &HashKey, mask: u32) -> [u32; 2];
     fn stands_in(&self, entry: &Self::Entry) -> bool;
-    fn entry(self, target: Target) -> Self::Entry;
-    fn target(entry: &Self::Entry) -> Target;
-    fn target_mut(entry: &mut Self::Entry) -> &mut Target;
+    fn entry(self, service_ref: ServiceRef) -> Self::Entry;
+    fn service_ref(entry: &Self::Entry) -> ServiceRef;
+    fn target_mut(entry: &mut Self::Entry) -> &mut ServiceRef;
 }
 
 /// Looks `key` up in a table of `mask` + 1 positions; `entry` reads one of them.
@@ -21,14 +21,14 @@ pub fn find<'a, K: Key>(
     hash_key: &HashKey,
     mask: u32,
     entry: impl Fn(u32) -> Option<&'a K::Entry>,
-) -> Option<Target>
+) -> Option<ServiceRef>
 where
     K::Entry: 'a,
 {
     let [first, second] = key.positions(hash_key, mask);
     let mut found = entry(first)?;
     if !key.stands_in(found) {
-        if !K::target(found).is_left() {
+        if !K::service_ref(found).is_left() {
             return None;
         }
         found = entry(second)?;
@@ -36,7 +36,7 @@ where
             return None;
         }
     }
-    Some(K::target(found))
+    Some(K::service_ref(found))
 }
 
 impl Key for ServiceKeyV4 {
@@ -53,18 +53,18 @@ impl Key for ServiceKeyV4 {
     }
 
     #[inline(always)]
-    fn entry(self, target: Target) -> ServiceEntryV4 {
-        ServiceEntryV4 { key: self, target }
+    fn entry(self, service_ref: ServiceRef) -> ServiceEntryV4 {
+        ServiceEntryV4 { key: self, service_ref }
     }
 
     #[inline(always)]
-    fn target(entry: &ServiceEntryV4) -> Target {
-        entry.target
+    fn service_ref(entry: &ServiceEntryV4) -> ServiceRef {
+        entry.service_ref
     }
 
     #[inline(always)]
-    fn target_mut(entry: &mut ServiceEntryV4) -> &mut Target {
-        &mut entry.target
+    fn target_mut(entry: &mut ServiceEntryV4) -> &mut ServiceRef {
+        &mut entry.service_ref
     }
 }
 
@@ -82,17 +82,17 @@ impl Key for ServiceKeyV6 {
     }
 
     #[inline(always)]
-    fn entry(self, target: Target) -> ServiceEntryV6 {
-        ServiceEntryV6 { key: self, target }
+    fn entry(self, service_ref: ServiceRef) -> ServiceEntryV6 {
+        ServiceEntryV6 { key: self, service_ref }
     }
 
     #[inline(always)]
-    fn target(entry: &ServiceEntryV6) -> Target {
-        entry.target
+    fn service_ref(entry: &ServiceEntryV6) -> ServiceRef {
+        entry.service_ref
     }
 
     #[inline(always)]
-    fn target_mut(entry: &mut ServiceEntryV6) -> &mut Target {
-        &mut entry.target
+    fn target_mut(entry: &mut ServiceEntryV6) -> &mut ServiceRef {
+        &mut entry.service_ref
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     abi::{Exit, Failover, Family, Mode, State},
-    flow_table::{Flow, Found, Stage, words_of},
+    flow_table::{EntryState, Flow, Stage, words_of},
     forward::{self, HopLook, NextHop},
     maps::Maps,
     step::Decision,
@@ -136,7 +136,7 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
 
 /// Whether the flow is in the stage that data packets do not change.
 #[inline(always)]
-const fn is_established(found: &Found) -> bool {
+const fn is_established(found: &EntryState) -> bool {
     matches!(found.life.stage(), Stage::Established)
 }
 

@@ -8,7 +8,7 @@ use super::{
     table::{Translation, table},
 };
 use crate::{
-    abi::{Backend, BackendNumber, Exit, Family, Service, State, Target},
+    abi::{Backend, BackendNumber, Exit, Family, Service, ServiceRef, State},
     flow_table::{Signal, Stage},
     maps::Maps,
     select,
@@ -27,24 +27,24 @@ const FIRST_WINDOW: u32 = 1 << 16;
 pub fn forth<P: Packet, M: Maps>(
     packet: &P,
     maps: &M,
-    target: Target,
+    service_ref: ServiceRef,
     location: FlowLocation,
     chosen: BackendNumber,
 ) -> StepResult {
-    found(packet, maps, target, location, chosen).unwrap_or_else(StepResult::from)
+    found(packet, maps, service_ref, location, chosen).unwrap_or_else(StepResult::from)
 }
 
 #[inline(always)]
 fn found<P: Packet, M: Maps>(
     packet: &P,
     maps: &M,
-    target: Target,
+    service_ref: ServiceRef,
     location: FlowLocation,
     chosen: BackendNumber,
 ) -> Result<StepResult, Decision> {
     let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;
     let head = maps.nat_head().ok_or(Exit::BadTables)?;
-    let came = way(packet).ok_or(Exit::Malformed)?;
+    let came = came_by(packet).ok_or(Exit::Malformed)?;
     let read = Read::at(packet, location).ok_or(Exit::Malformed)?;
     if read.ttl <= 1 {
         return Err(Exit::TtlExceeded.into());
@@ -55,7 +55,7 @@ fn found<P: Packet, M: Maps>(
     };
     let served = Translation::of(found.served);
     let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
-    let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
+    let service = maps.service(view.bank, service_ref.service()).ok_or(Exit::BadTables)?;
     let stage = found.life.stage();
     if chosen != served.backend && !serves(maps, service, backend, served, stage, sign, location.protocol) {
         return Ok(location.into());
@@ -121,7 +121,7 @@ const fn closes(stage: Stage) -> bool {
 
 /// The hop by which a frame arrived; `None` for a frame with two tags, which has no return path.
 #[inline(always)]
-pub(super) fn way<P: Packet>(packet: &P) -> Option<Came> {
+pub(super) fn came_by<P: Packet>(packet: &P) -> Option<Came> {
     let (station, from, link) = Link::parse_with_ends(packet)?;
     let vlan = link.vlan(packet)?;
     Some(Came { station, from, vlan })

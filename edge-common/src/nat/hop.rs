@@ -17,7 +17,7 @@ const PROBES: u32 = 8;
 
 /// A return path to clients, in four words:
 ///
-/// - the MAC address that frames came from, the VLAN identifier above it, and [`Hop::LEAVING`]; 0 if the place is free
+/// - the MAC address that frames came from, the VLAN identifier above it, and [`Hop::RETIRED`]; 0 if the place is free
 /// - the [`Station`] that frames came to; 0 while the CPU that has claimed the place fills it
 /// - the source MAC address of answers
 /// - the egress interface of answers, and above it the MTU that the interface had when the hop was learnt
@@ -55,7 +55,7 @@ impl Hop<'_> {
     /// The bit of a hop that no packet may adopt any more: the controller frees the place unless an entry names it. A
     /// packet that has adopted the hop just before stores it in an entry within microseconds, and the controller reads
     /// all entries after it has set the bit.
-    const LEAVING: u64 = 1 << 63;
+    const RETIRED: u64 = 1 << 63;
 
     #[inline(always)]
     fn is(self, came: Came) -> bool {
@@ -99,7 +99,7 @@ impl Hop<'_> {
         };
         // The station is cleared before the peer, and written after all else. So a hop whose peer stayed and whose station
         // was there in between is the same hop throughout.
-        let same = (Word::load(peer) ^ from) & !Self::LEAVING == 0;
+        let same = (Word::load(peer) ^ from) & !Self::RETIRED == 0;
         (from != 0 && is_complete && same).then_some(back)
     }
 
@@ -108,17 +108,17 @@ impl Hop<'_> {
         self.back().map(|back| (back.egress, back.mac, back.vlan))
     }
 
-    /// Whether the hop is leaving.
-    pub fn is_leaving(self) -> bool {
+    /// Whether the hop is retired.
+    pub fn is_retired(self) -> bool {
         let [peer, ..] = self.0;
-        Word::load(peer) & Self::LEAVING != 0
+        Word::load(peer) & Self::RETIRED != 0
     }
 
-    /// Sets whether the hop is leaving, for user space, which alone changes a hop that is complete.
-    pub fn set_leaving(self, is: bool) {
+    /// Sets whether the hop is retired, for user space, which alone changes a hop that is complete.
+    pub fn set_retired(self, is: bool) {
         let [peer, ..] = self.0;
-        let known = Word::load(peer) & !Self::LEAVING;
-        Word::store(peer, if is { known | Self::LEAVING } else { known });
+        let known = Word::load(peer) & !Self::RETIRED;
+        Word::store(peer, if is { known | Self::RETIRED } else { known });
     }
 
     /// Clears the hop, for user space.

@@ -1,7 +1,7 @@
 //! Makes an entry for a flow that starts.
 
 use super::{
-    forth::way,
+    forth::came_by,
     hop,
     read::Read,
     sign::Stamp,
@@ -9,7 +9,7 @@ use super::{
     table::{Ports, Translation, scaled, source, table, tuple},
 };
 use crate::{
-    abi::{BackendNumber, Exit, Family, NAT_SOURCES, Target},
+    abi::{BackendNumber, Exit, Family, NAT_SOURCES, ServiceRef},
     flow_table::{Birth, Certainty, Refused, Signal, Stage, words_of},
     maps::Maps,
     step::{Decision, FlowLocation, StepResult, Translate},
@@ -22,24 +22,24 @@ use crate::{
 pub fn open<P: Packet, M: Maps>(
     packet: &P,
     maps: &M,
-    target: Target,
+    service_ref: ServiceRef,
     location: FlowLocation,
     to: BackendNumber,
 ) -> StepResult {
-    opened(packet, maps, target, location, to).unwrap_or_else(StepResult::from)
+    opened(packet, maps, service_ref, location, to).unwrap_or_else(StepResult::from)
 }
 
 #[inline(always)]
 fn opened<P: Packet, M: Maps>(
     packet: &P,
     maps: &M,
-    target: Target,
+    service_ref: ServiceRef,
     location: FlowLocation,
     to: BackendNumber,
 ) -> Result<StepResult, Decision> {
     let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;
     let head = maps.nat_head().ok_or(Exit::BadTables)?;
-    let came = way(packet).ok_or(Exit::Malformed)?;
+    let came = came_by(packet).ok_or(Exit::Malformed)?;
     let read = Read::at(packet, location).ok_or(Exit::Malformed)?;
     let (flow, sign, ports) = (read.flow(), read.sign, read.ports);
     let (table, hash) = (table(maps, head), flow.hash(&head.hash_key));
@@ -57,7 +57,7 @@ fn opened<P: Packet, M: Maps>(
         table.remove(&found);
     }
     let backend = maps.backend(to).ok_or(Exit::BadTables)?;
-    let service = maps.service(view.bank, target.service()).ok_or(Exit::BadTables)?;
+    let service = maps.service(view.bank, service_ref.service()).ok_or(Exit::BadTables)?;
     let choice = head.choice(backend.family);
     let number = choice.numbers[scaled(hash.0 as u32, choice.count) as usize & const { NAT_SOURCES - 1 }];
     let own = [backend.port, service.backend_port].map(u16::from_ne_bytes);
@@ -83,12 +83,12 @@ fn opened<P: Packet, M: Maps>(
         source: number,
         is_stamped: stamp.is_some_and(|stamp| stamp.is_timestamp),
         hop: hop::learn(packet, maps, view, came),
-        service: target.service() as u16,
+        service: service_ref.service() as u16,
         port,
     };
     let birth = Birth {
         stage: Stage::HalfOpen,
-        class: target.tracking().into(),
+        class: service_ref.tracking().into(),
         certainty: Certainty::Certain,
         served: served.served(0),
     };

@@ -4,7 +4,7 @@ use super::sign::Stamp;
 use crate::{
     abi::{BackendNumber, Family, NAT_SOURCES, NatHead, NatSource},
     flow_table::{
-        Claim, Entry, Flow, FlowMemory, FlowTable, Found, Life, Native, Served, Stage, Words, units, words_of,
+        Claim, Entry, EntryState, Flow, FlowMemory, FlowTable, Life, Native, Served, Stage, Words, units, words_of,
     },
     hash::Hash,
     maps::Maps,
@@ -122,7 +122,7 @@ impl Outside {
         maps: &M,
         head: &NatHead,
         table: &'a FlowTable<'_, M::Nat>,
-    ) -> Option<(Found, &'a EntryOf<M>, Flow)> {
+    ) -> Option<(EntryState, &'a EntryOf<M>, Flow)> {
         let Self { backend: [a, b], backend_port, source: [c, d], source_port, protocol, v6 } = *self;
         let offset = u32::from(source_port.swap_bytes()).wrapping_sub(head.first_port);
         if offset >= head.ports {

@@ -18,7 +18,7 @@ pub mod translate;
 pub use self::subprograms::{Inlined, Subprograms};
 
 use crate::{
-    abi::{Backend, BackendNumber, Exit, Target},
+    abi::{Backend, BackendNumber, Exit, ServiceRef},
     forward::{self, Received},
     hash::Hash,
     lookup::Lookup,
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// A flow's service, and the hash that determines its slot.
-type Known = Option<(Target, Hash)>;
+type Known = Option<(ServiceRef, Hash)>;
 
 /// The continuation of packets that are to be translated.
 pub trait HandOver<P: Places, M: Maps>: Subprograms<P, M> + Sized {
@@ -87,7 +87,7 @@ pub fn process_with<P: Places, M: Maps>(
                     return left;
                 }
             }
-            Err(conclude(packet, maps, subprograms, decided).exit())
+            Err(answer_and_count(packet, maps, subprograms, decided).exit())
         }
     }
 }
@@ -103,7 +103,7 @@ fn is_translations<M: Maps>(maps: &M, decided: Decision) -> bool {
 /// Ends the path of a packet that is not forwarded: answers the packet, if an answer is due and permitted, and counts
 /// it.
 #[inline(always)]
-fn conclude<P: Places, M: Maps>(
+fn answer_and_count<P: Places, M: Maps>(
     packet: &mut P,
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
@@ -144,7 +144,7 @@ fn parse<P: Places, M: Maps>(
 struct Forwarded<'a> {
     /// Only its service and mode are used. They are extracted where they are needed, as the label is from the hash:
     /// combining values for another step costs a packet more than passing their sources.
-    target: Target,
+    service_ref: ServiceRef,
     hash: Hash,
     backend: &'a Backend,
     number: u32,
@@ -157,8 +157,8 @@ impl<'a> Forwarded<'a> {
     fn new<M: Maps>(maps: &'a M, chosen: Chosen) -> Result<Self, Exit> {
         let Chosen { service, mode, label, backend: number, starts } = chosen;
         let backend = maps.backend(number).ok_or(Exit::BadTables)?;
-        let target = Target::new(service as u16, 1, 0).with_mode(mode);
-        Ok(Self { target, hash: Hash::of_label(label), backend, number: number.into(), starts })
+        let service_ref = ServiceRef::new(service as u16, 1, 0).with_mode(mode);
+        Ok(Self { service_ref, hash: Hash::of_label(label), backend, number: number.into(), starts })
     }
 }
 
@@ -181,7 +181,7 @@ fn network<F: Lookup, P: Places, M: Maps>(
         },
         None => None,
     };
-    let (header, Forwarded { target, hash, backend, number, starts }) = if let Some(forwarded) = fast {
+    let (header, Forwarded { service_ref, hash, backend, number, starts }) = if let Some(forwarded) = fast {
         forwarded
     } else {
         let forwarded = slow_packet::<P, M>(packet, maps, subprograms, view, link)?;
@@ -190,8 +190,8 @@ fn network<F: Lookup, P: Places, M: Maps>(
     let length = F::length(packet.at(header));
     let received = Received { link, header, length, label: hash.flow_label() };
     let spread = |packet: &mut P, spread| subprograms.spread(packet, maps, view.generation, backend, spread).egress();
-    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, target, backend, spread)?;
-    maps.count_forwarded(target.service(), number as BackendNumber, length as u64, starts);
+    let forwarded = forward::forward::<F, P, M>(packet, maps, view, received, service_ref, backend, spread)?;
+    maps.count_forwarded(service_ref.service(), number as BackendNumber, length as u64, starts);
     Ok(forwarded)
 }
 
@@ -214,7 +214,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
 ) -> Result<Option<Forwarded<'a>>, Decision> {
     let (header, start): (&F::Header, _) = (packet.at(header), packet.at(start));
     let vip = F::destination(header);
-    let Some(target) = F::find(maps, view, vip, start.destination(), protocol) else {
+    let Some(service_ref) = F::find(maps, view, vip, start.destination(), protocol) else {
         if !F::may_be_vip(view.generation, vip) {
             return Err(Exit::NotOurs.into());
         }
@@ -226,16 +226,16 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
         return Err(Exit::Malformed.into());
     };
     let at = Transport { protocol, offset: after(link.l3, size_of::<F::Header>()) };
-    let starts = syn || flow::starts_quic(packet, target, at);
-    let flow = flow::hash::<F>(view, target, F::source(header), start.ports());
-    if let Some((number, backend)) = select::stable_owner(maps, target, flow, starts) {
-        return Ok(Some(Forwarded { target, hash: flow, backend, number: number.into(), starts }));
+    let starts = syn || flow::starts_quic(packet, service_ref, at);
+    let flow = flow::hash::<F>(view, service_ref, F::source(header), start.ports());
+    if let Some((number, backend)) = select::stable_owner(maps, service_ref, flow, starts) {
+        return Ok(Some(Forwarded { service_ref, hash: flow, backend, number: number.into(), starts }));
     }
     let location = location::<F>(link, view, protocol, starts);
-    if target.is_translated() {
-        return Err(Decision::to_service(target.service(), view.bank));
+    if service_ref.is_translated() {
+        return Err(Decision::to_service(service_ref.service(), view.bank));
     }
-    let chosen = sent(choose(packet, maps, subprograms, Some((target, flow)), location))?;
+    let chosen = sent(choose(packet, maps, subprograms, Some((service_ref, flow)), location))?;
     Ok(Some(Forwarded::new(maps, chosen)?))
 }
 
@@ -296,17 +296,17 @@ fn choose<P: Places, M: Maps>(
 ) -> StepResult {
     // A caller that knows the flow's service has checked the slot already, unless a connection ID comes first.
     let (known, by_connection) = match known {
-        Some((target, hash)) => (Some((target.by_address(), hash)), target.is_by_connection()),
+        Some((service_ref, hash)) => (Some((service_ref.by_address(), hash)), service_ref.is_by_connection()),
         None => (None, location.protocol == protocol::UDP),
     };
-    let mut result = StepResult::ASK;
+    let mut result = StepResult::LOOK_UP;
     if by_connection {
         result = subprograms.route(packet, maps, known, location);
     }
-    if result == StepResult::ASK && (by_connection || known.is_none()) {
+    if result == StepResult::LOOK_UP && (by_connection || known.is_none()) {
         result = subprograms.choose(packet, maps, known, location, None);
     }
-    if result == StepResult::ASK {
+    if result == StepResult::LOOK_UP {
         result = subprograms.look_up(packet, maps, known, location);
     }
     if let Step::Choose(seen) = result.step() {

@@ -2,7 +2,7 @@
 
 use super::Known;
 use crate::{
-    abi::{Backend, BackendNumber, Exit, Generation, Target},
+    abi::{Backend, BackendNumber, Exit, Generation, ServiceRef},
     forward::{Spread, send_spread},
     maps::Maps,
     nat,
@@ -63,14 +63,28 @@ pub trait Subprograms<P: Places, M: Maps> {
 
     /// Finds the entry of a packet to a service in `nat`.
     #[inline(always)]
-    fn forth(&self, packet: &P, maps: &M, target: Target, location: FlowLocation, to: BackendNumber) -> StepResult {
-        nat::forth(packet, maps, target, location, to)
+    fn forth(
+        &self,
+        packet: &P,
+        maps: &M,
+        service_ref: ServiceRef,
+        location: FlowLocation,
+        to: BackendNumber,
+    ) -> StepResult {
+        nat::forth(packet, maps, service_ref, location, to)
     }
 
     /// Makes an entry for a flow in `nat` that starts.
     #[inline(always)]
-    fn open(&self, packet: &P, maps: &M, target: Target, location: FlowLocation, to: BackendNumber) -> StepResult {
-        nat::open(packet, maps, target, location, to)
+    fn open(
+        &self,
+        packet: &P,
+        maps: &M,
+        service_ref: ServiceRef,
+        location: FlowLocation,
+        to: BackendNumber,
+    ) -> StepResult {
+        nat::open(packet, maps, service_ref, location, to)
     }
 
     /// Finds the entry of the flow that a backend's packet answers.
@@ -91,10 +105,10 @@ pub trait Subprograms<P: Places, M: Maps> {
         translated::classify(packet, maps, link, bank)
     }
 
-    /// The service of the flow at `location`, as [`Target::word`]; 0 if there is none.
+    /// The service of the flow at `location`, as [`ServiceRef::word`]; 0 if there is none.
     #[inline(always)]
-    fn target(&self, packet: &P, maps: &M, location: FlowLocation) -> u64 {
-        flow::target(packet, maps, location)
+    fn service_ref(&self, packet: &P, maps: &M, location: FlowLocation) -> u64 {
+        flow::service_ref(packet, maps, location)
     }
 
     /// Remembers the flow of a first fragment that is about to be translated.

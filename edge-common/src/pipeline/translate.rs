@@ -4,9 +4,9 @@
 //! In the kernel this path is a program of its own, to which the load balancer's program hands packets over: the two
 //! are verified apart, and packets without translation pay nothing for it.
 
-use super::{Known, Subprograms, conclude, location};
+use super::{Known, Subprograms, answer_and_count, location};
 use crate::{
-    abi::{BackendNumber, Exit, Target},
+    abi::{BackendNumber, Exit, ServiceRef},
     lookup::Lookup,
     maps::{Maps, View},
     select::{self, flow},
@@ -33,11 +33,11 @@ pub fn process_with<P: Places, M: Maps>(
     subprograms: &impl Subprograms<P, M>,
 ) -> Result<Outcome, Exit> {
     let decided = parse(packet, maps, subprograms).unwrap_or_else(Into::into);
-    let concluded = conclude(packet, maps, subprograms, decided);
-    let exit = concluded.exit();
+    let decided = answer_and_count(packet, maps, subprograms, decided);
+    let exit = decided.exit();
     if is_sent(exit) {
         // The detail of a sent packet is its egress interface.
-        return Ok(Outcome { exit, egress: concluded.detail() });
+        return Ok(Outcome { exit, egress: decided.detail() });
     }
     Err(exit)
 }
@@ -72,7 +72,7 @@ fn network<F: Lookup, P: Places, M: Maps>(
     };
     let (header, start): (&F::Header, _) = (packet.at(header), packet.at(start));
     let Some(protocol) = F::plain(header) else { return Ok(slow(packet, maps, subprograms, view, link)) };
-    let Some(target) = F::find_any(maps, view, F::destination(header), start.destination(), protocol) else {
+    let Some(service_ref) = F::find_any(maps, view, F::destination(header), start.destination(), protocol) else {
         let location = location::<F>(link, view, protocol, false);
         let result = subprograms.back(packet, maps, location);
         if result != Exit::NotOurs.into() {
@@ -82,16 +82,16 @@ fn network<F: Lookup, P: Places, M: Maps>(
         return Ok(F::unserved(view, F::destination(header), Exit::NotOurs));
     };
     // Another generation was published in the meantime.
-    if !target.is_translated() {
+    if !service_ref.is_translated() {
         return Err(Exit::NatRaced);
     }
     let end = F::length(header).wrapping_sub(const { size_of::<F::Header>() - F::COUNTED });
     let syn = start.head(protocol).check(protocol, F::COUNTED, end).map_err(|_| Exit::Malformed)?;
     let at = Transport { protocol, offset: after(link.l3, size_of::<F::Header>()) };
-    let starts = syn || flow::starts_quic(packet, target, at);
-    let known = Some((target, flow::hash::<F>(view, target, F::source(header), start.ports())));
+    let starts = syn || flow::starts_quic(packet, service_ref, at);
+    let known = Some((service_ref, flow::hash::<F>(view, service_ref, F::source(header), start.ports())));
     let location = location::<F>(link, view, protocol, starts);
-    let result = found(packet, maps, subprograms, target, known, location);
+    let result = found(packet, maps, subprograms, service_ref, known, location);
     Ok(sent(packet, maps, subprograms, location, result))
 }
 
@@ -110,9 +110,9 @@ fn slow<P: Places, M: Maps>(
             (location, subprograms.quoted(packet, maps, location))
         }
         Step::Select(location) => {
-            let target = Target::from_word(subprograms.target(packet, maps, location));
-            let mut result = if target.is_translated() {
-                found(packet, maps, subprograms, target, None, location)
+            let service_ref = ServiceRef::from_word(subprograms.service_ref(packet, maps, location));
+            let mut result = if service_ref.is_translated() {
+                found(packet, maps, subprograms, service_ref, None, location)
             } else {
                 subprograms.back(packet, maps, location)
             };
@@ -170,19 +170,23 @@ fn found<P: Places, M: Maps>(
     packet: &P,
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
-    target: Target,
+    service_ref: ServiceRef,
     known: Known,
     location: FlowLocation,
 ) -> StepResult {
-    let result = subprograms.forth(packet, maps, target, location, 0);
+    let result = subprograms.forth(packet, maps, service_ref, location, 0);
     let Step::Select(_) = result.step() else { return result };
-    let to = match chosen(packet, maps, subprograms, target, known, location) {
+    let to = match chosen(packet, maps, subprograms, service_ref, known, location) {
         Ok(to) => to,
         Err(decided) => return decided.into(),
     };
-    let result = subprograms.open(packet, maps, target, location, to);
+    let result = subprograms.open(packet, maps, service_ref, location, to);
     // Another CPU has made the entry first.
-    if let Step::Select(_) = result.step() { subprograms.forth(packet, maps, target, location, to) } else { result }
+    if let Step::Select(_) = result.step() {
+        subprograms.forth(packet, maps, service_ref, location, to)
+    } else {
+        result
+    }
 }
 
 /// The backend of a flow that starts, or starts anew.
@@ -191,20 +195,20 @@ fn chosen<P: Places, M: Maps>(
     packet: &P,
     maps: &M,
     subprograms: &impl Subprograms<P, M>,
-    target: Target,
+    service_ref: ServiceRef,
     known: Known,
     location: FlowLocation,
 ) -> Result<BackendNumber, Decision> {
     // A client whose address has changed goes on with its connection.
-    if target.is_by_connection()
+    if service_ref.is_by_connection()
         && known.is_some()
         && let Step::Forward(chosen) = subprograms.route(packet, maps, known, location).step()
     {
         return Ok(chosen.backend);
     }
     // An entry records its flow's backend: slots decide only for flows that start.
-    if let Some((target, flow)) = known
-        && let Some((owner, _)) = select::stable_owner(maps, target.stateless(), flow, true)
+    if let Some((service_ref, flow)) = known
+        && let Some((owner, _)) = select::stable_owner(maps, service_ref.stateless(), flow, true)
     {
         return Ok(owner);
     }

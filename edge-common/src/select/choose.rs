@@ -5,7 +5,7 @@ use super::{
     pools::pick_and_bits,
 };
 use crate::{
-    abi::{BackendNumber, Exit, Service, Slot, SlotAddress, State, Target, Tracking, slot_address},
+    abi::{BackendNumber, Exit, Service, ServiceRef, Slot, SlotAddress, State, Tracking, slot_address},
     flow_table::units,
     hash::Hash,
     maps::{Maps, View},
@@ -15,7 +15,7 @@ use crate::{
 /// A packet whose backend is to be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowQuery {
-    pub target: Target,
+    pub service_ref: ServiceRef,
     /// Determines the flow's slot.
     pub hash: Hash,
     /// Whether the packet starts a flow.
@@ -28,7 +28,7 @@ impl FlowQuery {
     /// The flow's slot.
     #[inline(always)]
     pub(super) const fn slot(&self) -> SlotAddress {
-        slot_address(self.target.slots(), self.hash.slot(self.target.slot_mask()))
+        slot_address(self.service_ref.slots(), self.hash.slot(self.service_ref.slot_mask()))
     }
 }
 
@@ -36,7 +36,7 @@ impl FlowQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// The choice depends on the flow's record, which is to be looked up first.
-    Ask,
+    LookUp,
     /// The packet goes to this backend; `recorded` if the flow's record names the backend.
     Goes { to: BackendNumber, recorded: bool },
     /// The packet goes to a backend, and the flow's record is to be changed accordingly.
@@ -60,7 +60,7 @@ const HANDSHAKE: i32 = 4;
 /// Never for TCP, whose SYN is sent again only if the first SYN came to nothing.
 #[inline(always)]
 fn may_have_begun<M: Maps>(maps: &M, service: &Service, query: &FlowQuery) -> bool {
-    query.target.tracks(Tracking::Quic)
+    query.service_ref.tracks(Tracking::Quic)
         && service.redirected != 0
         && units(maps.now_ns()).wrapping_sub(service.redirected).cast_signed() < HANDSHAKE
 }
@@ -78,18 +78,18 @@ pub fn choose<M: Maps>(
     query: &FlowQuery,
     seen: Option<Seen>,
 ) -> Result<Choice, Exit> {
-    let slot = query.hash.slot(query.target.slot_mask());
+    let slot = query.hash.slot(query.service_ref.slot_mask());
     let Slot { owner, .. } = maps.slot(query.slot()).ok_or(Exit::BadTables)?;
     let goes =
         |to: BackendNumber| if to == 0 { Err(Exit::Exhausted) } else { Ok(Choice::Goes { to, recorded: false }) };
     let Some(Seen { backend: recorded, is_forged }) = seen else {
         // A slow-path packet arrives here before any check for a stable owner.
-        if stable_owner(maps, query.target, query.hash, query.starts).is_some() {
+        if stable_owner(maps, query.service_ref, query.hash, query.starts).is_some() {
             return goes(owner);
         }
-        return Ok(Choice::Ask);
+        return Ok(Choice::LookUp);
     };
-    if query.target.tracks(Tracking::Stateless) {
+    if query.service_ref.tracks(Tracking::Stateless) {
         return goes(pick_and_bits(maps, view, service, slot).0);
     }
     let (pick, bits) = pick_and_bits(maps, view, service, slot);
@@ -104,7 +104,7 @@ pub fn choose<M: Maps>(
         return goes(if owner_lives { owner } else { pick });
     }
     // With `Learn` no packet shows that a flow starts, so a flow whose backend has died starts anew.
-    let learns = query.target.tracks(Tracking::Learn);
+    let learns = query.service_ref.tracks(Tracking::Learn);
     let has_begun = may_have_begun(maps, service, query) && recorded == 0 && owner_lives;
     let starts = query.starts && !has_begun || learns && (recorded != 0 || !owner_lives);
     let (what, to) = if is_forged && owner_lives {

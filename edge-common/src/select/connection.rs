@@ -48,11 +48,11 @@ pub fn named<P: Packet, M: Maps>(
     };
     let may_be_made_up = !id.is_servers && maps.slot(query.slot())?.owner != found;
     if !may_be_made_up && serves(maps, view, service, query, found) {
-        maps.count_flow(query.target.service(), FlowCount::ByConnectionId);
+        maps.count_flow(query.service_ref.service(), FlowCount::ByConnectionId);
         return Some(found);
     }
     if id.is_servers {
-        maps.count_flow(query.target.service(), FlowCount::UnknownConnectionId);
+        maps.count_flow(query.service_ref.service(), FlowCount::UnknownConnectionId);
     }
     None
 }
@@ -63,7 +63,7 @@ fn serves<M: PoolMaps>(maps: &M, view: View<'_>, service: &Service, query: &Flow
     if serves_any(maps, service, backend, State::ALIVE) {
         return true;
     }
-    let slot = query.hash.slot(query.target.slot_mask());
+    let slot = query.hash.slot(query.service_ref.slot_mask());
     let fails_open = matches!(eligible(maps, view, service, slot), Some((_, State::ENABLED)));
     fails_open && serves_any(maps, service, backend, State::ENABLED)
 }

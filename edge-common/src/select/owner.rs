@@ -1,7 +1,7 @@
 //! Owners: the backend of a slot's established flows, and whether a backend still serves a service.
 
 use crate::{
-    abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, State, Target, slot_address},
+    abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, ServiceRef, State, slot_address},
     hash::Hash,
     maps::{Maps, PoolMaps},
 };
@@ -9,8 +9,13 @@ use crate::{
 /// The owner of the slot of `flow`, if the owner alone decides: the slot needs no lookup of records, and the owner is
 /// alive (and accepts new flows, for a packet that starts one).
 #[inline(always)]
-pub fn stable_owner<M: Maps>(maps: &M, target: Target, flow: Hash, starts: bool) -> Option<(BackendNumber, &Backend)> {
-    let slot = maps.slot(slot_address(target.slots(), flow.slot(target.slot_mask())))?;
+pub fn stable_owner<M: Maps>(
+    maps: &M,
+    service_ref: ServiceRef,
+    flow: Hash,
+    starts: bool,
+) -> Option<(BackendNumber, &Backend)> {
+    let slot = maps.slot(slot_address(service_ref.slots(), flow.slot(service_ref.slot_mask())))?;
     if slot.look != 0 {
         return None;
     }

@@ -4,7 +4,8 @@ use super::{FlowQuery, Sign};
 use crate::{
     abi::{BackendNumber, FlowCount, FlowHead, RateLimited, Service, SlotAddress, Tracking},
     flow_table::{
-        Anywhere, Birth, Certainty, Claim, Flow, FlowTable, Found, Native, Refused, Served, Signal, Stage, since, units,
+        Anywhere, Birth, Certainty, Claim, EntryState, Flow, FlowTable, Native, Refused, Served, Signal, Stage, since,
+        units,
     },
     hash::Hash,
     maps::{Maps, View},
@@ -42,7 +43,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
     }
 
     #[inline(always)]
-    fn find(&self) -> Option<Found> {
+    fn find(&self) -> Option<EntryState> {
         self.table.find(self.flow, self.place)
     }
 
@@ -74,7 +75,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
     /// Notes that a packet of the flow was seen. A FIN or RST counts only if its sequence number is near those of the
     /// flow: a sender that does not see the flow's packets can't guess them.
     #[inline(always)]
-    fn touch(&self, found: &Found) -> bool {
+    fn touch(&self, found: &EntryState) -> bool {
         let (Sign { signal, quotes, .. }, known) = (self.sign, found.served.sequence);
         if quotes.wrapping_sub(known).wrapping_add(NEAR) < 2 * NEAR {
             return self.table.touch(found, signal, quotes);
@@ -86,7 +87,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
     /// Changes the flow's record, and returns the backend that the packet goes to.
     #[inline(always)]
     pub fn amend(&self, query: &FlowQuery, change: Change) -> BackendNumber {
-        let (found, number) = (self.find(), query.target.service());
+        let (found, number) = (self.find(), query.service_ref.service());
         let done = match (found, change.what) {
             (None, _) | (_, What::Add) => false,
             (Some(found), What::Remove) => {
@@ -95,7 +96,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
                 true
             }
             // For QUIC this is not certain enough: the packet that would have proved the start may be lost.
-            (Some(_), What::Correct) if !query.target.tracks(Tracking::Tcp) => false,
+            (Some(_), What::Correct) if !query.service_ref.tracks(Tracking::Tcp) => false,
             (Some(found), What::Correct | What::Move) => {
                 let served = Served { backend: change.to, ..found.served };
                 let Sign { signal, quotes, .. } = self.sign;
@@ -116,7 +117,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
     #[inline(always)]
     pub fn add(&self, view: View<'_>, service: &Service, query: &FlowQuery, change: Change) -> BackendNumber {
         let Change { to, owner, has_left, starts, .. } = change;
-        let (number, slot) = (query.target.service(), query.slot());
+        let (number, slot) = (query.service_ref.service(), query.slot());
         // No packet follows a RST.
         if !starts && matches!(self.sign.signal, Signal::Reset) {
             return to;
@@ -149,7 +150,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
 
     #[inline(always)]
     fn insert(&self, query: &FlowQuery, backend: BackendNumber, starts: bool) -> Result<u32, Refused> {
-        let tracking = query.target.tracking();
+        let tracking = query.service_ref.tracking();
         // A client that sends rarely is genuine all the same.
         let (stage, certainty) = match (starts, tracking) {
             (true, Tracking::Learn) => (Stage::Established, Certainty::Certain),

@@ -51,10 +51,10 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
             return Err(Decision::HANDED_OVER);
         }
         let vip = F::destination(header);
-        let target = F::find_any(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
+        let service_ref = F::find_any(self.maps, self.view, vip, first.port, first.protocol).ok_or(Exit::NotOurs)?;
         // Includes the fragment's position: an outer header has an identification of its own, which distinguishes fragments.
         let hash = F::flow(&self.view.generation.hash_key, F::source(header), identification ^ u32::from(before));
-        Ok(Chosen::new(target, first.backend, hash.flow_label(), false).into())
+        Ok(Chosen::new(service_ref, first.backend, hash.flow_label(), false).into())
     }
 
     /// The record of the first fragment of a later fragment's packet, if it is recent.

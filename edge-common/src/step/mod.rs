@@ -8,7 +8,7 @@ pub use self::{
     decision::{AnswerKind, Decision},
     outcome::{Outcome, Sent},
 };
-use crate::abi::{BackendNumber, Exit, Mode, Target};
+use crate::abi::{BackendNumber, Exit, Mode, ServiceRef};
 
 /// The result of a subprogram, in one word; [`Step`] is its readable form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub struct Chosen {
 
 impl Chosen {
     #[inline(always)]
-    pub const fn new(target: Target, backend: BackendNumber, label: u32, starts: bool) -> Self {
-        Self { service: target.service(), label, backend, starts, mode: target.mode() }
+    pub const fn new(service_ref: ServiceRef, backend: BackendNumber, label: u32, starts: bool) -> Self {
+        Self { service: service_ref.service(), label, backend, starts, mode: service_ref.mode() }
     }
 }
 
@@ -141,7 +141,7 @@ impl StepResult {
     const STARTS: u64 = 1 << 61;
     const V6: u64 = 1 << 60;
     /// The flow's record is needed to choose a backend.
-    pub const ASK: Self = Self(Self::CHOOSE);
+    pub const LOOK_UP: Self = Self(Self::CHOOSE);
     /// Marks a record. It is above the bits that a location uses for its offsets.
     const SEEN: u64 = 1 << 58;
     const FORGED: u64 = 1 << 57;

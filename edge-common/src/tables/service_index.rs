@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    abi::{HashKey, Target},
+    abi::{HashKey, ServiceRef},
     lookup::{Lookup as _, service_index::Key},
     wire::{ipv4::V4, ipv6::V6},
 };
@@ -26,7 +26,7 @@ pub fn vip_bits(vips: impl IntoIterator<Item = IpAddr>) -> u64 {
 
 /// Builds a table of all `destinations`, as the packet path reads it. Its size is a power of two, as small as the keys
 /// allow and at most `largest`; `None` if even that is too small. The result depends on the arguments alone.
-pub fn build<K: Key>(destinations: &[(K, Target)], hash_key: &HashKey, largest: u32) -> Option<Vec<K::Entry>> {
+pub fn build<K: Key>(destinations: &[(K, ServiceRef)], hash_key: &HashKey, largest: u32) -> Option<Vec<K::Entry>> {
     let smallest = u32::try_from(destinations.len() * POSITIONS).ok()?;
     let mut size = smallest.max(1).checked_next_power_of_two()?;
     while size <= largest {
@@ -61,7 +61,7 @@ fn place(count: usize, size: u32, positions: impl Fn(usize) -> [u32; 2]) -> Opti
 }
 
 fn fill<K: Key>(
-    destinations: &[(K, Target)],
+    destinations: &[(K, ServiceRef)],
     places: &[Option<usize>],
     positions: impl Fn(usize) -> [u32; 2],
 ) -> Vec<K::Entry> {
@@ -99,8 +99,8 @@ mod tests {
             let key = HashKey(key);
             let all: Vec<_> = all.into_iter().map(|(vip, port)| ServiceKeyV4::new(vip, port, 6)).collect();
             let (ours, others) = all.split_at(all.len() / 2);
-            let targets = (0u16..).map(|number| Target::new(number, 1024, 7 * u32::from(number)));
-            let services: Vec<_> = ours.iter().copied().zip(targets).collect();
+            let service_refs = (0u16..).map(|number| ServiceRef::new(number, 1024, 7 * u32::from(number)));
+            let services: Vec<_> = ours.iter().copied().zip(service_refs).collect();
             let index = build(&services, &key, 1 << 14).expect("there is room");
 
             let mut memory = Memory::default();
@@ -116,13 +116,13 @@ mod tests {
                 V4::find(&memory, memory.view().expect("published"), &wanted.vip, wanted.port, 6)
             };
             for (number, wanted) in (0u32..).zip(ours) {
-                let found = find(wanted).map(|target| (target.service(), target.slots()));
+                let found = find(wanted).map(|service_ref| (service_ref.service(), service_ref.slots()));
                 prop_assert_eq!(found, Some((number, 7 * number)));
             }
             for wanted in others {
                 prop_assert_eq!(find(wanted), None);
             }
-            let used: BTreeSet<_> = index.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.target.service()).collect();
+            let used: BTreeSet<_> = index.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.service_ref.service()).collect();
             prop_assert_eq!(used.len(), ours.len());
         }
     }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn too_many_keys_for_the_largest_table_are_refused() {
         let services: Vec<_> = (0..17u16)
-            .map(|n| (ServiceKeyV4::new(u32::from(n).to_be_bytes(), [0, 80], 6), Target::new(n, 1024, 0)))
+            .map(|n| (ServiceKeyV4::new(u32::from(n).to_be_bytes(), [0, 80], 6), ServiceRef::new(n, 1024, 0)))
             .collect();
         assert_eq!(build(&services, &HashKey::default(), 16), None);
         assert_eq!(build::<ServiceKeyV4>(&[], &HashKey::default(), 16).map(|table| table.len()), Some(1));

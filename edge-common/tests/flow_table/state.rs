@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use edge_common::{
     abi::HashKey,
     flow_table::{
-        Anywhere, Birth, Certainty, Class, Entry, Flow, FlowTable, Found, Life, Refused, SLOTS, Served, Stage,
+        Anywhere, Birth, Certainty, Class, Entry, EntryState, Flow, FlowTable, Life, Refused, SLOTS, Served, Stage,
         Timeouts, Word as _, Words,
     },
     hash::Hash,
@@ -75,7 +75,7 @@ impl<W: Words<U32: Default, U64: Default> + Default> State<W> {
         FlowTable { memory: &self.arrays, mask: self.entries() - 1, timeouts: &TIMEOUTS, now: self.now }
     }
 
-    pub(crate) fn find(&self, number: u32) -> Option<Found> {
+    pub(crate) fn find(&self, number: u32) -> Option<EntryState> {
         self.table().find(&flow(number), hash(number))
     }
 

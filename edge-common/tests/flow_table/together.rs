@@ -2,7 +2,7 @@
 //! few changes between them. The words are a model checker's; all else is the code that packets run.
 
 use edge_common::{
-    flow_table::{Certainty, Claim, Found, Life, Refused, Served, Signal, Stage, Word, Words},
+    flow_table::{Certainty, Claim, EntryState, Life, Refused, Served, Signal, Stage, Word, Words},
     hash::Hash,
     host::FlowArrays,
 };
@@ -117,7 +117,7 @@ pub(crate) fn together<const N: usize, R: Copy + 'static>(
     });
 }
 
-fn find(table: &Table, number: u32) -> Option<Found> {
+fn find(table: &Table, number: u32) -> Option<EntryState> {
     let found = table.table().find(&state::flow(number), HASH);
     assert!(found.is_none_or(|found| found.served == state::served(number)), "another flow's backend");
     found
@@ -135,7 +135,7 @@ fn packet(table: &Table, number: u32) -> bool {
 /// Takes the flow out that was in the lower entry at first, and was looked up before.
 fn remove(table: &Table) {
     let life = Life::default().taken(1000).born(Stage::Established, CLASS, Certainty::Certain);
-    table.table().remove(&Found { number: 0, life, served: Served::default() });
+    table.table().remove(&EntryState { number: 0, life, served: Served::default() });
 }
 
 /// What a collector does with an entry whose flow is gone.

@@ -4,7 +4,7 @@
 
 use edge_common::{
     abi::{FlowHead, HashKey, NatHead, Tracking},
-    flow_table::{Birth, Certainty, FlowTable, Found, Refused, Signal, Stage},
+    flow_table::{Birth, Certainty, EntryState, FlowTable, Refused, Signal, Stage},
     hash::Hash,
     host::FlowArrays,
     nat::{Ports, Stamp, Translation, after_backend, after_client},
@@ -50,7 +50,7 @@ fn table<'a>(state: &'a Table, head: &'a NatHead) -> FlowTable<'a, FlowArrays<Mo
 }
 
 /// The flow's entry, as a packet of its client finds it.
-fn find(state: &Table, number: u32) -> Option<Found> {
+fn find(state: &Table, number: u32) -> Option<EntryState> {
     let head = head(state);
     table(state, &head).find(&flow(number), HASH)
 }

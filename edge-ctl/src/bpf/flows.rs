@@ -5,8 +5,8 @@ use std::{sync::atomic::AtomicU32, time::Duration};
 use edge_common::{
     abi::{BackendNumber, FlowEnds, FlowHead, HashKey, Timeouts, Tracking, map},
     flow_table::{
-        self, Anywhere, Birth, Certainty, Class, Entry, Flow, FlowMemory, Found, Native, Served, Signal, Stage, age_of,
-        since, units,
+        self, Anywhere, Birth, Certainty, Class, Entry, EntryState, Flow, FlowMemory, Native, Served, Signal, Stage,
+        age_of, since, units,
     },
 };
 
@@ -59,12 +59,12 @@ impl<'a> FlowTable<'a> {
     }
 
     /// The flow in entry `number`; `None` if the entry is free.
-    pub(super) fn read(&self, number: u32) -> Option<(Flow, Found)> {
+    pub(super) fn read(&self, number: u32) -> Option<(Flow, EntryState)> {
         self.table().read(number)
     }
 
     /// The entry of a flow, expired or not.
-    pub(super) fn find(&self, flow: &Flow, hash: edge_common::hash::Hash) -> Option<Found> {
+    pub(super) fn find(&self, flow: &Flow, hash: edge_common::hash::Hash) -> Option<EntryState> {
         self.table().find(flow, hash)
     }
 
@@ -74,26 +74,26 @@ impl<'a> FlowTable<'a> {
     }
 
     /// All records, in no particular order.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Flow, Found)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (Flow, EntryState)> {
         (0..self.entries()).filter_map(|number| self.read(number))
     }
 
     /// Time since the flow's last packet.
-    pub(super) fn silent(&self, found: &Found) -> Duration {
+    pub(super) fn silent(&self, found: &EntryState) -> Duration {
         duration(u32::try_from(found.life.age(self.now)).unwrap_or_default())
     }
 
     /// Whether a flow is over, or has exceeded the idle timeout of its class.
-    pub(super) fn is_expired(&self, found: &Found) -> bool {
+    pub(super) fn is_expired(&self, found: &EntryState) -> bool {
         found.life.is_gone(self.now, &self.head.timeouts)
     }
 
     /// Frees an entry if it still holds the same flow.
-    pub(super) fn forget(&self, found: &Found) {
+    pub(super) fn forget(&self, found: &EntryState) {
         self.table().forget(found.number, found.life);
     }
 
-    pub(super) fn record(&self, found: &Found) -> FlowRecord {
+    pub(super) fn record(&self, found: &EntryState) -> FlowRecord {
         let Served { backend, since, .. } = found.served;
         // A flow is recorded no later than it was last seen.
         let (age, silent) = (duration(age_of(since, self.now)), self.silent(found));
@@ -107,7 +107,7 @@ impl<'a> FlowTable<'a> {
         key: &HashKey,
         flow: &Flow,
         class: Class,
-        found: &Found,
+        found: &EntryState,
         backend: BackendNumber,
     ) -> bool {
         let (table, hash, life) = (self.table(), flow.hash(key), found.life);

@@ -9,7 +9,9 @@ use std::{
 
 use edge_common::{
     abi::{BackendNumber, Family, FlowEnds, NAT_HOPS, NAT_SOURCES, NatChoice, NatHead, NatSource, map},
-    flow_table::{Birth, Certainty, Entry, Flow, FlowMemory, FlowTable, Found, Life, Native, Served, Stage, units},
+    flow_table::{
+        Birth, Certainty, Entry, EntryState, Flow, FlowMemory, FlowTable, Life, Native, Served, Stage, units,
+    },
     nat::{self, Hop, OnePlace, Translation},
 };
 
@@ -117,15 +119,15 @@ impl<'a> NatTable<'a> {
     }
 
     /// All flows, in no particular order.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Flow, Found)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (Flow, EntryState)> {
         (0..self.memory.0.nat_flows.len()).filter_map(|number| self.table().read(number))
     }
 
-    pub(super) fn is_expired(&self, found: &Found) -> bool {
+    pub(super) fn is_expired(&self, found: &EntryState) -> bool {
         found.life.is_gone(self.now, &self.head.flows.timeouts)
     }
 
-    fn flow(&self, found: &Found) -> NatFlow {
+    fn flow(&self, found: &EntryState) -> NatFlow {
         let Translation { backend, source, .. } = Translation::of(found.served);
         NatFlow {
             backend,
@@ -142,7 +144,7 @@ impl<'a> NatTable<'a> {
         &self,
         from: &Self,
         flow: &Flow,
-        found: &Found,
+        found: &EntryState,
         backend: BackendNumber,
         services: &dyn Fn(u16) -> Option<u16>,
     ) -> bool {
@@ -161,7 +163,7 @@ impl<'a> NatTable<'a> {
     }
 
     /// The place in this table of a flow that keeps its source port `port`.
-    fn place(&self, found: &Found, from: &Self, port: u16, flow: &Flow) -> Option<u32> {
+    fn place(&self, found: &EntryState, from: &Self, port: u16, flow: &Flow) -> Option<u32> {
         let offset = u32::from(port).checked_sub(self.head.first_port).filter(|offset| *offset < self.head.ports)?;
         let Served { backend, .. } = found.served;
         let Translation { source, port: backend_port, .. } = Translation::of(found.served);
@@ -341,7 +343,7 @@ pub(super) fn carry(
     services: impl Fn(u16) -> Option<u16>,
 ) -> Result<usize, BpfError> {
     let (Some(from), Some(to)) = (NatTable::new(from, now)?, NatTable::new(to, now)?) else { return Ok(0) };
-    let lives = |(_, found): &(Flow, Found)| !from.is_expired(found) && Life::is_live(found.life);
+    let lives = |(_, found): &(Flow, EntryState)| !from.is_expired(found) && Life::is_live(found.life);
     let carried = from.all().filter(lives).filter(|(flow, found)| {
         backends(found.served.backend).is_some_and(|backend| to.carry(&from, flow, found, backend, &services))
     });

@@ -7,16 +7,16 @@ use edge_common::{abi::NAT_HOPS, nat::Hop};
 /// Frees the hops that no flow uses, once more than half of all hops are taken. `named` are those that the last walk over
 /// the flows has found.
 ///
-/// A flow may have got its hop after the walk has passed its entry. So a hop without a flow is leaving first, which keeps
+/// A flow may have got its hop after the walk has passed its entry. So a hop without a flow is retired first, which keeps
 /// further flows from getting it, and is freed if the next walk finds no flow either.
 pub(super) fn sweep<'a>(hops: impl Iterator<Item = (u32, Hop<'a>)>, named: &BTreeSet<u32>) {
     let known: Vec<_> = hops.filter(|(_, hop)| hop.leads_to().is_some()).collect();
     let is_crowded = known.len() > NAT_HOPS as usize / 2;
     for (number, hop) in known {
-        match (named.contains(&number), hop.is_leaving()) {
-            (true, true) => hop.set_leaving(false),
+        match (named.contains(&number), hop.is_retired()) {
+            (true, true) => hop.set_retired(false),
             (false, true) => hop.forget(),
-            (false, false) if is_crowded => hop.set_leaving(true),
+            (false, false) if is_crowded => hop.set_retired(true),
             (true | false, false) => {}
         }
     }
@@ -70,11 +70,11 @@ mod tests {
         let hops = hops(NAT_HOPS - 1);
         let before = Hop(&hops[2]).leads_to();
         swept(&hops, &[1]);
-        assert!(Hop(&hops[2]).is_leaving());
+        assert!(Hop(&hops[2]).is_retired());
         assert_eq!(Hop(&hops[2]).leads_to(), before, "answers of the flow still leave");
         swept(&hops, &[1, 3]);
         assert_eq!(known(&hops), [1, 3]);
-        assert!(!Hop(&hops[2]).is_leaving());
+        assert!(!Hop(&hops[2]).is_retired());
         assert_eq!(Hop(&hops[2]).leads_to(), before);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytemuck::Pod;
-use edge_common::abi::{ServiceEntryV4, ServiceEntryV6, Target};
+use edge_common::abi::{ServiceEntryV4, ServiceEntryV6, ServiceRef};
 
 use super::{
     PinnedMaps,
@@ -25,30 +25,30 @@ pub(super) trait Entry: Pod {
     const HOST_AT: usize;
 
     fn vip(&self) -> IpAddr;
-    fn target(&mut self) -> &mut Target;
+    fn service_ref(&mut self) -> &mut ServiceRef;
 }
 
 impl Entry for ServiceEntryV4 {
-    const HOST_AT: usize = offset_of!(Self, target) + Target::HOST_AT;
+    const HOST_AT: usize = offset_of!(Self, service_ref) + ServiceRef::HOST_AT;
 
     fn vip(&self) -> IpAddr {
         self.key.vip.into()
     }
 
-    fn target(&mut self) -> &mut Target {
-        &mut self.target
+    fn service_ref(&mut self) -> &mut ServiceRef {
+        &mut self.service_ref
     }
 }
 
 impl Entry for ServiceEntryV6 {
-    const HOST_AT: usize = offset_of!(Self, target) + Target::HOST_AT;
+    const HOST_AT: usize = offset_of!(Self, service_ref) + ServiceRef::HOST_AT;
 
     fn vip(&self) -> IpAddr {
         self.key.vip.into()
     }
 
-    fn target(&mut self) -> &mut Target {
-        &mut self.target
+    fn service_ref(&mut self) -> &mut ServiceRef {
+        &mut self.service_ref
     }
 }
 
@@ -70,9 +70,9 @@ impl PinnedMaps {
     /// The entry with the bit of its VIP, for publication.
     pub(super) fn with_host<E: Entry>(&self, mut entry: E) -> E {
         let vip = entry.vip();
-        let target = entry.target();
-        if target.is_vip() {
-            *target = target.with_host(self.host_vips.contains(&vip));
+        let service_ref = entry.service_ref();
+        if service_ref.is_vip() {
+            *service_ref = service_ref.with_host(self.host_vips.contains(&vip));
         }
         entry
     }
@@ -83,27 +83,27 @@ pub(super) fn of_host(maps: &Maps) -> BTreeSet<IpAddr> {
     let Some((bank, generation)) = maps.published() else { return BTreeSet::new() };
     let v4 = vips(&maps.index_v4, bank, generation.index_mask_v4);
     let v6 = vips(&maps.index_v6, bank, generation.index_mask_v6);
-    let host = |(_, vip, target): (u32, IpAddr, Target)| target.is_host().then_some(vip);
+    let host = |(_, vip, service_ref): (u32, IpAddr, ServiceRef)| service_ref.is_host().then_some(vip);
     v4.filter_map(host).chain(v6.filter_map(host)).collect()
 }
 
-/// The VIPs' own entries: index, VIP and target.
-fn vips<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32) -> impl Iterator<Item = (u32, IpAddr, Target)> {
+/// The VIPs' own entries: index, VIP and service_ref.
+fn vips<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32) -> impl Iterator<Item = (u32, IpAddr, ServiceRef)> {
     (0..=mask).filter_map(move |number| {
         let at = position(bank, number)?;
         let mut entry = index.read(at)?;
-        let target = *entry.target();
-        target.is_vip().then(|| (at, entry.vip(), target))
+        let service_ref = *entry.service_ref();
+        service_ref.is_vip().then(|| (at, entry.vip(), service_ref))
     })
 }
 
 /// Sets or clears the bits that differ from `host`, each by one atomic operation.
 fn mark<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32, host: &BTreeSet<IpAddr>) {
-    for (at, vip, target) in vips(index, bank, mask) {
-        if target.is_host() != host.contains(&vip)
+    for (at, vip, service_ref) in vips(index, bank, mask) {
+        if service_ref.is_host() != host.contains(&vip)
             && let Some(word) = index.atomic_u32(at, E::HOST_AT)
         {
-            word.fetch_xor(Target::HOST, Ordering::AcqRel);
+            word.fetch_xor(ServiceRef::HOST, Ordering::AcqRel);
         }
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn explain(
     let part = located.and_then(|located| service_part(inventory, &explained, located));
     let (pools, pick) = located.map_or_else(Default::default, |located| pools(inventory, &explained, located));
     let translated = match located {
-        Some(located) if located.target.is_translated() => maps.explain_translated(ends, now)?,
+        Some(located) if located.service_ref.is_translated() => maps.explain_translated(ends, now)?,
         Some(_) | None => None,
     };
     let record = match (record, translated) {
@@ -212,14 +212,14 @@ fn index(name: &str) -> u32 {
 }
 
 fn service_part(inventory: &Inventory, explained: &Explained, located: Located) -> Option<ServicePart> {
-    let number = located.target.service();
+    let number = located.service_ref.service();
     let (service, _) = inventory.services().find(|(_, known)| *known == number)?;
     let owner = located.slot.owner;
     Some(ServicePart {
         name: service.name.clone(),
-        mode: located.target.mode().name().to_owned(),
+        mode: located.service_ref.mode().name().to_owned(),
         slot: located.number,
-        slots: located.target.slot_mask() + 1,
+        slots: located.service_ref.slot_mask() + 1,
         owner: inventory.name(owner),
         owner_state: (owner != 0).then(|| state(explained, owner)),
         looks: located.slot.look != 0,
@@ -229,7 +229,7 @@ fn service_part(inventory: &Inventory, explained: &Explained, located: Located) 
 /// The service's pools with the reason why each serves or not, by the packet path's rule; and the pick.
 fn pools(inventory: &Inventory, explained: &Explained, located: Located) -> (Vec<PoolPart>, Option<String>) {
     let memory = &explained.memory;
-    let (Some(view), Some(service)) = (memory.view(), explained.service(located.target.service())) else {
+    let (Some(view), Some(service)) = (memory.view(), explained.service(located.service_ref.service())) else {
         return Default::default();
     };
     let eligible = select::eligible(memory, view, service, located.number);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::{
-    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, Target, Tracking, map},
+    abi::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, ServiceRef, Tracking, map},
     tables::service_index,
     wire::protocol,
 };
@@ -22,23 +22,23 @@ pub(super) fn build(
     for (service, new) in config.services.iter().zip(services) {
         for (vip, port, ports) in service.destinations() {
             let (port, protocol) = (port.to_be_bytes(), ports.protocol.number());
-            let target = Target::new(narrow(new.number), service.slots, new.service.slots)
+            let service_ref = ServiceRef::new(narrow(new.number), service.slots, new.service.slots)
                 .with_mode(config.tunnel.forwards(service.mode))
                 .with_flows(ports.tracking, service.affinity.map(|affinity| affinity.prefix(vip)));
-            let target = if service.quic_cid.is_some() && ports.tracking == Tracking::Quic {
-                target.by_connection()
+            let service_ref = if service.quic_cid.is_some() && ports.tracking == Tracking::Quic {
+                service_ref.by_connection()
             } else {
-                target
+                service_ref
             };
             match vip {
-                IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), target)),
-                IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), target)),
+                IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), port, protocol), service_ref)),
+                IpAddr::V6(vip) => v6.push((ServiceKeyV6::new(vip.octets(), port, protocol), service_ref)),
             }
         }
         vips.extend(&service.vips);
     }
     // The controller fills in whether a VIP is the host's: it has the host's addresses.
-    let vip_itself = Target::vip(false);
+    let vip_itself = ServiceRef::vip(false);
     for vip in vips {
         match vip {
             IpAddr::V4(vip) => v4.push((ServiceKeyV4::new(vip.octets(), [0; 2], protocol::ICMP), vip_itself)),

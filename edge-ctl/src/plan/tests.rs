@@ -10,7 +10,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use edge_common::{
-    abi::{BackendNumber, CELL, Cell, Failover, SLOTS_PER_CELL, State, Target, Tracking, VIP_ENTRY, VipOther},
+    abi::{BackendNumber, CELL, Cell, Failover, SLOTS_PER_CELL, ServiceRef, State, Tracking, VIP_ENTRY, VipOther},
     lookup::service_index::Key as _,
     tables::candidates::{self, Member},
 };
@@ -161,12 +161,12 @@ fn check_index(config: &Config, image: &Image) {
     for (at, entry) in (0u32..).zip(&image.index_v4).filter(|(_, entry)| entry.key.used == 1) {
         assert!(entry.key.positions(key, image.generation.index_mask_v4).contains(&at));
         let destination = (IpAddr::from(entry.key.vip), u16::from_be_bytes(entry.key.port), entry.key.protocol);
-        assert_eq!(found.insert(destination, entry.target.service()), None);
+        assert_eq!(found.insert(destination, entry.service_ref.service()), None);
     }
     for (at, entry) in (0u32..).zip(&image.index_v6).filter(|(_, entry)| entry.key.used == 1) {
         assert!(entry.key.positions(key, image.generation.index_mask_v6).contains(&at));
         let destination = (IpAddr::from(entry.key.vip), u16::from_be_bytes(entry.key.port), entry.key.protocol);
-        assert_eq!(found.insert(destination, entry.target.service()), None);
+        assert_eq!(found.insert(destination, entry.service_ref.service()), None);
     }
     assert_eq!(found, wanted);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use edge_common::{
     abi::{
         BackendNumber, CELL, Cell, Family, Generation, Mode, NatChoice, NatHead, NatSource, Pool, SLOTS_PER_CELL,
-        Service, ServiceKeyV4, ServiceKeyV6, Slot, SlotAddress, SlotCell, State, Target, Tracking, VIP_ENTRY,
+        Service, ServiceKeyV4, ServiceKeyV6, ServiceRef, Slot, SlotAddress, SlotCell, State, Tracking, VIP_ENTRY,
         slot_address,
     },
     host::{Memory, Nat},
@@ -205,28 +205,28 @@ impl World {
             let port = port.to_be_bytes();
             // Strays and the VIPs' own entries have no slots.
             let first = memory.service(ACTIVE, service.into()).map_or(0, |service| service.slots);
-            let target = Target::new(service, self.slots, first);
+            let service_ref = ServiceRef::new(service, self.slots, first);
             let is_routed = self
                 .services
                 .get(usize::from(service))
                 .is_some_and(|plan| plan.quic_cid.is_some() && plan.tracking == Tracking::Quic);
-            let target = if is_routed { target.by_connection() } else { target };
-            let target = match self.services.get(usize::from(service)) {
+            let service_ref = if is_routed { service_ref.by_connection() } else { service_ref };
+            let service_ref = match self.services.get(usize::from(service)) {
                 Some(service) => {
-                    target.with_flows(service.tracking, service.affinity).with_mode(self.forwards(service.mode))
+                    service_ref.with_flows(service.tracking, service.affinity).with_mode(self.forwards(service.mode))
                 }
-                None => target,
+                None => service_ref,
             };
-            let is_host = target.is_vip() && self.host_vips.contains(&vip);
-            let target = if is_host { target.with_host(true) } else { target };
+            let is_host = service_ref.is_vip() && self.host_vips.contains(&vip);
+            let service_ref = if is_host { service_ref.with_host(true) } else { service_ref };
             match vip {
                 IpAddr::V4(vip) => {
                     let key = ServiceKeyV4::new(vip.octets(), port, protocol);
-                    v4.push((key, target));
+                    v4.push((key, service_ref));
                 }
                 IpAddr::V6(vip) => {
                     let key = ServiceKeyV6::new(vip.octets(), port, protocol);
-                    v6.push((key, target));
+                    v6.push((key, service_ref));
                 }
             }
         }
@@ -270,7 +270,7 @@ fn put<T: Clone + Default>(map: &mut Vec<T>, number: usize, value: T) {
 }
 
 /// A service index in the published bank, and its mask.
-fn index<K: Key>(destinations: &[(K, Target)]) -> (Vec<K::Entry>, u32) {
+fn index<K: Key>(destinations: &[(K, ServiceRef)]) -> (Vec<K::Entry>, u32) {
     let index = service_index::build(destinations, &KEY, 1 << 16).expect("room for a few services");
     let mut entries = Vec::new();
     for (number, entry) in index.iter().enumerate() {

@@ -223,11 +223,11 @@ fn take_tunnels_away(maps: &Path) -> Vec<(u32, ServiceEntryV4)> {
     let mut index = index(maps);
     let entries = (0..index.len()).map(|at| (at, bytemuck::pod_read_unaligned(&index.get(&at, 0).unwrap())));
     let tunnels: Vec<(u32, ServiceEntryV4)> = entries
-        .filter(|(_, entry): &(_, ServiceEntryV4)| entry.key.used == 1 && entry.target.mode() == abi::Mode::Ipip)
+        .filter(|(_, entry): &(_, ServiceEntryV4)| entry.key.used == 1 && entry.service_ref.mode() == abi::Mode::Ipip)
         .collect();
     for (at, entry) in &tunnels {
-        let target = entry.target.with_mode(abi::Mode::Dsr);
-        index.set(*at, bytemuck::cast::<_, [u8; _]>(ServiceEntryV4 { target, ..*entry }), 0).unwrap();
+        let service_ref = entry.service_ref.with_mode(abi::Mode::Dsr);
+        index.set(*at, bytemuck::cast::<_, [u8; _]>(ServiceEntryV4 { service_ref, ..*entry }), 0).unwrap();
     }
     tunnels
 }

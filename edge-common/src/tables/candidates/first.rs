@@ -20,7 +20,7 @@ pub(super) fn match_slots(roster: &Roster, slots: u32) -> Vec<MemberIndex> {
         let suitor = &mut suitors[usize::from(place)];
         // The sum of all quotas is the number of slots, so a member that lacks slots has not yet claimed all of them.
         while wanted[usize::from(place)] > 0 {
-            let (slot, claim) = suitor.ask();
+            let (slot, claim) = suitor.propose();
             if claim < held[slot] {
                 wanted[usize::from(place)] -= 1;
                 let displaced = std::mem::replace(&mut held[slot], claim);
@@ -52,7 +52,7 @@ impl Suitor {
         Self { place, order, rank: 0, step: STEP / u64::from(roster.weight(place)) }
     }
 
-    fn ask(&mut self) -> (usize, Claim) {
+    fn propose(&mut self) -> (usize, Claim) {
         let slot = self.order.slot(self.rank);
         self.rank += 1;
         (slot, Claim::new(u64::from(self.rank) * self.step, self.place))

@@ -7,7 +7,7 @@ use std::{
 };
 
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, Generation, HashKey, Target},
+    abi::{BackendNumber, FlowEnds, Generation, HashKey, ServiceRef},
     flow_table::Flow,
     tables::handover::is_redundant,
 };
@@ -76,14 +76,14 @@ fn count(numbers: &mut Vec<u64>, number: usize) {
 
 /// All destinations of the published bank.
 #[derive(Debug)]
-struct Destinations(HashMap<(IpAddr, u16, u8), Target>);
+struct Destinations(HashMap<(IpAddr, u16, u8), ServiceRef>);
 
 impl Destinations {
     fn of(maps: &Maps, bank: u32, generation: &Generation) -> Self {
         let mut found = HashMap::new();
-        let mut add = |vip: IpAddr, port: [u8; 2], protocol, target: Target| {
-            if !target.is_vip() {
-                found.insert((vip, u16::from_be_bytes(port), protocol), target);
+        let mut add = |vip: IpAddr, port: [u8; 2], protocol, service_ref: ServiceRef| {
+            if !service_ref.is_vip() {
+                found.insert((vip, u16::from_be_bytes(port), protocol), service_ref);
             }
         };
         // Entries past the mask belong to an older generation.
@@ -91,18 +91,18 @@ impl Destinations {
         for entry in
             at(generation.index_mask_v4).filter_map(|at| maps.index_v4.read(at)).filter(|entry| entry.key.used == 1)
         {
-            add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
+            add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.service_ref);
         }
         for entry in
             at(generation.index_mask_v6).filter_map(|at| maps.index_v6.read(at)).filter(|entry| entry.key.used == 1)
         {
-            add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.target);
+            add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.service_ref);
         }
         Self(found)
     }
 
     /// The target of a flow by the packet path's rule: the entry of its port, otherwise the entry of all ports.
-    fn get(&self, ends: &FlowEnds) -> Option<Target> {
+    fn get(&self, ends: &FlowEnds) -> Option<ServiceRef> {
         let at = |port| self.0.get(&(ends.vip, port, ends.protocol)).copied();
         at(ends.port).or_else(|| at(0))
     }
@@ -112,15 +112,15 @@ impl Destinations {
 const RUN: u32 = 1 << 15;
 
 /// The slot of a flow to `target`, by the packet path's rule.
-fn slot(key: &HashKey, target: Target, flow: &Flow) -> u32 {
-    let prefix = target.affinity_prefix();
+fn slot(key: &HashKey, service_ref: ServiceRef, flow: &Flow) -> u32 {
+    let prefix = service_ref.affinity_prefix();
     let hash = match (flow.ends().client, prefix) {
         (IpAddr::V4(client), 0) => key.hash_v4(client.octets(), flow.ports()),
         (IpAddr::V4(client), _) => key.hash_source_v4(client.octets(), prefix),
         (IpAddr::V6(client), 0) => key.hash_v6(client.octets(), flow.ports()),
         (IpAddr::V6(client), _) => key.hash_source_v6(client.octets(), prefix),
     };
-    hash.slot(target.slot_mask())
+    hash.slot(service_ref.slot_mask())
 }
 
 /// One reading of all records, a run at a time.
@@ -164,23 +164,23 @@ impl Reading {
         let end = self.position.saturating_add(RUN).min(table.entries());
         for (flow, found) in (self.position..end).filter_map(|number| table.read(number)) {
             let backend = found.served.backend;
-            let target = self.destinations.get(&flow.ends());
-            let at = target.map(|target| (target, slot(copies.hash_key(), target, &flow)));
-            let service = target.and_then(|target| maps.service(self.bank, target.service()));
-            let expiry =
-                target.map_or(longest, |target| waits.get(&target.service()).unwrap_or(&Waits::UNKNOWN).expiry);
+            let service_ref = self.destinations.get(&flow.ends());
+            let at = service_ref.map(|service_ref| (service_ref, slot(copies.hash_key(), service_ref, &flow)));
+            let service = service_ref.and_then(|service_ref| maps.service(self.bank, service_ref.service()));
+            let expiry = service_ref
+                .map_or(longest, |service_ref| waits.get(&service_ref.service()).unwrap_or(&Waits::UNKNOWN).expiry);
             let needless = table.is_expired(&found)
                 || table.silent(&found) > expiry
                 || at.zip(service).is_some_and(|((_, slot), service)| {
                     let owner = Slots::of(maps, &service).owner(slot);
-                    // Found only where it matters: picking takes longer than all the rest.
+                    // EntryState only where it matters: picking takes longer than all the rest.
                     let pick = if owner == backend { picker.pick(&service, slot) } else { None };
                     is_redundant(backend, owner, pick)
                 });
             if needless {
                 table.forget(&found);
             } else {
-                self.tally.count(at.map(|(target, slot)| (target.service(), slot)), backend);
+                self.tally.count(at.map(|(service_ref, slot)| (service_ref.service(), slot)), backend);
             }
         }
         self.position = end;
@@ -191,7 +191,7 @@ impl Reading {
     pub(super) fn count(mut self, maps: &Maps) -> Result<Tally, BpfError> {
         for (flow, found) in FlowTable::new(maps, self.began)?.all() {
             // Slot 0 for all: a mere count does not clear `look` in any slot.
-            let service = self.destinations.get(&flow.ends()).map(|target| (target.service(), 0));
+            let service = self.destinations.get(&flow.ends()).map(|service_ref| (service_ref.service(), 0));
             self.tally.count(service, found.served.backend);
         }
         Ok(self.tally)

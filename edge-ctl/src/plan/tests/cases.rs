@@ -80,17 +80,17 @@ fn how_a_service_tracks_its_flows_reaches_the_packet_path() {
     assert_eq!(image.generation.vip_other, VipOther::Drop as u32);
     assert_eq!(image.generation.vip_bits.count_ones(), 2, "the two VIPs have different bits");
     assert_eq!(image.generation.answers_per_second, config.limits.answers);
-    let v4 = image.index_v4.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.target);
-    let v6 = image.index_v6.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.target);
+    let v4 = image.index_v4.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.service_ref);
+    let v6 = image.index_v6.iter().filter(|entry| entry.key.used == 1).map(|entry| entry.service_ref);
     let targets: Vec<_> = v4.chain(v6).collect();
     for (service, new) in config.services.iter().zip(&image.services) {
         assert_eq!(new.service.in_transition, 1, "{}", service.name);
-        let is_its = |target: &&Target| target.service() == new.number;
-        let target = targets.iter().find(is_its).expect("in the index");
-        assert!(target.tracks(service.ports[0].tracking), "{}", service.name);
+        let is_its = |service_ref: &&ServiceRef| service_ref.service() == new.number;
+        let service_ref = targets.iter().find(is_its).expect("in the index");
+        assert!(service_ref.tracks(service.ports[0].tracking), "{}", service.name);
         let prefix = service.affinity.map_or(0, |affinity| affinity.prefix(service.vips[0]));
-        assert_eq!(target.affinity_prefix(), prefix, "{}", service.name);
-        assert_eq!((target.slot_mask(), new.service.slot_mask), (1023, 1023), "{}", service.name);
+        assert_eq!(service_ref.affinity_prefix(), prefix, "{}", service.name);
+        assert_eq!((service_ref.slot_mask(), new.service.slot_mask), (1023, 1023), "{}", service.name);
     }
 }
 

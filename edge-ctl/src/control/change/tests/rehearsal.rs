@@ -158,7 +158,7 @@ const DAMAGES: [Damage; 9] = [
         let position = image.index_v4.iter().position(|entry| entry.key.port == 80u16.to_be_bytes()).unwrap();
         let at = banked(STAGED, u32::try_from(position).unwrap());
         damage::<ServiceEntryV4, { size_of::<ServiceEntryV4>() }>(pins, map::SERVICE_INDEX_V4, at, |entry| {
-            entry.target = entry.target.with_mode(abi::Mode::Dsr);
+            entry.service_ref = entry.service_ref.with_mode(abi::Mode::Dsr);
         });
     }),
     ("a pool whose table is elsewhere", |pins, image| {
@@ -182,7 +182,7 @@ const DAMAGES: [Damage; 9] = [
         });
     }),
     ("a VIP that is missing", |pins, image| {
-        let position = image.index_v4.iter().position(|entry| entry.target.is_vip()).unwrap();
+        let position = image.index_v4.iter().position(|entry| entry.service_ref.is_vip()).unwrap();
         let at = banked(STAGED, u32::try_from(position).unwrap());
         damage::<ServiceEntryV4, { size_of::<ServiceEntryV4>() }>(pins, map::SERVICE_INDEX_V4, at, |entry| {
             entry.key = ServiceKeyV4::default();

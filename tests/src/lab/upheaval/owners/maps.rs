@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
-    self, BackendNumber, FlowCount, Generation, Published, ServiceEntryV4, ServiceEntryV6, Slot, SlotCell, Target,
+    self, BackendNumber, FlowCount, Generation, Published, ServiceEntryV4, ServiceEntryV6, ServiceRef, Slot, SlotCell,
     banked, map,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -53,17 +53,17 @@ impl Maps {
     }
 
     /// Position of the slots of each TCP service of the lab, in the order of the lab's list.
-    pub(super) fn targets(&self) -> Result<Vec<(SocketAddr, Target)>> {
+    pub(super) fn targets(&self) -> Result<Vec<(SocketAddr, ServiceRef)>> {
         const V4: usize = size_of::<ServiceEntryV4>();
         const V6: usize = size_of::<ServiceEntryV6>();
         let v4 = self
             .index::<ServiceEntryV4, V4>(map::SERVICE_INDEX_V4)?
             .into_iter()
-            .map(|entry| (Ipv4Addr::from(entry.key.vip).into(), entry.key.port, entry.key.protocol, entry.target));
+            .map(|entry| (Ipv4Addr::from(entry.key.vip).into(), entry.key.port, entry.key.protocol, entry.service_ref));
         let v6 = self
             .index::<ServiceEntryV6, V6>(map::SERVICE_INDEX_V6)?
             .into_iter()
-            .map(|entry| (Ipv6Addr::from(entry.key.vip).into(), entry.key.port, entry.key.protocol, entry.target));
+            .map(|entry| (Ipv6Addr::from(entry.key.vip).into(), entry.key.port, entry.key.protocol, entry.service_ref));
         let published: Vec<_> = v4.chain(v6).collect();
         let targets = Service::of(Protocol::Tcp).map(|service| {
             let is_its = |(vip, port, protocol, _): &&(_, [u8; 2], u8, _)| {
@@ -82,13 +82,13 @@ impl Maps {
         (0..places).map(|place| Ok(bytemuck::pod_read_unaligned(&index.get(&banked(bank, place), 0)?))).collect()
     }
 
-    pub(super) fn slots(&self, target: Target) -> Vec<Slot> {
-        read(&self.slots, target.slots() as usize * size_of::<SlotCell>(), target.slot_mask() as usize + 1)
+    pub(super) fn slots(&self, service_ref: ServiceRef) -> Vec<Slot> {
+        read(&self.slots, service_ref.slots() as usize * size_of::<SlotCell>(), service_ref.slot_mask() as usize + 1)
     }
 
     /// Number of slots of a service that packets took over.
-    pub(super) fn taken_over(&self, target: Target) -> Result<u64> {
-        let counts = self.counts.get(&target.service(), 0)?;
+    pub(super) fn taken_over(&self, service_ref: ServiceRef) -> Result<u64> {
+        let counts = self.counts.get(&service_ref.service(), 0)?;
         Ok(counts.iter().map(|counts| counts[FlowCount::OwnerTakenOver as usize]).sum())
     }
 

@@ -17,7 +17,7 @@ use super::{
     progress,
     rig::Rig,
     sample::{Sample, Sampler, Samples},
-    stream::Target,
+    stream::Measured,
 };
 
 /// Number of packets in a run.
@@ -66,9 +66,9 @@ fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
         }
         bail!("some packets never arrive, {TRIES} times in a row")
     };
-    let before = run(Target::Return)?;
-    let raw = run(Target::Ours(case.leaving))?;
-    let after = run(Target::Return)?;
+    let before = run(Measured::Return)?;
+    let raw = run(Measured::Ours(case.leaving))?;
+    let after = run(Measured::Return)?;
     let base = f64::midpoint(before, after);
     Ok(Sample { base, slower_base: before.max(after), head: base, tail: base, raw })
 }

@@ -30,7 +30,7 @@ use super::{
     processors::Processors,
     records::{self, Flow},
     rig::Rig,
-    stream::{Leaving, Stream, Target},
+    stream::{Leaving, Measured, Stream},
     world::{Form, KEY, Side, USUAL_SLOTS, World, vip_v4},
 };
 
@@ -59,26 +59,26 @@ enum Frames {
 struct Work {
     name: &'static str,
     frames: Frames,
-    target: Target,
+    target: Measured,
     /// Indexes of the work with as many bare reads, and of the program with hash maps.
     beside: Option<(usize, usize)>,
 }
 
-const fn ours(exit: Exit) -> Target {
-    Target::Ours(Leaving { way: ProgramExit::Edge(exit), moved: 0, cut: 0 })
+const fn ours(exit: Exit) -> Measured {
+    Measured::Ours(Leaving { way: ProgramExit::Edge(exit), moved: 0, cut: 0 })
 }
 
-const fn work(name: &'static str, frames: Frames, target: Target, beside: Option<(usize, usize)>) -> Work {
+const fn work(name: &'static str, frames: Frames, target: Measured, beside: Option<(usize, usize)>) -> Work {
     Work { name, frames, target, beside }
 }
 
 const DSR: usize = 0;
 const WORKS: [Work; 7] = [
     work("dsr", Frames::ToDsr, ours(Exit::DsrTx), None),
-    work("one read", Frames::Back, Target::Reads(1), None),
-    work("two reads", Frames::Forward, Target::Reads(2), None),
-    work("two hash maps, forward", Frames::Forward, Target::Hashed, None),
-    work("two hash maps, back", Frames::Back, Target::Hashed, None),
+    work("one read", Frames::Back, Measured::Reads(1), None),
+    work("two reads", Frames::Forward, Measured::Reads(2), None),
+    work("two hash maps, forward", Frames::Forward, Measured::Hashed, None),
+    work("two hash maps, back", Frames::Back, Measured::Hashed, None),
     work("nat, forward", Frames::Forward, ours(Exit::NatTx), Some((2, 3))),
     work("nat, back", Frames::Back, ours(Exit::NatReplyTx), Some((1, 4))),
 ];
@@ -206,7 +206,7 @@ fn table<'a>(memory: &'a MappedFlows, head: &'a NatHead) -> FlowTable<'a, Mapped
 fn translate(memory: &mut Memory, flows: u32) {
     for entry in &mut memory.service_index_v4 {
         if entry.key.vip == vip_v4(0) && entry.key.protocol == protocol::TCP {
-            entry.target = entry.target.with_mode(Mode::Nat);
+            entry.service_ref = entry.service_ref.with_mode(Mode::Nat);
         }
     }
     for service in &mut memory.services {

@@ -24,7 +24,7 @@ use super::{
     frames::Frame,
     loaded,
     state::State,
-    stream::{Leaving, Stream, Target},
+    stream::{Leaving, Measured, Stream},
     world::{FIRST_PORT, World},
 };
 use crate::programs::{self, Size, object, xdp};
@@ -188,19 +188,19 @@ impl Rig {
 
     /// Time of the driver with a program that returns immediately, over a few packets.
     pub(super) fn base(&mut self, stream: &Stream) -> Result<f64> {
-        self.run(Target::Return, stream, 999)
+        self.run(Measured::Return, stream, 999)
     }
 
     /// Time of the driver with a program that returns immediately, over `rounds` packets.
     pub(super) fn base_of(&mut self, stream: &Stream, rounds: u32) -> Result<f64> {
-        self.run(Target::Return, stream, rounds)
+        self.run(Measured::Return, stream, rounds)
     }
 
     /// Runs `target` on `rounds` packets of `stream`; returns nanoseconds per packet.
     ///
     /// # Errors
     /// If the run did not do what it is meant to time.
-    pub(super) fn run(&mut self, target: Target, stream: &Stream, rounds: u32) -> Result<f64> {
+    pub(super) fn run(&mut self, target: Measured, stream: &Stream, rounds: u32) -> Result<f64> {
         let undone_before = self.progress()?.undone;
         let result = self.drive(target, stream, rounds, TestRunOptions::default())?;
         ensure!(result.return_value != 0, "the driver aborted");
@@ -219,7 +219,7 @@ impl Rig {
     /// If other packets came out.
     pub(super) fn run_live(
         &mut self,
-        target: Target,
+        target: Measured,
         stream: &Stream,
         rounds: u32,
         ingress: u32,
@@ -240,7 +240,7 @@ impl Rig {
     /// Runs the driver, and checks that it reached `target` each time, and that each packet left as expected.
     fn drive(
         &mut self,
-        target: Target,
+        target: Measured,
         stream: &Stream,
         rounds: u32,
         options: TestRunOptions<'_>,
@@ -277,7 +277,7 @@ impl Rig {
         if target.place() == place::EDGE {
             self.sent += u64::from(rounds);
         }
-        if let (Some(before), Some(after), Target::Ours(leaving)) = (before.1, after.1, target) {
+        if let (Some(before), Some(after), Measured::Ours(leaving)) = (before.1, after.1, target) {
             let (left, name) = (after - before, leaving.way.name());
             ensure!(left == u64::from(rounds), "{left} of {rounds} packets left by {name}");
         }
@@ -301,8 +301,8 @@ impl Rig {
     }
 
     /// Number of packets that left by the target's exit so far.
-    fn count(&self, target: Target) -> Result<Option<u64>> {
-        let Target::Ours(Leaving { way, .. }) = target else { return Ok(None) };
+    fn count(&self, target: Measured) -> Result<Option<u64>> {
+        let Measured::Ours(Leaving { way, .. }) = target else { return Ok(None) };
         let count = match way {
             ProgramExit::Edge(exit) => self.exits.get(&(exit as u32), 0)?,
             ProgramExit::Decap(exit) => self.decap_exits.get(&(exit as u32), 0)?,

@@ -16,7 +16,7 @@ use super::{
     cases::Case,
     rig::Rig,
     state::State,
-    stream::{Leaving, Target},
+    stream::{Leaving, Measured},
 };
 
 /// Number of turns in a sample.
@@ -146,7 +146,7 @@ impl Sampler {
         let samples = rig.checked(case.state, |rig| {
             if !moves_owners(case) && !case.state.records_flows() {
                 // Every flow once, to warm the caches.
-                rig.run(Target::Ours(case.leaving), &case.stream, case.stream.flows.max(ROUNDS))?;
+                rig.run(Measured::Ours(case.leaving), &case.stream, case.stream.flows.max(ROUNDS))?;
             }
             self.take(case.stream.rewritten, || turn(case, rig))
         })?;
@@ -169,17 +169,17 @@ fn turn(case: &Case, rig: &mut Rig) -> Result<Sample> {
     let rounds = if moves_owners(case) { MOVING_ROUNDS } else { ROUNDS.min(most) };
     let Leaving { cut, .. } = case.leaving;
     let mut run = |target| rig.run(target, &case.stream, rounds);
-    let before = run(Target::Return)?;
-    let head = run(Target::Head)?;
-    let tail = if cut == 0 { None } else { Some(run(Target::Tail(cut))?) };
+    let before = run(Measured::Return)?;
+    let head = run(Measured::Head)?;
+    let tail = if cut == 0 { None } else { Some(run(Measured::Tail(cut))?) };
     if moves_owners(case) {
         rig.write_slots(case.state);
     }
     if case.state.records_flows() {
         rig.make_room(case, rounds)?;
     }
-    let raw = rig.run(Target::Ours(case.leaving), &case.stream, rounds)?;
-    let after = rig.run(Target::Return, &case.stream, rounds)?;
+    let raw = rig.run(Measured::Ours(case.leaving), &case.stream, rounds)?;
+    let after = rig.run(Measured::Return, &case.stream, rounds)?;
     let base = f64::midpoint(before, after);
     Ok(Sample { base, slower_base: before.max(after), head, tail: tail.unwrap_or(base), raw })
 }

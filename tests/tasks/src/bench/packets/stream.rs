@@ -21,7 +21,7 @@ pub(super) struct Stream {
 
 /// A program that the driver tail-calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum Measured {
     /// Returns immediately.
     Return,
     /// Moves the head by 20 bytes, and sends the frame back.
@@ -46,7 +46,7 @@ pub(super) struct Leaving {
     pub(super) cut: u32,
 }
 
-impl Target {
+impl Measured {
     pub(super) const fn place(self) -> u32 {
         match self {
             Self::Return => place::RETURN,

@@ -59,8 +59,8 @@ fn both_ways(side: Side, clock: u64) -> Result<[Packet; 2]> {
 
 /// Changes the mode of the only service to `nat`, with `source` as the source address.
 fn translate(memory: &mut Memory, source: IpAddr, vip: IpAddr) {
-    let targets = memory.service_index_v4.iter_mut().map(|entry| &mut entry.target);
-    let targets = targets.chain(memory.service_index_v6.iter_mut().map(|entry| &mut entry.target));
+    let targets = memory.service_index_v4.iter_mut().map(|entry| &mut entry.service_ref);
+    let targets = targets.chain(memory.service_index_v6.iter_mut().map(|entry| &mut entry.service_ref));
     targets.filter(|target| !target.is_vip()).for_each(|target| *target = target.with_mode(Mode::Nat));
     for generation in &mut memory.published.generations {
         generation.translates = 1;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use edge_common::{
     abi::{
         AnswerLimits, Backend, CELL, Cell, Generation, HashKey, Mac, Mode, Pool, Role, SLOTS_PER_CELL, Service,
-        ServiceKeyV4, ServiceKeyV6, Slot, SlotCell, State, Station, Target, Tracking, WhenExhausted, banked,
+        ServiceKeyV4, ServiceKeyV6, ServiceRef, Slot, SlotCell, State, Station, Tracking, WhenExhausted, banked,
     },
     host::{self, Memory},
     lookup::service_index::Key,
@@ -136,7 +136,7 @@ impl World {
                 slots.extend_from_slice(&cells);
                 memory.services.extend([service, Service::default()]);
                 let tracking = if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless };
-                let service = Target::new(u16::try_from(first + number)?, self.slots, service.slots)
+                let service = ServiceRef::new(u16::try_from(first + number)?, self.slots, service.slots)
                     .with_flows(tracking, None)
                     .with_mode(match form.mode {
                         "ipip" => Mode::Ipip,
@@ -153,10 +153,10 @@ impl World {
             }
             match form.vip {
                 Side::V4 => {
-                    v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), Target::vip(false)));
+                    v4.push((ServiceKeyV4::new(vip_v4(place), [0; 2], protocol::ICMP), ServiceRef::vip(false)));
                 }
                 Side::V6 => {
-                    v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), Target::vip(false)));
+                    v6.push((ServiceKeyV6::new(vip_v6(place), [0; 2], protocol::ICMPV6), ServiceRef::vip(false)));
                 }
             }
         }
@@ -297,7 +297,7 @@ impl World {
 }
 
 /// A service index interleaved with an empty one, and the mask of both.
-fn index<K: Key>(destinations: &[(K, Target)]) -> Result<(Vec<K::Entry>, u32)> {
+fn index<K: Key>(destinations: &[(K, ServiceRef)]) -> Result<(Vec<K::Entry>, u32)> {
     let index = service_index::build(destinations, &KEY, 1 << 20).context("the service index has no room")?;
     let mask = u32::try_from(index.len())? - 1;
     Ok((index.into_iter().flat_map(|entry| [entry, K::Entry::default()]).collect(), mask))
