@@ -192,6 +192,8 @@ exits! {
         OwnSource = "own_source", Drop;
         /// From one of our edges, with an inner packet that is a tunnel packet itself, or may hide one.
         NestedTunnel = "nested_tunnel", Drop;
+        /// From one of our edges, with an inner packet of neighbour discovery, which no router has forwarded.
+        InnerDiscovery = "inner_discovery", Drop;
         /// From one of our edges, with an inner packet that is cut off or contradicts the outer one.
         BadInner = "bad_inner", Drop;
         /// Marked "congestion experienced" on the way although its sender does not know ECN (RFC 6040).

@@ -19,6 +19,12 @@ impl Mac {
         self.0 != 0
     }
 
+    /// Whether the address can be a sender's: known, and neither broadcast nor multicast.
+    #[inline(always)]
+    pub const fn is_unicast(self) -> bool {
+        self.is_known() && self.0 & 1 == 0
+    }
+
     pub const fn octets(self) -> [u8; 6] {
         let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
         [a, b, c, d, e, f]
@@ -54,6 +60,14 @@ impl Station {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_single_station_is_a_sender() {
+        assert!(Mac::new([2, 0, 0, 0, 0, 1]).is_unicast());
+        for other in [[0; 6], [0xff; 6], [1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]] {
+            assert!(!Mac::new(other).is_unicast(), "{other:x?}");
+        }
+    }
 
     #[test]
     fn a_station_gives_its_address_to_its_interface_alone() {

@@ -22,11 +22,12 @@ use crate::{
     abi::{DecapExit, Role},
     wire::{
         ethernet,
+        icmp::Icmp,
         ip::{Fragment, Payload, Transport},
         ipv4::V4,
         ipv6::{self, V6},
         link::Link,
-        packet::{Packet, after},
+        packet::{OFFSETS, Packet, after},
         protocol,
     },
 };
@@ -171,7 +172,7 @@ fn is_edge<F: Address, A: Addresses>(addresses: &A, header: &F::Header) -> bool 
 }
 
 #[inline(always)]
-fn inner<F: Address + SetEcn, P: Packet, A: Addresses>(
+fn inner<F: Address + Icmp + SetEcn, P: Packet, A: Addresses>(
     packet: &mut P,
     addresses: &A,
     link: Link,
@@ -186,6 +187,9 @@ fn inner<F: Address + SetEcn, P: Packet, A: Addresses>(
     ends::<F, A>(addresses, header)?;
     if is_tunnel(payload) || is_gue(packet, addresses, payload) {
         return Err(DecapExit::NestedTunnel);
+    }
+    if is_discovery::<F, P>(packet, header, payload) {
+        return Err(DecapExit::InnerDiscovery);
     }
     let was = F::tos(header) & ECN;
     let now = ecn::decapsulated(was, tos & ECN).ok_or(DecapExit::Congested)?;
@@ -215,6 +219,18 @@ fn ends<F: Address, A: Addresses>(addresses: &A, header: &F::Header) -> Result<(
         return Err(DecapExit::OwnSource);
     }
     Ok(())
+}
+
+/// Whether the inner packet is neighbour discovery, with which anyone could change the host's neighbours: the host takes
+/// a hop limit of 255 as proof that the sender is on its link.
+#[inline(always)]
+fn is_discovery<F: Icmp, P: Packet>(packet: &P, header: &F::Header, payload: Payload) -> bool {
+    match payload {
+        Payload::Transport(at) if at.protocol == F::ICMP => packet
+            .load(packet.merge_paths(at.offset, OFFSETS))
+            .is_some_and(|[kind]| F::is_discovery(kind, F::ttl(header))),
+        Payload::Transport(_) | Payload::Fragment(_) | Payload::Hidden | Payload::Malformed => false,
+    }
 }
 
 /// Whether the inner packet, or the packet of which it is the first fragment, is in UDP to the port of tunnel packets.

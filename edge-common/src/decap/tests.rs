@@ -132,6 +132,17 @@ fn a_mapped_address_on_the_wire_is_no_edge_no_endpoint_and_no_vip() {
 }
 
 #[test]
+fn neighbour_discovery_does_not_come_through_a_tunnel() {
+    for kind in 0..=255 {
+        let mut inner = packet(58, CLIENTS[1], VIPS[1], &[kind, 0, 0, 0, 0x60, 0, 0, 0]).unwrap();
+        assert_eq!(exits(&inner), [DecapExit::Decapsulated; 2], "hosts ignore it without hop limit 255: {kind}");
+        inner[7] = 255;
+        let expected = if (133..=137).contains(&kind) { DecapExit::InnerDiscovery } else { DecapExit::Decapsulated };
+        assert_eq!(exits(&inner), [expected; 2], "{kind}");
+    }
+}
+
+#[test]
 fn a_tunnel_in_the_tunnel_is_none_that_is_opened() {
     for (client, vip) in [(CLIENTS[0], VIPS[0]), (CLIENTS[1], VIPS[1])] {
         for number in 0..=255 {

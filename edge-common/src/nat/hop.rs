@@ -20,7 +20,8 @@ const PROBES: u32 = 8;
 /// - the MAC address that frames came from, the VLAN identifier above it, and [`Hop::RETIRED`]; 0 if the place is free
 /// - the [`Station`] that frames came to; 0 while the CPU that has claimed the place fills it
 /// - the source MAC address of answers
-/// - the egress interface of answers, and above it the MTU that the interface had when the hop was learnt
+/// - the egress interface of answers, and above it the interface's MTU: as it was when the hop was learnt, until the
+///   controller stores another one
 #[derive(Clone, Copy)]
 pub struct Hop<'a>(pub &'a HopWords);
 
@@ -40,7 +41,7 @@ pub(super) struct Back {
     pub(super) mac: Mac,
     pub(super) source_mac: Mac,
     pub(super) vlan: u16,
-    /// MTU of the egress interface when the hop was learnt, bytes of IP packet; 0 if unknown.
+    /// MTU of the egress interface, bytes of IP packet; 0 if unknown.
     pub(super) mtu: u32,
 }
 
@@ -49,6 +50,10 @@ impl Came {
     const fn peer(self) -> u64 {
         self.from.0 | (self.vlan as u64) << 48
     }
+}
+
+const fn egress_word(interface: u32, mtu: u32) -> u64 {
+    interface as u64 | (mtu as u64) << 32
 }
 
 impl Hop<'_> {
@@ -77,7 +82,7 @@ impl Hop<'_> {
             return false;
         }
         Word::store(source, own.0);
-        Word::store(egress, u64::from(ingress) | u64::from(mtu) << 32);
+        Word::store(egress, egress_word(ingress, mtu));
         // The station is written last: it completes the hop.
         Word::store(station, came.station.0);
         true
@@ -119,6 +124,12 @@ impl Hop<'_> {
         let [peer, ..] = self.0;
         let known = Word::load(peer) & !Self::RETIRED;
         Word::store(peer, if is { known | Self::RETIRED } else { known });
+    }
+
+    /// Stores the MTU of the hop's interface, for user space.
+    pub fn set_mtu(self, interface: u32, mtu: u32) {
+        let [.., egress] = self.0;
+        Word::store(egress, egress_word(interface, mtu));
     }
 
     /// Clears the hop, for user space.
@@ -175,6 +186,6 @@ pub(super) fn learn<P: Packet, M: Maps>(packet: &P, maps: &M, view: View<'_>, ca
     let Some(own) = view.own_address(packet) else { return 0 };
     let Some(hop) = maps.nat_hop(free).map(Hop) else { return 0 };
     let mtu = maps.mtu(packet.ingress());
-    let taken = free != 0 && came.from.is_known() && hop.take(came, own, packet.ingress(), mtu);
+    let taken = free != 0 && came.from.is_unicast() && hop.take(came, own, packet.ingress(), mtu);
     if taken { free as u8 } else { 0 }
 }

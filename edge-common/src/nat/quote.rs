@@ -31,6 +31,8 @@ use crate::{
 
 /// Offset of the checksum in an ICMP header.
 const CHECKSUM: usize = 2;
+/// Offset of the MTU in the header of "packet too big".
+const MTU: usize = 4;
 
 /// Finds the entry of the flow of the packet that is quoted at `location`, from either side; [`Exit::NotOurs`] if there
 /// is none. The error goes to the side that sent the quoted packet.
@@ -139,8 +141,25 @@ fn of<F: Translated + Icmp, P: Places, M: Maps>(
         let outer = address_change(address_change(Sum(0), from, sender), was.source, now.source);
         change = change.and(outer).and(now.address_change(&was));
     }
+    if location.v6 {
+        change = change.and(raise_mtu::<F, P>(packet, icmp).ok_or(Exit::Malformed)?);
+    }
     let check: [u8; 2] = packet.load(after(icmp, CHECKSUM)).ok_or(Exit::Malformed)?;
     packet.store(after(icmp, CHECKSUM), change.after(check)).ok_or(Exit::Malformed)
+}
+
+/// Raises the MTU that an error of IPv6 reports to the minimum of IPv6, below which no sender need go (RFC 8201, section
+/// 4). Returns the change of the sum of the message's words.
+#[inline(always)]
+fn raise_mtu<F: Icmp, P: Packet>(packet: &mut P, icmp: usize) -> Option<Sum> {
+    let message: [u8; Icmpv4Hdr::LEN] = packet.load(icmp)?;
+    let [.., a, b, c, d] = message;
+    let (reported, at_least) = (u32::from_be_bytes([a, b, c, d]), u32::from(F::path_mtu(message).unwrap_or_default()));
+    if reported >= at_least {
+        return Some(Sum(0));
+    }
+    packet.store(after(icmp, MTU), at_least.to_be_bytes())?;
+    Some(Sum(0).without(u32::from_ne_bytes([a, b, c, d])).with(at_least.to_be()))
 }
 
 /// The new source of an error that came from `from`. An error to a client comes from `other`, the VIP, if its source is

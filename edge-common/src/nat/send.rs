@@ -81,7 +81,9 @@ fn of<F: Translated, P: Places, M: Maps>(
         if !is_error {
             is_its(&was, flow.client, flow.vip)?;
         }
-        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || F::dont_fragment(header))?;
+        let dont_fragment = F::dont_fragment(header);
+        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || dont_fragment)
+            .map_err(|decided| too_big(decided, dont_fragment))?;
         let ports = u32::from(port_of(head, entry).to_be()) | u32::from(served.port) << 16;
         (Ends { source: own, destination: peer, ports }, look.vlan)
     };
@@ -99,8 +101,18 @@ fn of<F: Translated, P: Places, M: Maps>(
     Ok(by(packet, addresses, next_hop, [Exit::NatTx, Exit::NatRedirect]))
 }
 
-/// Whether a packet to a client fits the MTU of the interface that it leaves by; 0 if unknown. No program can fragment a
-/// packet, so a sender that permits it receives the MTU as well.
+/// The decision about a packet that does not fit the link to its backend. No program can fragment a packet, so a sender
+/// that permits it receives the MTU as well.
+#[inline(always)]
+fn too_big(decided: Decision, dont_fragment: bool) -> Decision {
+    if decided.exit() == Exit::TooBig && !dont_fragment {
+        Decision::new(Exit::NatTooBig, decided.detail())
+    } else {
+        decided
+    }
+}
+
+/// Whether a packet to a client fits the MTU of the interface that it leaves by; 0 if unknown.
 #[inline(always)]
 fn fits_link<F: Translated>(length: usize, dont_fragment: bool, mtu: u32) -> Result<(), Decision> {
     if mtu == 0 || length <= mtu as usize {

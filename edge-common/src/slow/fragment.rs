@@ -70,7 +70,21 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     /// one of a flood.
     #[inline(always)]
     pub(super) fn remember<F: Lookup + Icmp>(&self, result: StepResult) -> StepResult {
-        self.remembered::<F>(result).unwrap_or_else(StepResult::from)
+        let result = self.remembered::<F>(result).unwrap_or_else(StepResult::from);
+        if !matches!(result.step(), Step::Forward(_)) {
+            self.forget::<F>();
+        }
+        result
+    }
+
+    /// Removes the record of an earlier packet with the same identification.
+    #[inline(always)]
+    fn forget<F: Lookup + Icmp>(&self) {
+        if let Some(header) = self.packet.view::<F::Header>(self.link.l3)
+            && let Payload::Fragment(fragment) = F::payload(self.packet, self.link.l3, header)
+        {
+            F::fragments(self.maps).remove(&key::<F>(header, fragment));
+        }
     }
 
     #[inline(always)]

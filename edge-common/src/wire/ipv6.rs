@@ -164,10 +164,19 @@ pub const fn is_extension(next: u8) -> bool {
 pub fn routing_segments_left<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr) -> bool {
     let (mut next, mut offset) = (header.next_hdr, after(l3, Ipv6Hdr::LEN));
     for _ in 0..MAX_EXTENSIONS {
-        if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
+        if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION | FRAGMENT) {
             return false;
         }
-        let Some([following, eights, _, left]) = packet.load(offset) else { return false };
+        let Some([following, eights, place, left]) = packet.load(offset) else { return false };
+        let eights = if next == FRAGMENT {
+            // Only an "atomic" fragment is looked through.
+            if u16::from_be_bytes([place, left]) & IS_FRAGMENT != 0 {
+                return false;
+            }
+            0
+        } else {
+            eights
+        };
         if next == ROUTING && left != 0 {
             return true;
         }

@@ -116,9 +116,14 @@ impl Link {
 
     /// Returns the frame to its sender, from `own`. The address that it was sent to is not used as its source: a frame from
     /// the address of a virtual router, or of another device of the host, would teach switches that the address is here.
+    ///
+    /// `None` also if the sender's address is not that of a single station: the answer would reach every host.
     #[inline(always)]
     pub fn turn<P: Packet>(packet: &mut P, own: Mac) -> Option<()> {
         let came: &Addresses = packet.view(0)?;
+        if !came.source().is_unicast() {
+            return None;
+        }
         let now = Addresses::new(came.source(), own);
         packet.store(0, now)
     }

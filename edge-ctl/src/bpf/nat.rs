@@ -279,12 +279,20 @@ impl PinnedMaps {
         let mut walk = std::mem::take(&mut self.nat_walk);
         let done = self.walk_nat(&mut walk, self.capacity.nat_flows.div_ceil(PARTS), true, now);
         if let Ok(true) = done {
-            let hops = (1..NAT_HOPS).filter_map(|number| Some((number, Hop(self.maps.nat_hops.words(number)?))));
-            nat_hops::sweep(hops, &walk.hops);
+            nat_hops::sweep(self.hops(), &walk.hops);
             walk.hops.clear();
         }
         self.nat_walk = walk;
         done.map(drop)
+    }
+
+    fn hops(&self) -> impl Iterator<Item = (u32, Hop<'_>)> {
+        (1..NAT_HOPS).filter_map(|number| Some((number, Hop(self.maps.nat_hops.words(number)?))))
+    }
+
+    /// Stores the present MTUs of the interfaces by which translated answers leave, bytes of IP packet.
+    pub(crate) fn set_hop_mtus(&self, mtu_of: impl Fn(u32) -> Option<u32>) {
+        nat_hops::set_mtus(self.hops(), mtu_of);
     }
 
     /// Walks over the whole table without freeing anything.

@@ -1,4 +1,5 @@
-//! Frees the return routes to clients that no translated flow uses.
+//! The return routes to clients, which packets learn: frees those that no translated flow uses, and keeps the MTUs of
+//! their links up to date.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +19,17 @@ pub(super) fn sweep<'a>(hops: impl Iterator<Item = (u32, Hop<'a>)>, named: &BTre
             (false, true) => hop.forget(),
             (false, false) if is_crowded => hop.set_retired(true),
             (true | false, false) => {}
+        }
+    }
+}
+
+/// Stores the present MTU of each hop's interface, bytes of IP packet; an MTU that is unknown stays as it is.
+pub(super) fn set_mtus<'a>(hops: impl Iterator<Item = (u32, Hop<'a>)>, mtu_of: impl Fn(u32) -> Option<u32>) {
+    for (_, hop) in hops {
+        if let Some((egress, ..)) = hop.leads_to()
+            && let Some(mtu) = mtu_of(egress)
+        {
+            hop.set_mtu(egress, mtu);
         }
     }
 }

@@ -301,7 +301,7 @@ pub(crate) fn publish_anew(
 }
 
 /// Stores the MAC addresses at which the host takes frames: of configured interfaces, and of interfaces that the
-/// program is still attached to.
+/// program is still attached to. Also stores the MTUs of the links by which translated answers leave.
 pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
     let left = xdp::attached_besides(maps.pins(), |name| config.names_interface(name)).unwrap_or_else(|error| {
         events.report(EventKind::LocalFault, "network devices", chain(&error));
@@ -311,6 +311,7 @@ pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Co
     let configured =
         configured.map(|interface| Receiver { name: &interface.name, virtual_macs: &interface.virtual_macs });
     let receivers = configured.chain(left.iter().map(|name| Receiver { name, virtual_macs: &[] }));
+    maps.set_hop_mtus(|index| Some(devices.get(&index)?.mtu));
     let left_out = maps.set_stations(&net::stations(devices, receivers));
     if left_out > 0 {
         let message = format!(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edge_common::abi::{Mac, Station};
 
-/// The properties of a network device that its stations depend on.
+/// The properties of a network device that its stations, and the return routes by it, depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
     pub name: String,
@@ -14,6 +14,8 @@ pub(crate) struct Device {
     pub controller: Option<u32>,
     /// Index of the device below a VLAN or macvlan interface.
     pub below: Option<u32>,
+    /// Bytes of IP packet.
+    pub mtu: u32,
 }
 
 /// The host's devices, by index.
@@ -75,7 +77,7 @@ mod tests {
     }
 
     fn device(name: &str, last: u8) -> Device {
-        Device { name: name.to_owned(), mac: Some(mac(last)), controller: None, below: None }
+        Device { name: name.to_owned(), mac: Some(mac(last)), controller: None, below: None, mtu: 1500 }
     }
 
     fn stations_of(devices: &Devices, receivers: &[(&str, &[[u8; 6]])]) -> Vec<Station> {

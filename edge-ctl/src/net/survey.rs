@@ -114,7 +114,12 @@ pub(crate) fn own(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, bool>
 
 /// Links as devices, for other modules.
 pub(super) fn described(links: &BTreeMap<u32, Link>) -> Devices {
-    let device =
-        |link: &Link| Device { name: link.name.clone(), mac: link.mac, controller: link.controller, below: link.below };
+    let device = |link: &Link| Device {
+        name: link.name.clone(),
+        mac: link.mac,
+        controller: link.controller,
+        below: link.below,
+        mtu: link.mtu,
+    };
     links.iter().map(|(index, link)| (*index, device(link))).collect()
 }

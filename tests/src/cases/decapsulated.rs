@@ -9,7 +9,7 @@ use super::{
     scene::{bare, port, tcp, tunnelled, udp, with_ip},
     side_name,
 };
-use crate::packet::{ACK, Extension, Frame, Ip, Network, Payload, SYN, Tag, protocol};
+use crate::packet::{ACK, Extension, Frame, Icmp, Ip, Network, Payload, SYN, Tag, protocol};
 use crate::world::{CLIENT_MAC, EDGE_MAC, Side};
 
 pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
@@ -21,6 +21,9 @@ pub(super) fn add(cases: &mut Vec<Case>, side: Side) {
         from_nobody(cases, side, inner, &name);
         for_nobody(cases, side, inner, &name);
         nested(cases, side, inner, &name);
+        if inner == Side::V6 {
+            discovery(cases, side, &name);
+        }
     }
     endpoints(cases, side);
     others(cases, side);
@@ -166,6 +169,15 @@ fn nested(cases: &mut Vec<Case>, side: Side, inner: Side, name: &str) {
             });
         }
     }
+}
+
+/// Inner packets of neighbour discovery: a router's address that an attacker tells the backend.
+fn discovery(cases: &mut Vec<Case>, side: Side, name: &str) {
+    let advertisement = Icmp { kind: 136, rest: [0x20, 0, 0, 0], data: vec![0; 16], ..Icmp::default() };
+    let packet = Ip { ttl: 255, ..Ip::new(Side::V6.client(), Side::V6.vip(), Payload::Icmp(advertisement)) };
+    let what = "The host takes the hop limit as proof that the sender is on its link.";
+    let name = format!("{name}, neighbour discovery");
+    cases.push(Case::decapsulated(DecapExit::InnerDiscovery, &name, what, &tunnelled(side, packet), None));
 }
 
 /// Tunnel packets of an edge to wrong destinations.

@@ -41,10 +41,19 @@ fn v6(packet: &[u8]) -> Result<(), String> {
     let packet = packet.get(..40 + usize::from(u16::from_be_bytes([length[0], length[1]])));
     let packet = packet.ok_or("IPv6 payload length")?;
     let (mut next, mut at) = (packet[6], 40);
-    while matches!(next, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION) {
-        let header = packet.get(at..at + 2).ok_or("IPv6 extension header")?;
-        next = header[0];
-        at += 8 * (usize::from(header[1]) + 1);
+    loop {
+        let length = match (next, packet.get(at..at + 4)) {
+            (protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION, Some([_, eights, ..])) => {
+                8 * (usize::from(*eights) + 1)
+            }
+            // The only fragment of its packet.
+            (protocol::FRAGMENT, Some([_, _, 0, low])) if low & 0xf9 == 0 => 8,
+            (protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION, _) => {
+                return Err("IPv6 extension header".to_owned());
+            }
+            _ => break,
+        };
+        (next, at) = (packet[at], at + length);
     }
     let payload = packet.get(at..).ok_or("IPv6 extension headers")?;
     let count = u32::try_from(payload.len()).expect("at most a packet").to_be_bytes();

@@ -2,9 +2,9 @@
 
 use edge_common::abi::Exit;
 use edge_tests::{
-    both::Both,
+    both::{Both, Seen},
     namespace::{LO, in_namespace},
-    packet::{ACK, Frame, Icmp, Ip, Payload, SYN, Tcp},
+    packet::{ACK, Frame, Icmp, Ip, Payload, SYN, Tcp, verify},
     world::{EDGE_MAC, Side},
 };
 
@@ -41,13 +41,18 @@ impl Flow {
     }
 
     /// The exit of a router's error about this packet.
-    fn about(&self, quoted: &Ip, (kind, code): (u8, u8), mtu: u32) -> Exit {
+    fn about(&self, quoted: &Ip, kind: (u8, u8), mtu: u32) -> Exit {
+        exit(&self.error(quoted, kind, mtu))
+    }
+
+    fn error(&self, quoted: &Ip, (kind, code): (u8, u8), mtu: u32) -> Seen {
         let mut data = quoted.bytes();
         data.truncate(100);
         let error = Payload::Icmp(Icmp { kind, code, rest: mtu.to_be_bytes(), data, checksum: None });
         let came = Ip::new(self.backends.router(), self.backends.source(), error);
         let seen = self.both.run(&Frame::new(EDGE_MAC, [2; 6], came).bytes());
-        exit(&seen)
+        verify::checksums(&seen.frame).expect("right checksums");
+        seen
     }
 }
 
@@ -99,6 +104,22 @@ fn a_packet_that_fits_is_not_too_big() {
             let fits = short.bytes().len() <= if backends == Side::V4 { 576 } else { 1_280 };
             let expected = if fits { Exit::NotOurs } else { Exit::NatReplyTx };
             assert_eq!(flow.about(&short, too_big, 68), expected, "{side:?} {backends:?} {service}");
+        });
+    }
+}
+
+#[test]
+fn no_client_of_ipv6_receives_an_mtu_below_1280() {
+    for backends in Side::BOTH {
+        in_namespace(|| {
+            let flow = Flow::open(Side::V6, backends, TCP);
+            let [_, too_big] = kinds(backends);
+            let quoted = labelled(flow.packet(1400), flow.client.label(&flow.both));
+            for (mtu, expected) in [(600, 1_280), (1_400, if backends == Side::V6 { 1_400 } else { 1_420 })] {
+                let seen = flow.error(&quoted, too_big, mtu);
+                assert_eq!(exit(&seen), Exit::NatReplyTx);
+                assert_eq!(seen.frame[14 + 44..14 + 48], u32::to_be_bytes(expected), "{backends:?}: {mtu}");
+            }
         });
     }
 }

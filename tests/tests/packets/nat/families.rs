@@ -184,9 +184,11 @@ fn options_and_extension_headers_are_left_out_but_a_source_route_is_not() {
             let used_up = Extension::filler(protocol::ROUTING, 0);
             let mut left = used_up.clone();
             left.rest[2] = 1;
+            let atomic = Extension::fragment(0, false, 7);
             let routes: &[(&[u8], &[Extension], bool)] = &[
                 (&[131, 7, 4, 1, 2, 3, 4, 0], &[left.clone()], true),
-                (&[1, 137, 7, 4, 1, 2, 3, 4], &[Extension::filler(protocol::DESTINATION, 0), left], true),
+                (&[1, 137, 7, 4, 1, 2, 3, 4], &[Extension::filler(protocol::DESTINATION, 0), left.clone()], true),
+                (&[131, 7, 4, 1, 2, 3, 4, 0], &[atomic, left], true),
                 (&[68, 4, 131, 137], &[used_up], false),
                 (&[0, 131, 7, 4], &[], false),
             ];

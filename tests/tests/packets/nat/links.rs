@@ -1,11 +1,11 @@
 //! Packets that are too long for the link that they leave by, and fragments of which the first one is.
 
-use edge_common::abi::Exit;
+use edge_common::{abi::Exit, nat::Hop};
 use edge_tests::{
     both::{Both, Program, Seen},
     kernel::Arrival,
     namespace::{EDGE0, LO, in_namespace, sh},
-    packet::{ACK, Extension, Frame, Ip, Network, Payload, SYN, Tcp, protocol},
+    packet::{ACK, Extension, Frame, Ip, Network, Payload, SYN, Tag, Tcp, protocol},
     world::Side,
 };
 
@@ -71,6 +71,54 @@ fn a_backend_receives_the_mtu_of_its_clients_link() {
     }
 }
 
+#[test]
+fn an_mtu_that_changes_counts_from_when_the_controller_stores_it() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut links = TwoLinks::new(side, 1_500, 1_500);
+            let client = Client { side, port: 40_000, service: TCP };
+            links.open(client);
+            let answer = client.answered(&links.0, long(side, 1_400));
+            assert_eq!(exit(&links.by(EDGE0, &answer)), Exit::NatReplyRedirect);
+            sh("ip link set lo mtu 1300");
+            links.0.memory.mtus = [(LO, 1_300), (EDGE0, 1_500)].into();
+            for hop in links.0.memory.nat.hops.iter().map(Hop) {
+                if let Some((LO, ..)) = hop.leads_to() {
+                    hop.set_mtu(LO, 1_300);
+                }
+            }
+            links.0.kernel.copy(&links.0.memory);
+            assert_eq!(exit(&links.by(EDGE0, &answer)), Exit::TooBig, "{side:?}");
+            // A link that has become wider, of which the controller does not know yet: the kernel has the last word.
+            sh("ip link set lo mtu 1500");
+            links.0.memory.mtus = [(LO, 1_500), (EDGE0, 1_500)].into();
+            assert_eq!(exit(&links.by(EDGE0, &answer)), Exit::NatReplyRedirect);
+        });
+    }
+}
+
+#[test]
+fn tags_are_put_on_and_taken_off_on_the_fast_and_on_the_slow_path() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut world = world(side, 64, 4, LO);
+            world.backends.iter_mut().for_each(|backend| backend.vlan = 300);
+            let both = Both::new(world);
+            let client = Client { side, port: 40_000, service: UDP };
+            // The second packet of each direction finds an established flow.
+            for _ in 0..2 {
+                let came = client.sends(Tcp::default()).tagged(&[Tag::new(7).with_priority(5, false)]);
+                let seen = run(&both, &came);
+                assert_eq!((exit(&seen), &seen.frame[12..16]), (Exit::NatTx, &[0x81, 0, 0xa1, 0x2c][..]));
+                let seen = run(&both, &client.answered(&both, Tcp::default()).tagged(&[Tag::new(300)]));
+                assert_eq!((exit(&seen), &seen.frame[12..16]), (Exit::NatReplyTx, &[0x81, 0, 0, 7][..]));
+            }
+            let twice = client.sends(Tcp::default()).tagged(&[Tag::new(7), Tag::new(8)]);
+            assert_eq!(exit(&run(&both, &twice)), Exit::Malformed, "there is no way back by two tags");
+        });
+    }
+}
+
 /// The path behind the backends' link is narrower than the link itself.
 #[test]
 fn routers_fragment_what_they_may_on_a_narrow_path_to_a_backend() {
@@ -87,7 +135,7 @@ fn routers_fragment_what_they_may_on_a_narrow_path_to_a_backend() {
             assert_eq!(exit(&run(&both, &without_df(datagram(1_500)))), Exit::NatRedirect);
         }
         let seen = run(&both, &without_df(datagram(1_501)));
-        assert_eq!(exit(&seen), Exit::TooBigSilent, "no program fragments at the egress");
+        assert_eq!(exit(&seen), Exit::NatTooBig, "no program fragments at the egress");
     });
 }
 
@@ -115,7 +163,7 @@ fn no_part_of_a_packet_goes_on_whose_first_part_does_not() {
             run(&links.0, &datagram);
             let long = part(&datagram, 1_440, (0, true));
             let later = part(&datagram, 24, (180, false));
-            let refused = if side == Side::V4 { Exit::TooBigSilent } else { Exit::TooBig };
+            let refused = if side == Side::V4 { Exit::NatTooBig } else { Exit::TooBig };
             assert_eq!(exit(&links.by(LO, &long)), refused);
             assert_eq!(exit(&links.by(LO, &later)), Exit::FragmentUnknown);
             // One that fits, and the same in the other direction.

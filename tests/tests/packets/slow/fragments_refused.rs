@@ -3,7 +3,7 @@
 use edge_common::abi::{Exit, Mode, WhenExhausted};
 use edge_tests::{
     both::ProgramExit,
-    packet::{Extension, Payload, Tcp, Udp, protocol, verify},
+    packet::{Extension, Ip, Payload, Tcp, Udp, protocol, verify},
     world::{DOWN, Side},
 };
 
@@ -98,14 +98,16 @@ fn first_fragments_too_short_for_what_they_start_are_malformed() {
 fn an_expired_fragment_is_answered_if_it_is_a_first_one() {
     with_both(|both| {
         for flow in flows() {
-            let mut pieces = fragments(&flow.packet(240), 80, 3);
+            let pieces = fragments(&flow.packet(240), 80, 3);
+            let expired = |piece: &Ip| Ip { ttl: 1, ..piece.clone() };
             forwarded(both, flow, &pieces[0]);
-            for piece in &mut pieces {
-                piece.ttl = 1;
-            }
-            assert_eq!(exit(both, &pieces[0]), Exit::TtlExceeded);
             for piece in &pieces[1..] {
-                assert_eq!(exit(both, piece), Exit::TtlExceededSilent);
+                assert_eq!(exit(both, &expired(piece)), Exit::TtlExceededSilent);
+            }
+            assert_eq!(exit(both, &expired(&pieces[0])), Exit::TtlExceeded);
+            // Its later fragments do not follow an earlier packet's first one, which had the same identification.
+            for piece in &pieces[1..] {
+                assert_eq!(exit(both, piece), Exit::FragmentUnknown);
             }
         }
     });
