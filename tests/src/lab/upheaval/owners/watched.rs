@@ -27,7 +27,7 @@ pub(super) struct Watched {
 
 struct Service {
     address: SocketAddr,
-    service_ref: ServiceRef,
+    found: ServiceRef,
     slots: Vec<Slot>,
     /// By slot: the last event after which the controller must wait for an idle timeout.
     restless: Vec<Instant>,
@@ -44,18 +44,10 @@ type Differs = (u32, BackendNumber, BackendNumber, bool);
 impl Watched {
     pub(super) fn new(maps: Maps, idle_timeout: Duration) -> Result<Self> {
         let generation = maps.generation().number;
-        let services = maps.targets()?.into_iter().map(|(address, service_ref)| {
-            let (slots, looked) = (maps.slots(service_ref), Instant::now());
+        let services = maps.targets()?.into_iter().map(|(address, found)| {
+            let (slots, looked) = (maps.slots(found), Instant::now());
             let restless = vec![looked; slots.len()];
-            Ok(Service {
-                address,
-                service_ref,
-                slots,
-                restless,
-                counted: maps.taken_over(service_ref)?,
-                left: 0,
-                looked,
-            })
+            Ok(Service { address, found, slots, restless, counted: maps.taken_over(found)?, left: 0, looked })
         });
         let services = services.collect::<Result<_>>()?;
         Ok(Self { maps, idle_timeout, generation, services })
@@ -66,16 +58,15 @@ impl Watched {
     }
 
     pub(super) fn masks(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
-        self.services.iter().map(|service| (service.address, service.service_ref.slot_mask()))
+        self.services.iter().map(|service| (service.address, service.found.slot_mask()))
     }
 
     /// Polls all services; returns the changes since the last poll.
     pub(super) fn look(&mut self) -> Result<Vec<Change>> {
         let generation = self.maps.generation().number;
         if generation != self.generation {
-            for ((address, service_ref), known) in self.maps.targets()?.into_iter().zip(&self.services) {
-                let same = (service_ref.service(), service_ref.slots())
-                    == (known.service_ref.service(), known.service_ref.slots());
+            for ((address, found), known) in self.maps.targets()?.into_iter().zip(&self.services) {
+                let same = (found.service(), found.slots()) == (known.found.service(), known.found.slots());
                 ensure!(same && address == known.address, "the slots of {address} are elsewhere now");
             }
             self.generation = generation;
@@ -90,14 +81,14 @@ impl Watched {
 
 impl Service {
     fn look(&mut self, maps: &Maps, idle_timeout: Duration) -> Result<Vec<Change>> {
-        let (slots, after, before) = (maps.slots(self.service_ref), self.looked, Instant::now());
+        let (slots, after, before) = (maps.slots(self.found), self.looked, Instant::now());
         self.looked = before;
         let differing = self.differing(&slots, before, idle_timeout);
         self.slots = slots;
         if differing.is_empty() {
             return Ok(Vec::new());
         }
-        let counted = maps.taken_over(self.service_ref)?;
+        let counted = maps.taken_over(self.found)?;
         let new = counted.saturating_sub(self.counted);
         let by = attributed(&differing, new + self.left);
         let packets = by.iter().filter(|by| **by == By::Packet).count() as u64;
