@@ -180,6 +180,9 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
         Fate::Answered => verify::checksums(out)?,
         Fate::Echoed | Fate::Forwarded | Fate::Translated => {}
     }
+    if matches!(fate(exit), Fate::Answered | Fate::Translated) && reported_mtu(out).is_some_and(|mtu| mtu < 1_280) {
+        return Err(format!("{exit:?}: reports an MTU over IPv6 that no link may have"));
+    }
     if matches!(exit, Exit::GueTx | Exit::GueRedirect) && !is_gue(out) {
         return Err(format!("{exit:?}: sent something else than a tunnel packet in UDP"));
     }
@@ -193,6 +196,14 @@ fn sent(exit: Exit, came: &[u8], out: &[u8]) -> Result<(), String> {
         return Err(format!("{exit:?}: the header's checksum was right before"));
     }
     Ok(())
+}
+
+/// The MTU in a "packet too big" error of ICMPv6, directly behind the IPv6 header.
+fn reported_mtu(frame: &[u8]) -> Option<u32> {
+    let packet = network(frame)?;
+    let [a, b, c, d] = *packet.get(44..48)? else { return None };
+    let is_too_big = packet[0] >> 4 == 6 && packet[6] == 58 && packet[40] == 2;
+    is_too_big.then_some(u32::from_be_bytes([a, b, c, d]))
 }
 
 /// Whether a frame carries a whole UDP datagram from a dynamic port to the port of tunnel packets, without a checksum,

@@ -3,9 +3,10 @@
 
 use edge_common::{abi::Exit, flow_table::Stage};
 use edge_tests::{
-    both::Both,
-    namespace::{LO, in_namespace},
-    packet::{ACK, Frame, Ip, Payload, RST, SYN, Tcp, Udp},
+    both::{Both, Program},
+    kernel::Arrival,
+    namespace::{EDGE0, LO, in_namespace},
+    packet::{ACK, Frame, Ip, Network, Payload, RST, SYN, Tcp, Udp},
     world::{EDGE_MAC, Side},
 };
 
@@ -26,6 +27,92 @@ fn an_unknown_connection_is_reset_and_a_reset_is_not() {
             // A SYN-ACK starts no flow.
             assert_eq!(exit(&run(&both, &client.sends(segment(SYN | ACK, 5, 6)))), Exit::NatNoFlow);
             assert!(both.memory.nat.flows().is_empty());
+        });
+    }
+}
+
+/// Changes a frame so that no answer to it is permitted; false if there is no such change over this IP version.
+type Forbidding = fn(&mut Frame) -> bool;
+
+/// What must not be answered, whatever it provokes (RFC 1122, section 3.2.2; RFC 1812, section 4.3.2.7; RFC 4443, section
+/// 2.4).
+const FORBIDDING: [(&str, Forbidding); 6] = [
+    ("from this network or nowhere", |frame| from(frame, "0.0.0.0", "::")),
+    ("from loopback", |frame| from(frame, "127.0.0.1", "::1")),
+    ("from a group", |frame| from(frame, "224.0.0.9", "ff02::9")),
+    ("from everybody", |frame| from(frame, "255.255.255.255", "ff02::1")),
+    ("from the VIP itself", |frame| {
+        let ip = ip(frame);
+        ip.source = ip.destination;
+        true
+    }),
+    ("from a group of stations", |frame| {
+        frame.source = [1, 0, 0x5e, 0, 0, 9];
+        true
+    }),
+];
+
+fn ip(frame: &mut Frame) -> &mut Ip {
+    match &mut frame.network {
+        Network::Ip(ip) => ip,
+        Network::Other(..) => panic!("IP"),
+    }
+}
+
+fn from(frame: &mut Frame, v4: &str, v6: &str) -> bool {
+    let ip = ip(frame);
+    ip.source = if ip.source.is_ipv4() { v4 } else { v6 }.parse().expect("an address");
+    true
+}
+
+#[test]
+fn no_packet_that_must_not_be_answered_is_answered() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut world = world(side, 64, 4, LO);
+            world.backends.iter_mut().for_each(|backend| (backend.mtu, backend.own_mtu) = (1_400, 1));
+            let both = Both::new(world);
+            let [tcp, udp] = [TCP, UDP].map(|service| Client { side, port: 40_000, service });
+            let expired = |mut frame: Frame| {
+                ip(&mut frame).ttl = 1;
+                frame
+            };
+            let long = |df: bool| {
+                let mut frame = udp.sends(Tcp { data: vec![5; 1_450], ..Tcp::default() });
+                ip(&mut frame).dont_fragment = df;
+                frame
+            };
+            // Another interface than the one that the frame comes by, so that the length counts.
+            let mut provoking = vec![
+                (tcp.sends(segment(ACK, 5, 6)), Exit::NatNoFlow, Exit::NatSilent),
+                (expired(tcp.sends(segment(SYN, 5, 0))), Exit::TtlExceeded, Exit::TtlExceededSilent),
+            ];
+            if side == Side::V4 {
+                provoking.push((long(false), Exit::NatTooBig, Exit::TooBigSilent));
+            }
+            provoking.push((long(true), Exit::TooBig, Exit::TooBigSilent));
+            for (frame, answered, silent) in provoking {
+                let is_long = matches!(answered, Exit::TooBig | Exit::NatTooBig);
+                let arrival = Arrival::by(if is_long { EDGE0 } else { LO });
+                let sent = |frame: &Frame| {
+                    let seen = both.try_run(Program::Edge, &frame.bytes(), arrival);
+                    exit(&seen.unwrap_or_else(|error| panic!("{error}")))
+                };
+                assert_eq!(sent(&frame), answered, "{side:?}");
+                for (what, change) in FORBIDDING {
+                    let mut forbidden = frame.clone();
+                    if change(&mut forbidden) {
+                        let expected = if forbidden.source[0] & 1 == 1 { Exit::Malformed } else { silent };
+                        assert_eq!(sent(&forbidden), expected, "{side:?} {answered:?} {what}");
+                    }
+                }
+            }
+            // A RST only for a segment whose checksum is right.
+            let mut damaged = tcp.sends(segment(ACK, 5, 6));
+            let Payload::Tcp(segment) = &mut ip(&mut damaged).payload else { panic!("TCP") };
+            segment.checksum = Some(0x1234);
+            assert_eq!(exit(&both.run(&damaged.bytes())), Exit::NatSilent);
+            both.compare_state().unwrap();
         });
     }
 }
@@ -102,7 +189,7 @@ fn the_last_hop_of_a_packet_ends_here_either_way() {
             let both = Both::new(world(side, 64, 4, LO));
             let client = Client { side, port: 40_000, service: UDP };
             let last = |mut frame: Frame| {
-                let edge_tests::packet::Network::Ip(ip) = &mut frame.network else { panic!("IP") };
+                let Network::Ip(ip) = &mut frame.network else { panic!("IP") };
                 ip.ttl = 1;
                 frame
             };
