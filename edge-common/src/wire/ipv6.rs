@@ -68,7 +68,8 @@ impl Family for V6 {
             return None;
         }
         match look_through(packet, header.next_hdr, after(l3, Ipv6Hdr::LEN), packet.len()) {
-            Payload::Transport(at) | Payload::Fragment(Fragment { at, before: 0, .. }) => Some(at),
+            Payload::Transport(at) => Some(at),
+            Payload::Fragment(Fragment { at, before: 0, .. }) => behind_options(packet, at),
             Payload::Fragment(_) | Payload::Hidden | Payload::Malformed => None,
         }
     }
@@ -183,6 +184,18 @@ pub fn routing_segments_left<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr)
         (next, offset) = (following, packet.merge_paths(after(after(offset, 8), 8 * usize::from(eights)), OFFSETS));
     }
     false
+}
+
+/// The header behind destination options, which a first fragment may have behind its fragment header (RFC 8200, section
+/// 4.1).
+#[inline(always)]
+fn behind_options<P: Packet>(packet: &P, at: Transport) -> Option<Transport> {
+    if at.protocol != DESTINATION {
+        return Some(at);
+    }
+    let offset = packet.merge_paths(at.offset, OFFSETS);
+    let [following, eights] = packet.load(offset)?;
+    Some(Transport { protocol: following, offset: after(after(offset, 8), 8 * usize::from(eights)) })
 }
 
 /// Walks from the extension header `next` at `offset` to the transport header; `end` is the end of the packet.

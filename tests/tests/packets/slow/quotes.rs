@@ -94,6 +94,8 @@ fn what_is_quoted_need_not_be_plain_but_must_be_ours() {
                     ] {
                         reach.push((what, behind(std::slice::from_ref(extension))));
                     }
+                    let options_of_first = behind(&[fragment.clone(), destination.clone()]);
+                    reach.push(("a fragment header before destination options", options_of_first));
                     reach.push(("all of them", behind(&[hop_by_hop, destination.clone(), routing, fragment])));
                     hosts.push(("more than are looked through", behind(&vec![destination.clone(); 5])));
                     let hidden = Extension { kind: protocol::ENCRYPTED, rest: vec![0; 23] };
