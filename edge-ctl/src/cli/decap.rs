@@ -122,9 +122,7 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
         args.mode.name()
     );
     message += &mss_in_words(mss.as_ref());
-    if let Some(warning) = reverse_path::warning(args) {
-        message += &format!("  warning: {warning}\n");
-    }
+    message += &reverse_path::warning(args).map_or_else(String::new, |warning| format!("  warning: {warning}\n"));
     if done.counters_restarted {
         message += "  counters start at 0: those of the earlier program have another shape\n";
     }
