@@ -1,5 +1,6 @@
 //! `edge-ctl decap`: the decapsulation program on a tunnel backend.
 
+mod reverse_path;
 mod watch;
 
 #[cfg(test)]
@@ -121,6 +122,7 @@ fn execute(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::Result<S
         args.mode.name()
     );
     message += &mss_in_words(mss.as_ref());
+    message += &reverse_path::warning(args).map_or_else(String::new, |warning| format!("  warning: {warning}\n"));
     if done.counters_restarted {
         message += "  counters start at 0: those of the earlier program have another shape\n";
     }

@@ -307,16 +307,14 @@ pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Co
         events.report(EventKind::LocalFault, "network devices", chain(&error));
         Vec::new()
     });
-    let configured = config.interfaces.iter();
-    let configured =
-        configured.map(|interface| Receiver { name: &interface.name, virtual_macs: &interface.virtual_macs });
+    let configured = config.interfaces.iter().map(Receiver::of);
     let receivers = configured.chain(left.iter().map(|name| Receiver { name, virtual_macs: &[] }));
     maps.set_hop_mtus(|index| Some(devices.get(&index)?.mtu));
     let left_out = maps.set_stations(&net::stations(devices, receivers));
     if left_out > 0 {
         let message = format!(
-            "{left_out} MAC addresses of devices on the interfaces are left out: there is room for {MAX_STATIONS}, and frames \
-             to those are not taken"
+            "{left_out} MAC addresses of devices on the interfaces, or of bonds at their ports, are left out: there is room \
+             for {MAX_STATIONS}, and frames to those are not taken"
         );
         events.report(EventKind::LocalFault, "network devices", message);
     }

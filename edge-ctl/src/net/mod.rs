@@ -29,6 +29,8 @@ pub(crate) use netlink::{AttachedXdp, HostAddresses, NetError, attached_xdp, hos
 pub(crate) use next_hop::NextHopEntry;
 pub(crate) use private::{Door, PrivateNet};
 pub(crate) use route::{Destination, Destinations, ResolvedRoute};
+#[cfg(test)]
+pub(crate) use stations::Device;
 pub(crate) use stations::{Devices, Receiver, stations};
 #[cfg(test)]
 pub(crate) use survey::SurveyedInterface;

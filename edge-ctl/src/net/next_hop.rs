@@ -37,6 +37,8 @@ pub(super) struct Link {
     pub vlan: Option<Vlan>,
     /// Index of the bridge or bond that the link is a port of.
     pub controller: Option<u32>,
+    /// Whether the link is a port in which native programs on its controller run: see [`Device`](super::stations::Device).
+    pub bonded: bool,
     /// Index of the device below a VLAN or macvlan interface, whose MAC address may differ.
     pub below: Option<u32>,
     pub kind: LinkKind,

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edge_common::abi::{Mac, Station};
 
+use crate::config::Interface;
+
 /// The properties of a network device that its stations, and the return routes by it, depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
@@ -12,6 +14,9 @@ pub(crate) struct Device {
     pub mac: Option<[u8; 6]>,
     /// Index of the bridge or bond that the device is a port of.
     pub controller: Option<u32>,
+    /// Whether the device is a port of a bond, or the virtual function behind a Hyper-V device: a native program on the
+    /// controller runs in such ports, where the ingress interface of a frame is the port.
+    pub bonded: bool,
     /// Index of the device below a VLAN or macvlan interface.
     pub below: Option<u32>,
     /// Bytes of IP packet.
@@ -28,9 +33,17 @@ pub(crate) struct Receiver<'a> {
     pub virtual_macs: &'a [[u8; 6]],
 }
 
-/// The stations of `receivers`: first the own address of each, then the configured ones, then the addresses of the
-/// devices that receive by it, directly or indirectly (the bridge that it is a port of, VLAN and macvlan interfaces on
-/// it). A missing interface has none.
+impl<'a> Receiver<'a> {
+    pub(crate) fn of(Interface { name, virtual_macs, .. }: &'a Interface) -> Self {
+        Self { name, virtual_macs }
+    }
+}
+
+/// The stations of `receivers`: first the own address of each, then these addresses at the ports of bonds, then the
+/// configured addresses, then those of the devices that receive by an interface, directly or indirectly (the bridge that
+/// it is a port of, VLAN and macvlan interfaces on it). A missing interface has none.
+///
+/// The first station of a bond's port has the bond's address, as the frames have that the bond sends by this port.
 pub(crate) fn stations<'a>(devices: &Devices, receivers: impl IntoIterator<Item = Receiver<'a>>) -> Vec<Station> {
     let mut ranked: Vec<(usize, Station)> = Vec::new();
     for receiver in receivers {
@@ -38,14 +51,17 @@ pub(crate) fn stations<'a>(devices: &Devices, receivers: impl IntoIterator<Item 
         else {
             continue;
         };
-        let own = devices[&index].mac;
-        let others = reached_from(devices, index).into_iter().filter_map(|other| devices[&other].mac);
-        let configured = receiver.virtual_macs.iter().copied();
-        let all = own.map(|mac| (0, mac)).into_iter().chain(configured.map(|mac| (1, mac)));
-        for (rank, mac) in all.chain(others.map(|mac| (2, mac))) {
-            let station = Station::new(index, Mac::new(mac));
-            if ranked.iter().all(|(_, known)| *known != station) {
-                ranked.push((rank, station));
+        for ingress in std::iter::once(index).chain(bonded_below(devices, index)) {
+            let first = usize::from(ingress != index);
+            let own = devices[&index].mac.map(|mac| (first, mac));
+            let configured = receiver.virtual_macs.iter().map(|mac| (2, *mac));
+            let others = std::iter::once(ingress).chain(reached_from(devices, ingress));
+            let others = others.filter_map(|other| devices[&other].mac.map(|mac| (3, mac)));
+            for (rank, mac) in own.into_iter().chain(configured).chain(others) {
+                let station = Station::new(ingress, Mac::new(mac));
+                if ranked.iter().all(|(_, known)| *known != station) {
+                    ranked.push((rank, station));
+                }
             }
         }
     }
@@ -53,17 +69,28 @@ pub(crate) fn stations<'a>(devices: &Devices, receivers: impl IntoIterator<Item 
     ranked.into_iter().map(|(_, station)| station).collect()
 }
 
+/// The ports of the bond `index`, and theirs, except itself.
+fn bonded_below(devices: &Devices, index: u32) -> BTreeSet<u32> {
+    closure(index, |at| {
+        let ports = devices.iter().filter(move |(_, device)| device.bonded && device.controller == Some(at));
+        ports.map(|(port, _)| *port)
+    })
+}
+
 /// Devices that receive by the device `index`, except itself.
 fn reached_from(devices: &Devices, index: u32) -> BTreeSet<u32> {
-    let (mut reached, mut next) = (BTreeSet::new(), vec![index]);
-    while let Some(at) = next.pop() {
+    closure(index, |at| {
         let controller = devices.get(&at).and_then(|device| device.controller);
-        let above = devices.iter().filter(|(_, device)| device.below == Some(at)).map(|(above, _)| *above);
-        for other in controller.into_iter().chain(above) {
-            if other != index && devices.contains_key(&other) && reached.insert(other) {
-                next.push(other);
-            }
-        }
+        let above = devices.iter().filter(move |(_, device)| device.below == Some(at)).map(|(above, _)| *above);
+        controller.into_iter().chain(above).filter(|other| devices.contains_key(other))
+    })
+}
+
+/// The devices to which steps lead from `first`, except itself.
+fn closure<N: Iterator<Item = u32>>(first: u32, step: impl Fn(u32) -> N) -> BTreeSet<u32> {
+    let (mut reached, mut next) = (BTreeSet::new(), vec![first]);
+    while let Some(at) = next.pop() {
+        next.extend(step(at).filter(|other| *other != first && reached.insert(*other)));
     }
     reached
 }
@@ -77,7 +104,7 @@ mod tests {
     }
 
     fn device(name: &str, last: u8) -> Device {
-        Device { name: name.to_owned(), mac: Some(mac(last)), controller: None, below: None, mtu: 1500 }
+        Device { name: name.to_owned(), mac: Some(mac(last)), controller: None, bonded: false, below: None, mtu: 1500 }
     }
 
     fn stations_of(devices: &Devices, receivers: &[(&str, &[[u8; 6]])]) -> Vec<Station> {
@@ -121,5 +148,62 @@ mod tests {
             (3, Device { controller: Some(2), below: Some(2), ..device("b", 3) }),
         ]);
         assert_eq!(stations_of(&devices, &[("a", &[])]), [station(2, 2), station(2, 3)]);
+    }
+
+    fn port(bond: u32, name: &str, last: u8) -> Device {
+        Device { controller: Some(bond), bonded: true, ..device(name, last) }
+    }
+
+    #[test]
+    fn the_ports_of_a_bond_take_what_is_for_the_bond() {
+        let mut devices = Devices::from([
+            (2, port(4, "eth0", 4)),
+            (3, port(4, "eth1", 4)),
+            (4, device("bond0", 4)),
+            (5, Device { controller: Some(9), ..device("port of a bridge", 5) }),
+            (9, device("br0", 9)),
+        ]);
+        let of_bond = |devices: &Devices| stations_of(devices, &[("bond0", &[])]);
+        assert_eq!(of_bond(&devices), [station(4, 4), station(2, 4), station(3, 4)]);
+        // A port joins, and another one leaves.
+        devices.insert(6, port(4, "eth2", 4));
+        devices.insert(2, device("eth0", 2));
+        assert_eq!(of_bond(&devices), [station(4, 4), station(3, 4), station(6, 4)]);
+        assert_eq!(
+            stations_of(&devices, &[("br0", &[])]),
+            [station(9, 9)],
+            "the ports of a bridge run no program of it"
+        );
+    }
+
+    #[test]
+    fn a_bonds_port_has_the_bonds_address_first_and_every_other_one_too() {
+        let devices = Devices::from([
+            (2, port(4, "eth0", 4)),
+            // A port that keeps its own address while it is a spare one.
+            (3, port(4, "eth1", 3)),
+            (4, device("bond0", 4)),
+            (5, Device { below: Some(4), ..device("vrrp.51", 5) }),
+            (8, device("eth9", 8)),
+        ]);
+        let all = stations_of(&devices, &[("bond0", &[mac(0x51)]), ("eth9", &[])]);
+        let own = [station(4, 4), station(8, 8)];
+        let at_ports = [station(2, 4), station(3, 4)];
+        let configured = [station(4, 0x51), station(2, 0x51), station(3, 0x51)];
+        let others = [station(4, 5), station(2, 5), station(3, 3), station(3, 5)];
+        assert_eq!(all, [&own[..], &at_ports, &configured, &others].concat());
+    }
+
+    #[test]
+    fn answers_leave_a_bonds_port_from_the_bonds_address() {
+        let devices = Devices::from([(2, port(4, "eth0", 2)), (4, device("bond0", 4))]);
+        let first = stations_of(&devices, &[("bond0", &[])]).into_iter().find_map(|station| station.address_on(2));
+        assert_eq!(first, Some(Mac::new(mac(4))));
+    }
+
+    #[test]
+    fn a_bond_in_a_bond_has_the_ports_of_both() {
+        let devices = Devices::from([(2, port(3, "vf", 4)), (3, port(4, "netvsc", 4)), (4, device("bond0", 4))]);
+        assert_eq!(stations_of(&devices, &[("bond0", &[])]), [station(4, 4), station(2, 4), station(3, 4)]);
     }
 }

@@ -19,6 +19,7 @@ use super::{
 pub(crate) struct Survey {
     /// Interfaces by name.
     pub interfaces: BTreeMap<String, SurveyedInterface>,
+    pub devices: Devices,
     /// Addresses of all interfaces.
     pub addresses: BTreeSet<IpAddr>,
     /// The route to each surveyed address.
@@ -90,7 +91,7 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
             routes.insert(destination.address, route);
         }
         let interfaces = links.iter().map(|(index, link)| (link.name.clone(), interface(index, link))).collect();
-        Ok(Survey { interfaces, addresses: own, routes })
+        Ok(Survey { interfaces, devices: described(&links), addresses: own, routes })
     })
 }
 
@@ -118,6 +119,7 @@ pub(super) fn described(links: &BTreeMap<u32, Link>) -> Devices {
         name: link.name.clone(),
         mac: link.mac,
         controller: link.controller,
+        bonded: link.bonded,
         below: link.below,
         mtu: link.mtu,
     };

@@ -127,6 +127,9 @@ pub(super) fn vrfs(links: &BTreeMap<u32, Link>, interfaces: &[String]) -> Vec<Op
 /// complete; if it lacks a controller, the link has left its bridge.
 fn update_link(link: &mut Link, message: &LinkMessage) {
     link.up = message.header.flags.contains(UP);
+    // Bonds and Hyper-V devices mark their ports so, bridges and teams don't; no program is attached to a team in native
+    // mode.
+    link.bonded = message.header.flags.contains(LinkFlags::Port);
     if message.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::Mtu(_))) {
         link.controller = None;
     }
@@ -299,5 +302,37 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
         RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::survey::described;
+
+    /// A complete notification about the link 2, a port of `controller`.
+    fn notification(flags: LinkFlags, controller: Option<u32>) -> RouteNetlinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = 2;
+        message.header.flags = flags;
+        message.attributes = vec![LinkAttribute::IfName("eth0".to_owned()), LinkAttribute::Mtu(1500)];
+        message.attributes.extend(controller.map(LinkAttribute::Controller));
+        RouteNetlinkMessage::NewLink(message)
+    }
+
+    #[test]
+    fn a_port_joins_a_bond_and_leaves_it() {
+        let mut tables = Tables::default();
+        for (flags, controller, bonded) in [
+            (LinkFlags::empty(), None, false),
+            // A bridge does not mark its ports.
+            (LinkFlags::empty(), Some(4), false),
+            (LinkFlags::Port, Some(4), true),
+            (LinkFlags::empty(), None, false),
+        ] {
+            assert_eq!(tables.apply(&notification(flags, controller)), Change::Routes, "each changes the devices");
+            let device = &described(&tables.links)[&2];
+            assert_eq!((device.controller, device.bonded), (controller, bonded));
+        }
     }
 }

@@ -7,12 +7,12 @@ use std::{
     net::IpAddr,
 };
 
-use edge_common::abi::Mode;
+use edge_common::abi::{MAX_STATIONS, Mode};
 
 use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits};
 use crate::{
     config::{Announce, AttachMode, Config, Interface, Pool, Service},
-    net::SurveyedRoute,
+    net::{Receiver, SurveyedRoute, stations},
 };
 
 /// Longest IP packet whose frame surely fits the single page that drivers give to a program without fragments: 4 KiB
@@ -29,6 +29,7 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
         compare_interface(&mut findings, interface, host);
         compare_offloads(&mut findings, interface, config, host);
     }
+    compare_stations(&mut findings, config, host);
     tunnel_sources(&mut findings, config, host);
     tunnel_ranges(&mut findings, config, host);
     nat::nat(&mut findings, config, host);
@@ -94,6 +95,21 @@ fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host
                 format!("sysctl -w {forwarding}=1"),
             );
         }
+    }
+}
+
+/// Checks that every MAC address at which frames should be accepted has a place.
+fn compare_stations(findings: &mut Findings, config: &Config, host: &Host) {
+    let needed = stations(&host.network.devices, config.interfaces.iter().map(Receiver::of)).len();
+    if needed > MAX_STATIONS {
+        findings.warn(
+            "interfaces",
+            format!(
+                "{needed} pairs of an interface, or of a port of a bond, and a MAC address should accept frames, and there is \
+                 room for {MAX_STATIONS}: frames to the others go to the host"
+            ),
+            "fewer `virtual_macs`, fewer VLAN and macvlan interfaces with addresses of their own, or fewer ports in a bond",
+        );
     }
 }
 

@@ -78,7 +78,7 @@ fn destinations(config: &Config) -> BTreeSet<Destination> {
 }
 
 /// `sysctl`'s name of a per-interface setting.
-pub(super) fn of_interface(family: &str, interface: &str, key: &str) -> String {
+pub(crate) fn of_interface(family: &str, interface: &str, key: &str) -> String {
     // As in sysctl(8), a dot in an interface's name becomes a slash in the key.
     format!("net.{family}.conf.{}.{key}", interface.replace('.', "/"))
 }

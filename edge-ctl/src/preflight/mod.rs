@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     compare::compare,
-    host::{Host, HostError, Pinned},
+    host::{Host, HostError, Pinned, of_interface},
 };
 
 /// A part of a configuration that does not fit its host.

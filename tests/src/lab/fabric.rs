@@ -155,7 +155,7 @@ impl Fabric {
 }
 
 /// Settings of every namespace: addresses are usable immediately, and there is no reverse-path filter, since in these
-/// modes answers take another path.
+/// modes answers take another path (docs/config.md, "Reverse paths").
 pub(super) fn settings(netns: &Netns, forwards: bool) -> Result<()> {
     if forwards {
         // On the edge too: the kernel's lookup for the packet path needs forwarding.

@@ -1,5 +1,6 @@
 //! Requirements of the kernel, with a test for each: the tests' names are the rows of docs/kernels.md.
 
+mod bonds;
 mod next_hops;
 mod tags;
 

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A lab with a BPF file system of its own.
-fn in_bpf_lab(test: impl FnOnce(&Lab, &Path) + Send) {
+pub(super) fn in_bpf_lab(test: impl FnOnce(&Lab, &Path) + Send) {
     in_lab(|lab| test(lab, &Bpffs::mount().path().join("edge")));
 }
 
@@ -35,7 +35,7 @@ struct Line {
 }
 
 /// Runs the command line `edge-ctl decap` with `line`; the error is what a person sees.
-fn decap(pins: &Path, line: &str) -> Result<String, String> {
+pub(super) fn decap(pins: &Path, line: &str) -> Result<String, String> {
     let words = ["decap"].into_iter().chain(line.split_whitespace());
     let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
     execute(&line.args, pins, OBJECT).map_err(|error| format!("{error:#}"))

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{DecapArgs, accepted, check, in_words, mss_in_words, mss_plan};
+use super::{DecapArgs, accepted, check, in_words, mss_in_words, mss_plan, reverse_path};
 use crate::{
     control::chain,
     net::{self, Changes, HostAddresses, NetError},
@@ -180,6 +180,10 @@ impl Watcher<'_> {
         info!("{}: {why} {}", self.args.interface, in_words(&accepted));
         if self.attached.as_ref().is_none_or(|before| before.mss != wanted.mss) && wanted.mss.is_some() {
             info!("{}: {}", self.args.interface, mss_in_words(wanted.mss.as_ref()).trim());
+        }
+        // At the start, and for an interface that was made anew.
+        if let Some(warning) = reverse_path::warning(self.args) {
+            warn!("{}: {warning}", self.args.interface);
         }
         self.attached = Some(wanted);
         Ok(())

@@ -4,7 +4,7 @@ use super::*;
 use crate::preflight::{Pinned, ports::HostPorts};
 use crate::{
     config,
-    net::{AttachedXdp, Survey, SurveyedInterface},
+    net::{AttachedXdp, Device, Devices, Survey, SurveyedInterface},
 };
 
 const TEXT: &str = r#"
@@ -75,6 +75,7 @@ fn host() -> Host {
     ];
     Host {
         network: Survey {
+            devices: Devices::new(),
             interfaces: [("eth0".to_owned(), eth0)].into(),
             addresses: [ip("10.0.0.1")].into(),
             routes: routes.map(|(address, route)| (ip(address), route)).into(),
@@ -208,6 +209,30 @@ fn settings_of_the_host() {
     assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 3), []);
     assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 2), [warning("net.ipv4.neigh.default.gc_thresh3")]);
     assert_eq!(findings(|host| host.sysctls.clear()), [], "what is not there is not judged");
+}
+
+#[test]
+fn addresses_of_a_bond_at_each_of_its_ports() {
+    let bond = |ports: u32, macs: usize| {
+        let list: Vec<_> = (0..macs).map(|number| format!("\"00:00:5e:00:01:{number:02x}\"")).collect();
+        let name = "name = \"eth0\"";
+        let config = configuration(&TEXT.replacen(name, &format!("{name}\nvirtual_macs = [{}]", list.join(", ")), 1));
+        let mut host = host();
+        let device = |name: &str, controller| Device {
+            name: name.to_owned(),
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            controller,
+            bonded: controller.is_some(),
+            below: None,
+        };
+        host.network.devices.insert(1, device("eth0", None));
+        host.network.devices.extend((2..2 + ports).map(|port| (port, device(&format!("port{port}"), Some(1)))));
+        compare(&config, &host).into_iter().map(|finding| finding.subject).collect::<Vec<_>>()
+    };
+    assert_eq!(bond(15, 0), [""; 0]);
+    assert_eq!(bond(16, 0), ["interfaces"]);
+    assert_eq!(bond(3, 3), [""; 0]);
+    assert_eq!(bond(4, 3), ["interfaces"]);
 }
 
 #[test]
