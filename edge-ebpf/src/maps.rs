@@ -52,15 +52,14 @@ macro_rules! declare {
 
 edge_common::maps!(declare);
 
-/// Programs that a packet is handed over to. Who loads them fills it, and pins it: the kernel forgets what is in it with the last
-/// pin or descriptor.
+/// Tail-call targets. The loader fills and pins the map; the kernel empties it with its last pin or descriptor.
 #[map]
 pub(crate) static CALLS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// How often it is tried to take one of a limited number.
+/// Attempts at the compare-and-exchange.
 const TAKES: u32 = 4;
 
-/// Address families as `bpf_fib_lookup` wants them.
+/// Address families in the encoding of `bpf_fib_lookup`.
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -269,7 +268,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
         let Some(limiter) = RATE_LIMITS.get_ptr(0) else { return false };
         // SAFETY: the action's word is one of the limiter's, which all CPUs access as atomic words.
         let word = unsafe { &*limiter.cast::<<Native as Words>::U64>().add(action as usize) };
-        // Where CPUs are at it together, some of them get nothing: that is a flood.
+        // If several CPUs contend for the word, some attempts fail for good: that is a flood.
         for _ in 0..TAKES {
             let before = Word::load(word);
             let Some(after) = RateLimiter::after_one_more(before, now_ns, limit) else { return false };
@@ -282,7 +281,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
 
     #[inline(always)]
     fn mtu(&self, interface: u32) -> u32 {
-        // As of a packet of one byte: what the helper says of it is of no matter, but it puts the MTU in the length's place.
+        // The packet length is irrelevant here: the helper writes the MTU into its place.
         let mut mtu = 1;
         // SAFETY: the helper takes numbers, and the address of one that outlives the call.
         let verdict = unsafe { bpf_check_mtu(self.ctx.raw(), interface, &raw mut mtu, 0, 0) };

@@ -145,7 +145,7 @@ fn build(target: Target) -> Result<PathBuf> {
 /// The host's own target.
 fn host() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let said = cargo::output(cargo::command(rustc).arg("-vV")).context("rustc does not say its version")?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not say its host")?;
+    let version = cargo::output(cargo::command(rustc).arg("-vV")).context("rustc does not report its version")?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not report its host")?;
     Ok(host.to_owned())
 }

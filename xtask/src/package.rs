@@ -122,7 +122,7 @@ fn pack(deb: &Path, to: &Path, more: &[&str]) -> Result<()> {
 fn named(directory: &Path) -> Result<()> {
     let machine = std::env::consts::ARCH;
     let debian =
-        output(Command::new("dpkg").arg("--print-architecture")).context("dpkg does not say for what it is")?;
+        output(Command::new("dpkg").arg("--print-architecture")).context("dpkg does not report its architecture")?;
     let version = env!("CARGO_PKG_VERSION");
     for (made, name) in [
         ("edge.deb", format!("edge_{version}-1_{}.deb", debian.trim())),

@@ -56,7 +56,7 @@ pub fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<PathBuf
         list
     } else {
         packages::update()?;
-        needed().with_context(|| format!("apt-get knows no way to install {}", packages.join(" ")))?
+        needed().with_context(|| format!("apt-get cannot install {}", packages.join(" ")))?
     };
     fetch(&dir, &list)?;
     ensure!(wrapped()?, "{file} of {} does not start", packages.join(" "));

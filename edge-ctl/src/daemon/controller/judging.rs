@@ -1,4 +1,4 @@
-//! Verdicts in: they are judged together, and what follows from it is written and reported.
+//! Judges the verdicts of all probes together, writes the resulting states and reports them.
 
 use edge_common::abi::{BackendNumber, State};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl<P: DataPlane> Controller<P> {
-    /// Verdicts of probes, in their order. Together, since each change is judged by all that is known.
+    /// Processes verdicts of probes, in their order; together, since each change is judged by all verdicts.
     pub(crate) fn report(&mut self, reports: &[Report]) -> Result<(), BpfError> {
         let (now, deaf) = (self.now, self.judgement.is_frozen());
         let (mut changes, mut held) = (Vec::new(), false);
@@ -96,16 +96,16 @@ impl<P: DataPlane> Controller<P> {
         status::show_cut_off(status, &cut_off);
     }
 
-    /// Judges what is known of all backends, writes what follows from it, and reports it.
+    /// Judges the verdicts about all backends, writes the resulting states, and reports them.
     pub(super) fn judge(&mut self, mut changes: Vec<(BackendNumber, HealthChange)>) -> Result<(), BpfError> {
         let Self { judgement, inventory, reach, plane, now, .. } = self;
         changes.extend(judgement.release(inventory, reach, *now));
         let ruling = judgement.judge(inventory, reach, plane, changes, *now);
         self.announce(&ruling);
         let Ruling { changes, mut others, .. } = ruling;
-        // What changes itself has a reason of its own.
+        // A backend that changes has a reason of its own.
         others.retain(|backend, why| !why.is_empty() || !changes.iter().any(|(changed, _)| changed == backend));
-        // First what gives, then what takes: established flows must not lose in between what they have in the end.
+        // Restores before it removes: a flow that keeps its backend in the end must not lose it in between.
         let (gives, takes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, change)| change.to != Health::Down);
         let mut moved = false;
         for (backend, change) in gives {
