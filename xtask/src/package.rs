@@ -17,13 +17,13 @@ use xtask::{
 
 use crate::edge_tasks;
 
-/// What is made.
+/// Options of `cargo xtask package`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Install, upgrade, remove and purge the Debian package in a fresh Debian 12 that is booted beside this system (root).
     #[arg(long)]
     test: bool,
-    /// With a development build inside: what is tested is how it is packed.
+    /// Package a development build, for tests of the packaging.
     #[arg(long)]
     dev: bool,
     /// Only test the packages that were made before.

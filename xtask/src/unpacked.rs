@@ -63,7 +63,7 @@ pub fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<PathBuf
     Ok(wrapper)
 }
 
-/// Arguments by which apt lists what it would install.
+/// Arguments by which apt lists the packages that it would install.
 const SIMULATION: [&str; 4] = ["-qq", "install", "-s", "--no-install-recommends"];
 
 /// A script that runs `program` with the libraries in `dir`.
