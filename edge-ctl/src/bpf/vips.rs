@@ -87,7 +87,7 @@ pub(super) fn of_host(maps: &Maps) -> BTreeSet<IpAddr> {
     v4.filter_map(host).chain(v6.filter_map(host)).collect()
 }
 
-/// The VIPs' own entries: index, VIP and service_ref.
+/// The VIPs' own entries: index, VIP and service reference.
 fn vips<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32) -> impl Iterator<Item = (u32, IpAddr, ServiceRef)> {
     (0..=mask).filter_map(move |number| {
         let at = position(bank, number)?;

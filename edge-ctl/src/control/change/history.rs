@@ -49,7 +49,7 @@ pub(crate) struct Entry {
     pub(crate) text: Arc<[u8]>,
 }
 
-/// What became of a generation.
+/// The outcome of a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
@@ -229,7 +229,7 @@ impl History {
         }
     }
 
-    /// ServiceRef of a rollback without a number: the last good generation with another text than the one in force, else
+    /// Target of a rollback without a number: the last good generation with another text than the one in force, else
     /// the last one with another text that was not undone.
     pub(crate) fn rollback_target(&self, in_force: u64) -> Option<&Entry> {
         let now = self.entry(in_force).map(|entry| entry.checksum);
