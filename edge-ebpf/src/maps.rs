@@ -1,7 +1,7 @@
 //! The maps, and the kernel's routing.
 //!
 //! The sizes here are those of a minimal map: user space sets the real ones, from the configuration, before it loads the
-//! object. Who writes and reads each is in `edge_common::abi::map`.
+//! object. The writers and readers of each are in `edge_common::abi::map`.
 
 use core::ptr;
 
@@ -178,7 +178,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_owner(&self, slot: SlotAddress, owner: BackendNumber) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: a valid pointer; a 16-bit store is atomic, and the last writer is as right as any.
+            // SAFETY: a valid pointer; a 16-bit store is atomic, and every writer's value is valid.
             unsafe { ptr::write_volatile(&raw mut (*slot).owner, owner) };
         }
     }
@@ -186,7 +186,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_look(&self, slot: SlotAddress) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: as above; whoever writes writes the same.
+            // SAFETY: as above; all writers store the same value.
             unsafe { ptr::write_volatile(&raw mut (*slot).look, 1) };
         }
     }
@@ -194,7 +194,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16) {
         if let Some(backend) = BACKENDS.get_ptr_mut(u32::from(backend)) {
-            // SAFETY: a valid pointer, and a store of one half-word; of two that come at once either may stay.
+            // SAFETY: a valid pointer, and a store of one half-word; of two concurrent stores either may stay.
             unsafe {
                 let known = ptr::read_volatile(&raw const (*backend).path_mtu);
                 if known == 0 || mtu < known {
@@ -207,7 +207,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_unrecorded(&self, slot: SlotAddress) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: as above; whoever writes writes the same.
+            // SAFETY: as above; all writers store the same value.
             unsafe { ptr::write_volatile(&raw mut (*slot).unrecorded, 1) };
         }
     }
@@ -333,7 +333,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     }
 }
 
-/// Where a slot is, to write a part of it.
+/// The address of a slot, for a write to a part of it.
 #[inline(always)]
 fn slot_ptr(slot: SlotAddress) -> Option<*mut Slot> {
     let cell = SLOTS.get_ptr_mut(slot.cell)?;
@@ -341,8 +341,8 @@ fn slot_ptr(slot: SlotAddress) -> Option<*mut Slot> {
     Some(unsafe { cell.cast::<Slot>().add(slot.place()) })
 }
 
-/// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier wants what
-/// it reads from the stack aligned.
+/// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier requires
+/// aligned reads of the stack.
 #[inline(always)]
 fn in_pairs(mac: &[u8; 6]) -> Mac {
     #[expect(clippy::cast_ptr_alignment, reason = "aligned in its struct")]

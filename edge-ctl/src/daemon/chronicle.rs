@@ -61,7 +61,7 @@ impl Chronicle {
         }
     }
 
-    /// The same at the end, and waits until it is written, for `limit` at most.
+    /// Hands over the last events, and waits until they are written, for `limit` at most.
     pub(super) fn keep_at_last(&mut self, events: &Events, limit: Duration) {
         let (new, seen) = events.since(self.seen);
         let (done, written) = mpsc::sync_channel(1);
@@ -74,7 +74,7 @@ impl Chronicle {
     }
 }
 
-/// What was kept before; nothing where the disk does not answer, or has none.
+/// Events of earlier daemons; none if the disk does not answer or has none.
 pub(super) fn read_at_start(directory: &Path) -> Vec<Event> {
     read_within(PATIENCE, directory, kept::load_events).unwrap_or_else(|error| {
         tracing::warn!(%error, directory = %directory.display(), "events from before cannot be read");
