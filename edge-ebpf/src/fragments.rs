@@ -11,7 +11,8 @@ pub(crate) struct Aging<K: 'static>(pub(crate) &'static LruHashMap<K, FragmentRe
 impl<K> Fragments<K> for Aging<K> {
     #[inline(always)]
     fn find(&self, key: &K) -> Option<FragmentRecord> {
-        // SAFETY: a valid pointer; if its memory is reused for another packet meanwhile, a fragment goes astray.
+        // SAFETY: a valid pointer; if its memory is reused for another packet meanwhile, a fragment may go to another
+        // backend.
         self.0.get_ptr(key).map(|record| unsafe { ptr::read_volatile(record) })
     }
 
@@ -23,7 +24,7 @@ impl<K> Fragments<K> for Aging<K> {
 
     #[inline(always)]
     fn remove(&self, key: &K) {
-        // It fails only if there is no record, which is as good.
+        // The removal fails only if there is no record.
         let _absent = self.0.remove(key);
     }
 }

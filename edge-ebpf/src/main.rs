@@ -1,5 +1,5 @@
-//! The programs: the load balancer (XDP), what sends the controller's probes by the same way (tc), and on the backends of its
-//! tunnels the decapsulation (XDP) and what lowers the maximum segment size of their SYN-ACKs (tc).
+//! The programs: the load balancer (XDP), the sender and receiver of probes (tc), and for tunnel backends the
+//! decapsulation (XDP) and the program that lowers the MSS of SYN-ACKs (tc).
 //!
 //! All logic is in edge-common. Here are the maps, the packet pointer, the subprograms, and the verdict of each exit.
 
@@ -43,7 +43,7 @@ fn edge(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Where packets are translated that the load balancer hands over.
+/// Translates packets that the load balancer hands over.
 #[xdp]
 fn nat(ctx: XdpContext) -> u32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
@@ -60,7 +60,7 @@ fn send(ctx: &XdpContext, Outcome { exit, egress }: Outcome) -> u32 {
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(ctx, "exit {} egress {}", exit.name(), egress);
     if exit.is_redirect() {
-        // SAFETY: the helper takes two numbers, and refuses an interface that is not there.
+        // SAFETY: the helper takes two numbers, and refuses an interface that does not exist.
         (unsafe { bpf_redirect(egress, 0) }) as u32
     } else {
         xdp_action::XDP_TX
@@ -82,11 +82,11 @@ fn leave(ctx: &XdpContext, exit: Exit) -> u32 {
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program that can come here.
+    // The verifier refuses a program that can reach this point.
     loop {}
 }
 
-/// The kernel lends its helpers by the object's licence.
+/// The kernel makes helpers available by the object's licence.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

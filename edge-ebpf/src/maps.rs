@@ -1,7 +1,7 @@
 //! The maps, and the kernel's routing.
 //!
 //! The sizes here are those of a minimal map: user space sets the real ones, from the configuration, before it loads the
-//! object. Who writes and reads each is in `edge_common::abi::map`.
+//! object. The writers and readers of each are in `edge_common::abi::map`.
 
 use core::ptr;
 
@@ -52,15 +52,14 @@ macro_rules! declare {
 
 edge_common::maps!(declare);
 
-/// Programs that a packet is handed over to. Who loads them fills it, and pins it: the kernel forgets what is in it with the last
-/// pin or descriptor.
+/// Tail-call targets. The loader fills and pins the map; the kernel empties it with its last pin or descriptor.
 #[map]
 pub(crate) static CALLS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// How often it is tried to take one of a limited number.
+/// Attempts at the compare-and-exchange.
 const TAKES: u32 = 4;
 
-/// Address families as `bpf_fib_lookup` wants them.
+/// Address families in the encoding of `bpf_fib_lookup`.
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -179,7 +178,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_owner(&self, slot: SlotAddress, owner: BackendNumber) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: a valid pointer; a 16-bit store is atomic, and the last writer is as right as any.
+            // SAFETY: a valid pointer; a 16-bit store is atomic, and every writer's value is valid.
             unsafe { ptr::write_volatile(&raw mut (*slot).owner, owner) };
         }
     }
@@ -187,7 +186,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_look(&self, slot: SlotAddress) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: as above; whoever writes writes the same.
+            // SAFETY: as above; all writers store the same value.
             unsafe { ptr::write_volatile(&raw mut (*slot).look, 1) };
         }
     }
@@ -195,7 +194,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16) {
         if let Some(backend) = BACKENDS.get_ptr_mut(u32::from(backend)) {
-            // SAFETY: a valid pointer, and a store of one half-word; of two that come at once either may stay.
+            // SAFETY: a valid pointer, and a store of one half-word; of two concurrent stores either may stay.
             unsafe {
                 let known = ptr::read_volatile(&raw const (*backend).path_mtu);
                 if known == 0 || mtu < known {
@@ -208,7 +207,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_unrecorded(&self, slot: SlotAddress) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: as above; whoever writes writes the same.
+            // SAFETY: as above; all writers store the same value.
             unsafe { ptr::write_volatile(&raw mut (*slot).unrecorded, 1) };
         }
     }
@@ -269,7 +268,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
         let Some(limiter) = RATE_LIMITS.get_ptr(0) else { return false };
         // SAFETY: the action's word is one of the limiter's, which all CPUs access as atomic words.
         let word = unsafe { &*limiter.cast::<<Native as Words>::U64>().add(action as usize) };
-        // Where CPUs are at it together, some of them get nothing: that is a flood.
+        // If several CPUs contend for the word, some attempts fail for good: that is a flood.
         for _ in 0..TAKES {
             let before = Word::load(word);
             let Some(after) = RateLimiter::after_one_more(before, now_ns, limit) else { return false };
@@ -282,7 +281,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
 
     #[inline(always)]
     fn mtu(&self, interface: u32) -> u32 {
-        // As of a packet of one byte: what the helper says of it is of no matter, but it puts the MTU in the length's place.
+        // The packet length is irrelevant here: the helper writes the MTU into its place.
         let mut mtu = 1;
         // SAFETY: the helper takes numbers, and the address of one that outlives the call.
         let verdict = unsafe { bpf_check_mtu(self.ctx.raw(), interface, &raw mut mtu, 0, 0) };
@@ -334,7 +333,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     }
 }
 
-/// Where a slot is, to write a part of it.
+/// The address of a slot, for a write to a part of it.
 #[inline(always)]
 fn slot_ptr(slot: SlotAddress) -> Option<*mut Slot> {
     let cell = SLOTS.get_ptr_mut(slot.cell)?;
@@ -342,8 +341,8 @@ fn slot_ptr(slot: SlotAddress) -> Option<*mut Slot> {
     Some(unsafe { cell.cast::<Slot>().add(slot.place()) })
 }
 
-/// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier wants what
-/// it reads from the stack aligned.
+/// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier requires
+/// aligned reads of the stack.
 #[inline(always)]
 fn in_pairs(mac: &[u8; 6]) -> Mac {
     #[expect(clippy::cast_ptr_alignment, reason = "aligned in its struct")]

@@ -1,4 +1,4 @@
-//! A frame behind the kernel's packet pointers: the only place that touches them.
+//! A frame behind the kernel's packet pointers: the only module that uses them.
 
 use core::{arch::asm, ffi::c_void, hint};
 
@@ -11,11 +11,11 @@ use edge_common::wire::packet::{self, Packet, Places, Wire};
 
 /// The context of a program that sees frames.
 pub(crate) trait Context {
-    /// Addresses of the frame's first byte and of what follows its last one.
+    /// Addresses of the frame's first byte, and of the byte after its last one.
     fn ends(&self) -> (usize, usize);
     /// Bytes of the whole frame.
     fn length(&self) -> usize;
-    /// Index of the interface that the frame came in by.
+    /// Index of the frame's ingress interface.
     fn interface(&self) -> u32;
     fn raw(&self) -> *mut c_void;
     fn grow_head(&self, bytes: i32) -> bool;
@@ -25,8 +25,8 @@ pub(crate) trait Context {
 }
 
 impl Context for XdpContext {
-    /// Read as the whole registers that they are to the verifier, which takes half of one for a number: from the context's type
-    /// LLVM knows that they have 32 bits, and where it keeps one for later it may move no more than these.
+    /// Read as whole registers: the verifier takes half of a packet pointer for a number, and LLVM, which sees 32 bits
+    /// in the context's type, may copy no more than these.
     #[inline(always)]
     fn ends(&self) -> (usize, usize) {
         let (start, end): (usize, usize);
@@ -72,7 +72,7 @@ impl Context for XdpContext {
     }
 }
 
-/// A frame may be in pieces, of which only the first one is seen: it has the headers of what a socket sends.
+/// A frame may be in pieces, of which only the first one is visible: it has the headers of packets from sockets.
 impl Context for TcContext {
     #[inline(always)]
     fn ends(&self) -> (usize, usize) {
@@ -95,7 +95,7 @@ impl Context for TcContext {
         self.skb.skb.cast()
     }
 
-    /// Nothing that a tc program of ours does makes a frame shorter.
+    /// No tc program of this project shortens a frame.
     #[inline(always)]
     fn grow_head(&self, bytes: i32) -> bool {
         // SAFETY: as above.
@@ -107,7 +107,7 @@ impl Context for TcContext {
         false
     }
 
-    /// Nor does any make a checksum.
+    /// No tc program of this project computes a checksum.
     #[inline(always)]
     fn sum(&self, _offset: usize, _length: usize) -> Option<u64> {
         None
@@ -141,14 +141,14 @@ impl<'a, C: Context> ContextPacket<'a, C> {
     }
 }
 
-/// Address of the `T` at `offset` of the frame at `data`, if it is wholly in the frame. The comparison with the frame's end is
-/// what the verifier wants to see before each access.
+/// Address of the `T` at `offset` of the frame at `data`, if it is wholly in the frame. The verifier requires the
+/// comparison with the frame's end before each access.
 #[inline(always)]
 pub(crate) fn at<T>(data: usize, offset: usize, data_end: impl FnOnce() -> usize) -> Option<*mut T> {
     let found = data + offset;
     let start: usize;
-    // SAFETY: copies a register; it hides where `start` comes from. Otherwise LLVM computes the end and the accesses each in its
-    // own way, and the verifier does not see that the one that was compared is the one that is used.
+    // SAFETY: copies a register; it hides the origin of `start`. Otherwise LLVM computes the end and the accesses
+    // separately, and the verifier does not recognize the compared pointer as the accessed one.
     unsafe { asm!("{0} = {1}", lateout(reg) start, in(reg) found, options(pure, nomem, nostack, preserves_flags)) };
     // SAFETY: the kernel keeps no frame at address zero.
     unsafe { hint::assert_unchecked(start != 0) };
@@ -174,7 +174,7 @@ impl<C: Context> Packet for ContextPacket<'_, C> {
         const { assert!(align_of::<T>() == 1) };
         let at = self.find::<T>(offset)?;
         // SAFETY: `at` lies in the frame, as just checked; `T` has no alignment, and every bit pattern is a value of a
-        // `Wire` type. What moves the frame's ends takes `&mut self`, so no reference outlives it.
+        // `Wire` type. Methods that move the frame's ends take `&mut self`, so no reference outlives a move.
         Some(unsafe { &*at })
     }
 
@@ -236,7 +236,7 @@ impl<C: Context> Places for ContextPacket<'_, C> {
 
     #[inline(always)]
     fn at<T: Wire>(&self, Place(place): Place<T>) -> &T {
-        // SAFETY: as in `view`, at a place that was found; the verifier knows whether it still is one.
+        // SAFETY: as in `view`, at a place that was found; the verifier checks that it still is one.
         unsafe { &*place }
     }
 
@@ -254,16 +254,16 @@ impl<C: Context> Places for ContextPacket<'_, C> {
 
     #[inline(always)]
     fn has_from<T: Wire>(&self, Place(place): Place<T>, bytes: usize) -> bool {
-        // A difference: older verifiers know no bound of a length whose bytes were swapped, and add it to no pointer.
+        // A difference: older verifiers have no bound for a byte-swapped length, and refuse to add it to a pointer.
         self.ctx.ends().1 - place as usize >= bytes
     }
 }
 
-/// `value`, hidden from the verifier behind something that it does not know.
+/// `value`, hidden from the verifier by an operand without bounds.
 #[inline(always)]
 pub(crate) fn hide(value: u64, unknown: u64) -> u64 {
     let mut hidden = value;
-    // SAFETY: the same bits are turned over twice; only the verifier loses sight of the value.
+    // SAFETY: the same bits are turned over twice; only the verifier loses the bounds of the value.
     unsafe {
         asm!(
             "{0} ^= {1}",

@@ -1,4 +1,4 @@
-//! BPF subprograms: what the verifier checks apart from the fast path.
+//! BPF subprograms: code that the verifier checks apart from the fast path.
 //!
 //! Each is a global function (not mangled, with C's ABI) whose arguments are the context and at most four registers, so that
 //! the verifier checks it once, for any packet and any arguments.
@@ -173,7 +173,7 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
 /// A flow's service, and the hash by which it has its slot.
 type Known = Option<(ServiceRef, Hash)>;
 
-/// A flow's location with what is known of it, in three words. A service has several slots, so that its reference is not 0.
+/// A flow's location and state, in three words. A service has several slots, so that its reference is not 0.
 #[inline(always)]
 fn packed(known: Known, location: FlowLocation) -> (u64, u64, u64) {
     let location = StepResult::from(location).0;
@@ -280,7 +280,7 @@ subprogram!(edge_cross_error(packet, maps, location: u64, how: u64) -> u64 {
     nat::cross_error(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
 });
 
-/// Not global, so that it takes what was found in maps: its packets pay for no second lookup.
+/// Not global, so that its arguments may be map values: its packets pay for no second lookup.
 #[inline(never)]
 fn edge_spread(ctx: *mut xdp_md, generation: &Generation, backend: &Backend, spread: u32) -> u64 {
     let ctx = XdpContext::new(ctx);

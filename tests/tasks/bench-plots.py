@@ -26,18 +26,18 @@ def save(figure, directory, name):
 
 def flows(results):
     """Raw cost of steady TCP against the number of flows, in nanoseconds and over the program that moves the head."""
-    ways = {}
+    paths = {}
     for row in results["rows"]:
         if (row["protocol"], row["state"], row["services"]) == ("tcp", "steady", 1):
-            ways.setdefault(f"{row['mode']} {row['family']}", []).append(row)
-    if not ways:
+            paths.setdefault(f"{row['mode']} {row['family']}", []).append(row)
+    if not paths:
         return None
     figure, (cost, ratio) = pyplot.subplots(1, 2, figsize=(11, 4))
-    for way, rows in ways.items():
+    for path, rows in paths.items():
         rows.sort(key=lambda row: row["flows"])
         numbers = [row["flows"] for row in rows]
-        cost.plot(numbers, [row["raw_ns"] for row in rows], marker="o", label=way)
-        ratio.plot(numbers, [row["ratio_head"] for row in rows], marker="o", label=way)
+        cost.plot(numbers, [row["raw_ns"] for row in rows], marker="o", label=path)
+        ratio.plot(numbers, [row["ratio_head"] for row in rows], marker="o", label=path)
     for axes, what in ((cost, "ns a packet, driver included"), (ratio, "times the program that moves the head")):
         axes.set(xscale="log", xlabel="flows", ylabel=what, ylim=0)
     ratio.legend()

@@ -57,8 +57,8 @@ impl EbpfToolchain {
 
     /// Versions of the compiler and of its LLVM.
     pub fn compiler(&self) -> Result<String> {
-        let said = output(cargo::command(&self.rustc).arg("-vV")).context("rustc does not say its version")?;
-        let field = |name| said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
+        let version = output(cargo::command(&self.rustc).arg("-vV")).context("rustc does not report its version")?;
+        let field = |name| version.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
         Ok(format!("rustc {}, LLVM {}", field("release: "), field("LLVM version: ")))
     }
 
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_rustc_says() {
+    fn versions_are_read_from_the_output_of_rustc() {
         let text = "rustc 1.97.0-nightly (e50aa6fba 2026-05-19)\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n";
         assert_eq!(versions(text), Some((97, 22)));
         assert_eq!(versions("nonsense"), None);

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer over the packet path on the host, and over what the controller reads.
+//! `cargo xtask fuzz`: libFuzzer over the packet path on the host, and over the controller's input.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,10 +12,10 @@ use xtask::{
     step::step,
 };
 
-/// How long, and what becomes of the corpus.
+/// Duration, processes, and treatment of the corpus.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What reads the bytes.
+    /// Reader of the bytes.
     #[arg(value_enum, default_value_t = Target::Packets)]
     target: Target,
     /// Seconds to run.
@@ -24,12 +24,12 @@ pub(crate) struct Options {
     /// Processes side by side.
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: u32,
-    /// Add the shortest sequences that reach what the committed corpus does not.
+    /// Add the shortest sequences that reach more code than the committed corpus.
     #[arg(long)]
     keep: bool,
 }
 
-/// What is fuzzed.
+/// Code under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Target {
     /// Frames, through the packet path.
@@ -145,7 +145,8 @@ fn build(target: Target) -> Result<PathBuf> {
 /// The host's own target.
 fn host() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let said = cargo::output(cargo::command(rustc).arg("-vV")).context("rustc does not say its version")?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not say its host")?;
+    let version = cargo::output(cargo::command(rustc).arg("-vV")).context("rustc does not report its version")?;
+    let host =
+        version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not report its host")?;
     Ok(host.to_owned())
 }

@@ -1,4 +1,5 @@
-//! What `cargo xtask` shares with its tasks in `edge-tasks`: cargo, packages, set-up, builds, and results of tests.
+//! Code that `cargo xtask` shares with its tasks in `edge-tasks`: cargo, packages, set-up, builds, and results of
+//! tests.
 
 pub mod cargo;
 pub mod step;

@@ -17,7 +17,7 @@ const VERSION: &str = "0.13.0";
 pub(crate) fn ensure() -> Result<PathBuf> {
     let binary = cargo::tools().join("bin/bpf-linker");
     // It also fails to start if the LLVM that it was linked with has been removed.
-    if output(Command::new(&binary).arg("--version")).is_some_and(|said| said.trim().ends_with(VERSION)) {
+    if output(Command::new(&binary).arg("--version")).is_some_and(|version| version.trim().ends_with(VERSION)) {
         return Ok(binary);
     }
     packages::ensure(&[Package::any("llvm-22-dev")], "building bpf-linker")?;

@@ -33,7 +33,7 @@ pub(crate) fn counted(counts: &mut Counts) {
     check("clippy", cargo::cargo().args(clippy));
     check("clippy of the eBPF programs", &mut clippy_of_ebpf());
     match tool("cargo-deny") {
-        // Advisories need a database from the network, and a build must not depend on what others publish today.
+        // Advisories need a database from the network, and a build must not depend on later publications.
         Some(deny) => check(
             "dependencies",
             cargo::command(deny).args(["--log-level", "error", "check", "bans", "licenses", "sources"]),

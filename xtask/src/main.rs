@@ -42,11 +42,11 @@ enum Command {
     },
     /// Run every check and every test there is (root, for packets and labs).
     Test {
-        /// What a developer runs between two edits: without other kernels, the model of flows, labs, and kills at each step.
+        /// Leave out the parts that take minutes: other kernels, the model of flows, labs, and kills at each step.
         #[arg(long)]
         quick: bool,
     },
-    /// Let libFuzzer look for frames that break a rule of the packet path, or for what the controller can't read.
+    /// Let libFuzzer search for frames that break a rule of the packet path, or for input that crashes the controller.
     Fuzz(fuzz::Options),
     /// Formatting, clippy and dependencies.
     Lints,

@@ -17,13 +17,13 @@ use xtask::{
 
 use crate::edge_tasks;
 
-/// What is made.
+/// Options of `cargo xtask package`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Install, upgrade, remove and purge the Debian package in a fresh Debian 12 that is booted beside this system (root).
     #[arg(long)]
     test: bool,
-    /// With a development build inside: what is tested is how it is packed.
+    /// Package a development build, for tests of the packaging.
     #[arg(long)]
     dev: bool,
     /// Only test the packages that were made before.
@@ -122,7 +122,7 @@ fn pack(deb: &Path, to: &Path, more: &[&str]) -> Result<()> {
 fn named(directory: &Path) -> Result<()> {
     let machine = std::env::consts::ARCH;
     let debian =
-        output(Command::new("dpkg").arg("--print-architecture")).context("dpkg does not say for what it is")?;
+        output(Command::new("dpkg").arg("--print-architecture")).context("dpkg does not report its architecture")?;
     let version = env!("CARGO_PKG_VERSION");
     for (made, name) in [
         ("edge.deb", format!("edge_{version}-1_{}.deb", debian.trim())),

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Maximum number of tests that are listed.
-const TOLD: usize = 12;
+const LISTED: usize = 12;
 
 /// Tests that took less time are not listed.
 const SLOW: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ impl fmt::Display for Slowest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut tests = self.tests.clone();
         tests.sort_by_key(|test| std::cmp::Reverse(test.0));
-        for (took, name) in tests.iter().take(TOLD) {
+        for (took, name) in tests.iter().take(LISTED) {
             writeln!(f, "{:>8.1} s  {name}", took.as_secs_f64())?;
         }
         Ok(())

@@ -11,7 +11,7 @@ pub const PROGRAM: &str = "edge-tasks";
 pub struct Task {
     pub name: &'static str,
     pub about: &'static str,
-    /// Whether it always needs what a lab needs.
+    /// Whether it always needs the programs and packages of a lab.
     pub has_lab: bool,
 }
 

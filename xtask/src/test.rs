@@ -27,7 +27,7 @@ const MODEL: &str = "model";
 /// Test programs that take minutes, and need root.
 const BIG: [&str; 3] = [PACKETS, MODEL, labs::LAB];
 
-/// What is built beside the test programs.
+/// Programs built beside the test programs.
 struct Built {
     edge_ctl: PathBuf,
     /// The program with the parts of the test run that need root, if the user is root.
@@ -38,7 +38,7 @@ struct Built {
 
 /// Runs all checks and tests, even after failures; fails if any of them failed.
 ///
-/// `quick` leaves out what takes minutes: other kernels, the model of flows, labs, and kills at each step.
+/// `quick` leaves out the parts that take minutes: other kernels, the model of flows, labs, and kills at each step.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     let is_root = rustix::process::geteuid().is_root();
     let Built { edge_ctl, tasks, fetching } = build(is_root, quick)?;
@@ -71,7 +71,7 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds everything under test. What needs no eBPF programs is built beside them, since their compiler uses only one
+/// Builds everything under test. Programs without eBPF are built beside those with it, whose compiler uses only one
 /// CPU; other kernels are fetched meanwhile.
 fn build(is_root: bool, quick: bool) -> Result<Built> {
     let whole = is_root && !quick;
@@ -169,7 +169,7 @@ fn model(counts: &mut Counts) -> Result<()> {
     if counts.failed == before { rules::note_broken() } else { Ok(()) }
 }
 
-/// Runs a test command, shows what it prints, and counts its results.
+/// Runs a test command, shows its output, and counts its results.
 fn tests(what: &'static str, counts: &mut Counts, command: &mut Command) -> Result<()> {
     TestRun::start(what, command)?.finish(counts).map(drop)
 }

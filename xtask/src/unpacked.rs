@@ -56,14 +56,14 @@ pub fn ensure_whole(name: &str, packages: &[&str], file: &str) -> Result<PathBuf
         list
     } else {
         packages::update()?;
-        needed().with_context(|| format!("apt-get knows no way to install {}", packages.join(" ")))?
+        needed().with_context(|| format!("apt-get cannot install {}", packages.join(" ")))?
     };
     fetch(&dir, &list)?;
     ensure!(wrapped()?, "{file} of {} does not start", packages.join(" "));
     Ok(wrapper)
 }
 
-/// Arguments by which apt lists what it would install.
+/// Arguments by which apt lists the packages that it would install.
 const SIMULATION: [&str; 4] = ["-qq", "install", "-s", "--no-install-recommends"];
 
 /// A script that runs `program` with the libraries in `dir`.

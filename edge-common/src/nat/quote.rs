@@ -2,8 +2,8 @@
 //! packet as it was sent.
 //!
 //! An error about a packet to a backend counts only if the quoted packet carries the label of its flow, and one that
-//! reports an MTU only if the quoted packet is longer: who does not see the packets can't make either up. A checksum that
-//! is wrong stays wrong, so the receiver of the error drops it.
+//! reports an MTU only if the quoted packet is longer: a sender off the path can guess neither. A wrong checksum stays
+//! wrong, so the receiver of the error drops it.
 
 use network_types::icmp::Icmpv4Hdr;
 

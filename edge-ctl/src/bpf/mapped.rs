@@ -62,7 +62,7 @@ impl<T: Pod> Mapped<T> {
 
     /// Writes a value; `None` past the end of the map.
     pub(crate) fn write(&self, index: u32, value: T) -> Option<()> {
-        // SAFETY: as in `read`; the mapping is writable, and nobody holds a reference to its plain memory.
+        // SAFETY: as in `read`; the mapping is writable, and there is no reference to its plain memory.
         self.at(index).map(|to| unsafe { ptr::write_volatile(to, value) })
     }
 
@@ -123,7 +123,7 @@ impl<T: Pod> Mapped<T> {
 impl Mapped<FlowBucket> {
     /// The slots of a bucket, which packets read and write at any time; `None` past the end.
     pub(super) fn slots(&self, index: u32) -> Option<&[AtomicU32]> {
-        // SAFETY: a valid pointer to as many words, which lives as long as `self`; nobody accesses them otherwise than as atomics.
+        // SAFETY: a valid pointer to as many words, which lives as long as `self`; all accesses to them are atomic.
         self.at(index).map(|bucket| unsafe { slice::from_raw_parts(bucket.cast::<AtomicU32>(), SLOTS as usize) })
     }
 }

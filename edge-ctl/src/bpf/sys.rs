@@ -27,7 +27,7 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
     // SAFETY: BPF_OBJ_GET reads a zero-terminated string at `pathname`, which `path` keeps alive until after the call.
     let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)? };
-    // SAFETY: the call returned a new descriptor that nobody else owns.
+    // SAFETY: the call returned a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Dirs {
     /// Directory of the daemon's socket and lock file.
     #[arg(long, global = true, env = "EDGE_RUN_DIR", default_value = "/run/edge", value_name = "DIR")]
     pub(crate) run_dir: PathBuf,
-    /// Directory of the state that survives a reboot: earlier configurations, and operators' decisions.
+    /// Directory of the state that survives a reboot: earlier configurations and operators' decisions.
     #[arg(long, global = true, env = "EDGE_STATE_DIR", default_value = "/var/lib/edge", value_name = "DIR")]
     pub(crate) state_dir: PathBuf,
 }
@@ -102,7 +102,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         words: WordArgs,
     },
-    /// List the last generations: when, how and by whom each came into force, and what became of it.
+    /// List the last generations: time, origin, author and outcome of each.
     History {
         /// Print one JSON object.
         #[arg(long, conflicts_with = "text")]
@@ -111,7 +111,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "GENERATION")]
         text: Option<u64>,
     },
-    /// Show what differs from one generation to another.
+    /// Show the differences between two generations or files.
     Diff {
         /// A generation, or a file; `-` is standard input.
         #[arg(value_name = "A")]
@@ -146,15 +146,15 @@ pub(crate) enum Command {
     },
     /// Explain where a client's flow goes, by the packet path's own code on the pinned maps.
     Explain(ExplainArgs),
-    /// Send a backend no new flows; its established flows stay.
+    /// Send no new flows to a backend; its established flows stay.
     Drain(BackendArgs),
     /// Undo a drain or a disable.
     Enable(BackendArgs),
     /// Take a backend out of service at once, with its established flows.
     Disable(BackendArgs),
-    /// Give backends other weights than the file's: new flows go by them, established ones stay.
+    /// Override the file's weights of backends: new flows follow the new weights, established flows stay.
     Weight(WeightArgs),
-    /// Force a backend up or down, in place of its probes.
+    /// Override the health that probes have determined.
     Health(HealthArgs),
     /// Send a service's new flows to another of its pools.
     Failover {
@@ -167,7 +167,7 @@ pub(crate) enum Command {
         /// Move the established flows of the pools before it, too.
         #[arg(long)]
         evacuate: bool,
-        /// Show what would become of it, and change nothing.
+        /// Show the outcome, and change nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -176,20 +176,20 @@ pub(crate) enum Command {
         /// Services, or patterns of their names.
         #[arg(required = true, value_name = "SERVICE")]
         services: Vec<String>,
-        /// Show what would become of it, and change nothing.
+        /// Show the outcome, and change nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Have all services leave a pool, such as a whole provider, with their established flows.
+    /// Make all services leave a pool, such as a whole provider, with their established flows.
     Evacuate(EvacuateArgs),
     /// End the evacuation of a pool.
     Return {
         pool: String,
-        /// Show what would become of it, and change nothing.
+        /// Show the outcome, and change nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Make the daemon read its configuration file again; a bad one changes nothing.
+    /// Make the daemon read its configuration file again; a bad file changes nothing.
     Reload {
         #[command(flatten)]
         allow: AllowArgs,
@@ -205,7 +205,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List outages from the events that are kept, or show the story of one.
+    /// List the recorded outages, or show one in detail.
     Incident(IncidentArgs),
     /// Start the daemon's executable anew in its place, after an installation: the traffic goes on.
     Upgrade,
@@ -219,7 +219,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it runs until it is ended, and logs its actions.
+    /// Whether the command runs until a signal ends it, and logs its actions.
     pub(crate) const fn stays(&self) -> bool {
         match self {
             Self::Run(_) => true,
@@ -229,24 +229,25 @@ impl Command {
     }
 }
 
-/// What a change may take away.
+/// Effects that a change is allowed to have.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct AllowArgs {
-    /// Let it remove as many services, pools and backends; a refusal contains the number.
+    /// Allow the removal of up to N services, pools, backends, interfaces and announcements; a refusal prints the
+    /// number.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) allow_removal: u32,
-    /// Let it change `hash_key`, `slots` or a service's `affinity`, which moves flows.
+    /// Allow changes of `hash_key`, `slots` or a service's `affinity`, which move flows.
     #[arg(long)]
     pub(crate) allow_moves: bool,
-    /// Let it come into force without a rehearsal, or although that failed.
+    /// Apply even if the rehearsal is impossible or fails.
     #[arg(long)]
     pub(crate) allow_unrehearsed: bool,
-    /// Undo it after this time, unless `edge-ctl confirm` comes before.
+    /// Undo the change after this time, unless `edge-ctl confirm` comes first.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) confirm: Option<Duration>,
 }
 
-/// What is written into the history.
+/// Text for the history.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WordArgs {
     /// The reason, for `history`.
@@ -262,7 +263,7 @@ pub(crate) struct BackendArgs {
     /// The reason, for `status`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// Show what would become of it, and change nothing.
+    /// Show the outcome, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -272,13 +273,13 @@ pub(crate) struct WeightArgs {
     /// POOL/BACKEND, or BACKEND where only one pool has it; or patterns of them: `provider-a/*`.
     #[arg(required = true, value_name = "BACKEND")]
     pub(crate) backends: Vec<String>,
-    /// 1 to 65535; `auto` is the file's again.
+    /// 1 to 65535; `auto` removes the override.
     #[arg(required = true, value_name = "N", value_parser = weight)]
     pub(crate) weight: Weight,
     /// The reason, for `status` and `events`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// Show what would become of it, and change nothing.
+    /// Show the outcome, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -288,13 +289,13 @@ pub(crate) struct HealthArgs {
     /// POOL/BACKEND, or BACKEND where only one pool has it; or patterns of them: `provider-a/*`.
     #[arg(required = true, value_name = "BACKEND")]
     pub(crate) backends: Vec<String>,
-    /// `auto`: what its probes find.
+    /// `auto`: probes determine the health again.
     #[arg(required = true, value_enum, value_name = "HEALTH")]
     pub(crate) health: HealthWord,
     /// The reason, for `status` and `events`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// Show what would become of it, and change nothing.
+    /// Show the outcome, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -314,10 +315,10 @@ fn weight(text: &str) -> Result<Weight, String> {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct IncidentArgs {
-    /// Show this one: first sign, failed backends, moved services, operators' actions, and its end.
+    /// Show this outage: first sign, failed backends, moved services, operators' actions, and its end.
     #[arg(value_name = "ID", conflicts_with = "last")]
     pub(crate) id: Option<String>,
-    /// Show the last one.
+    /// Show the last outage.
     #[arg(long)]
     pub(crate) last: bool,
     /// Print one JSON array of the incidents.
@@ -335,7 +336,7 @@ pub(crate) struct ExplainArgs {
     /// The VIP and its port.
     #[arg(value_name = "VIP:PORT")]
     pub(crate) vip: SocketAddr,
-    /// What if a backend, or all of a pool, were up, down, unknown, drained, disabled or enabled; repeatable.
+    /// Assume that a backend, or all of a pool, is up, down, unknown, drained, disabled or enabled; repeatable.
     #[arg(long = "if", value_name = "NAME=STATE")]
     pub(crate) assumptions: Vec<Assumption>,
     /// Print one JSON object.
@@ -358,7 +359,7 @@ pub(crate) struct EvacuateArgs {
     /// Disable (with --drain: drain) the pool's backends as well, for services that have no other pool.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Show what would become of it, and change nothing.
+    /// Show the outcome, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -367,7 +368,7 @@ pub(crate) struct EvacuateArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) file: FileArgs,
-    /// Compare it with this host, too: interfaces, addresses, routes to backends, settings of the kernel.
+    /// Compare the file with this host, too: interfaces, addresses, routes to backends, settings of the kernel.
     #[arg(long)]
     pub(crate) host: bool,
     /// Warnings count as errors.

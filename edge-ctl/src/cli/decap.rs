@@ -68,7 +68,7 @@ pub(crate) struct DecapArgs {
     #[arg(long, conflicts_with_all = ["egress", "mtu", "detach", "status"])]
     keep_mss: bool,
 
-    /// Stay, attach again whatever is not attached any more, follow this host's addresses, and log what is dropped
+    /// Keep running: restore the programs, follow this host's addresses, and log dropped packets
     #[arg(long, conflicts_with_all = ["detach", "status"])]
     pub(crate) watch: bool,
 

@@ -1,4 +1,4 @@
-//! `incident`: the story of an outage, from the events that are kept.
+//! `incident`: the details of an outage, from the recorded events.
 
 use std::{io, time::Duration};
 

@@ -10,12 +10,12 @@ use super::{
     walk::{Located, Table},
 };
 
-/// Nobody but this host.
+/// Reachable from this host only.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 
 const LISTEN: &str = "listen = \"127.0.0.1:9180\"";
 
-/// `None`: nowhere.
+/// `None` if the file has no `[http]`.
 pub(super) fn read(root: &Table<'_>) -> Read<Option<Located<SocketAddr>>> {
     let Some(table) = root.table("http", &HTTP)? else { return Ok(None) };
     let listen = table.optional("listen", listen)?;
@@ -44,7 +44,7 @@ pub(super) fn check(problems: &Problems<'_>, listen: &Located<SocketAddr>, servi
     let vip = services.iter().flat_map(ServiceDraft::vips).find(|vip| vip.value == listen.value.ip());
     if let Some(vip) = vip {
         let what = format!(
-            "`listen` is at {}, the VIP on line {}: what comes to it goes to backends",
+            "`listen` is at {}, the VIP on line {}: packets to this address go to backends",
             vip.value,
             problems.line(vip.at)
         );

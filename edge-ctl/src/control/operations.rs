@@ -75,7 +75,7 @@ pub(crate) struct Outcome {
     /// False if the state was already as requested.
     pub(crate) changed: bool,
     pub(crate) message: String,
-    /// Consequences that the operator should know about.
+    /// Consequences of which the operator is warned.
     pub(crate) warnings: Vec<String>,
 }
 

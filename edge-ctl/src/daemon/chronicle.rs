@@ -1,4 +1,4 @@
-//! Keeps events on the disk: a thread of its own adds them, so that a disk that hangs costs nothing but what is not kept.
+//! Stores events on the disk, in a thread of its own, so that a hanging disk delays nothing, and only events are lost.
 
 use std::{
     path::Path,
@@ -13,16 +13,16 @@ use crate::control::{
     kept,
 };
 
-/// Batches that wait for the disk at most; what comes then waits among the events that are in memory.
+/// Most batches that wait for the disk; later events stay in memory.
 const WAITING: usize = 4;
-/// How long a start waits for the disk.
+/// Longest wait for the disk at a start.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The writing thread, which ends with this.
+/// The writing thread, which ends when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Chronicle {
     batches: SyncSender<Batch>,
-    /// How many events were handed over.
+    /// Number of events that were handed over.
     seen: u64,
 }
 
@@ -40,7 +40,7 @@ impl Chronicle {
             let mut failed: Option<String> = None;
             for Batch { events, done } in coming {
                 let why = kept::append_events(&directory, &events).err().map(|error| error.to_string());
-                // The state beside them is an alarm already where it is the disk.
+                // If the disk is at fault, the state beside the events has raised an alarm already.
                 if let Some(why) = why.as_ref().filter(|why| failed.as_ref() != Some(*why)) {
                     tracing::warn!(%why, directory = %directory.display(), "events are not kept over a restart");
                 }
@@ -53,7 +53,7 @@ impl Chronicle {
         Self { batches, seen: 0 }
     }
 
-    /// Hands over what has happened since the last time. Never waits.
+    /// Hands over the events since the last call. Never waits.
     pub(super) fn keep(&mut self, events: &Events) {
         let (new, seen) = events.since(self.seen);
         if !new.is_empty() && self.batches.try_send(Batch { events: new, done: None }).is_ok() {
@@ -61,7 +61,7 @@ impl Chronicle {
         }
     }
 
-    /// The same at the end, and waits until it is written, for `limit` at most.
+    /// Hands over the last events, and waits until they are written, for `limit` at most.
     pub(super) fn keep_at_last(&mut self, events: &Events, limit: Duration) {
         let (new, seen) = events.since(self.seen);
         let (done, written) = mpsc::sync_channel(1);
@@ -74,7 +74,7 @@ impl Chronicle {
     }
 }
 
-/// What was kept before; nothing where the disk does not answer, or has none.
+/// Events of earlier daemons; none if the disk does not answer or has none.
 pub(super) fn read_at_start(directory: &Path) -> Vec<Event> {
     read_within(PATIENCE, directory, kept::load_events).unwrap_or_else(|error| {
         tracing::warn!(%error, directory = %directory.display(), "events from before cannot be read");

@@ -152,13 +152,13 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         counted
     }
 
-    /// Number of the pool's backends that operators want to serve.
+    /// Number of the pool's backends that operators have in service.
     fn wanted(&self, pool: usize) -> u32 {
         let wanted = self.inventory.members_of(pool).filter(|member| self.is_wanted(member.number));
         u32::try_from(wanted.count()).unwrap_or(u32::MAX)
     }
 
-    /// Whether an operator wants it to serve. One that is down by their word does not take part in a panic.
+    /// Whether operators have the backend in service. A backend that is forced down takes no part in a panic.
     fn is_wanted(&self, backend: BackendNumber) -> bool {
         let state = self.plane.state(backend);
         plan::admin(state) == Admin::Enabled && plan::forced(state) != Some(Health::Down)

@@ -81,7 +81,7 @@ impl Probing {
         self.look(config, events);
     }
 
-    /// Handles the change of an interface: whatever failed there is tried again.
+    /// Handles the change of an interface: retries failed attachments there.
     pub(super) fn link_changed(&mut self, interface: &str, config: &Config, events: &Events) {
         if let Some(retry) = self.deaf.get_mut(interface) {
             retry.hasten(Instant::now());
@@ -89,7 +89,7 @@ impl Probing {
         self.look(config, events);
     }
 
-    /// Checks the programs and their device, and tries again what is missing, as far as it is due.
+    /// Checks the programs and their device, and retries missing ones whose time has come.
     pub(super) fn look(&mut self, config: &Config, events: &Events) {
         let now = Instant::now();
         match &mut self.state {
@@ -147,7 +147,7 @@ impl Probing {
         for index in self.network.routes.interfaces() {
             match net::name_of(index) {
                 Ok(name) => interfaces.extend(name),
-                // What is received on stays until the lookup succeeds.
+                // The present interfaces stay until the lookup succeeds.
                 Err(_) => return,
             }
         }

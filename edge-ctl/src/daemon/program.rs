@@ -171,7 +171,7 @@ impl Program {
         }
     }
 
-    /// Checks whether the program is loaded, and attached everywhere; tries again what is missing, as far as it is due.
+    /// Checks whether the program is loaded, and attached everywhere; retries missing attachments whose time has come.
     pub(crate) fn look(&mut self, config: &Config, events: &Events) {
         let now = Instant::now();
         match &mut self.state {

@@ -1,4 +1,4 @@
-//! Retries of what has failed: soon at first, then less and less often.
+//! Retries after failures, at growing intervals.
 
 use std::time::{Duration, Instant};
 

@@ -118,7 +118,8 @@ impl Returns {
         (withheld, returning)
     }
 
-    /// Gives a pool its flows at once, as an operator wants. Returns whether the pool was waiting or returning.
+    /// Gives a pool all of its flows at once, by an operator's command. Returns whether the pool was waiting or
+    /// returning.
     pub(super) fn release(&mut self, pool: usize) -> bool {
         match self.pools.get_mut(pool) {
             Some(state) if matches!(state.at, Return::Steady { .. } | Return::Returning { .. }) => {

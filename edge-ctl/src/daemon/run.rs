@@ -348,7 +348,7 @@ impl Daemon {
             Command::Weigh(wanted, back) => self.weigh(&wanted, back).await,
             Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
             Command::Detach(back) => {
-                // First stops the tasks that would restore what is taken down.
+                // First stops the tasks that would restore the removed attachments.
                 self.outside = None;
                 if self.program.is_loading() {
                     let loaded = self.program.loading().await;

@@ -1,4 +1,4 @@
-//! Judges a generation after it came into force: good after a soak, or to blame for what its services lack.
+//! Judges a generation after it came into force: good after a soak, or the cause of a loss of its services.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

@@ -35,7 +35,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         _ => {}
     }
     let listener = UnixListener::bind(&new)?;
-    // A client that the mode excludes cannot connect before this, since it does not know the name yet.
+    // A client that the mode excludes cannot connect before this, since the socket does not have its public name yet.
     fs::set_permissions(&new, fs::Permissions::from_mode(MODE))?;
     fs::rename(&new, path)?;
     Ok((listener, SocketFile(path.to_owned())))

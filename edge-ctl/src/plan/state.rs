@@ -102,7 +102,7 @@ pub(crate) fn condition(state: State) -> Condition {
     Condition { health, standing, withheld, cut_off: false }
 }
 
-/// What operators have decided, in `state`.
+/// The operators' decisions in `state`.
 pub(crate) const fn word(state: State) -> Word {
     Word { admin: admin(state), forced: forced(state) }
 }

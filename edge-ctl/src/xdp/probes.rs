@@ -82,7 +82,7 @@ impl ProbePrograms {
         for name in interfaces {
             match net::index_of(name) {
                 Ok(index) => wanted.extend(index.map(|index| (index, name))),
-                // What is attached stays until the lookup succeeds.
+                // Present attachments stay until the lookup succeeds.
                 Err(_) => return Vec::new(),
             }
         }

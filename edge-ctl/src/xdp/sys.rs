@@ -72,6 +72,6 @@ pub(super) fn load_xdp(instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
     // SAFETY: BPF_PROG_LOAD reads `insn_cnt` instructions at `insns` and a zero-terminated string at `license`; both outlive
     // the call.
     let fd = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)? };
-    // SAFETY: the call returned a new descriptor that nobody else owns.
+    // SAFETY: the call returned a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

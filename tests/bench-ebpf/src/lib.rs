@@ -150,7 +150,7 @@ pub struct HashedFlow {
 /// The translation of a flow's packets in one direction.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct HashedWay {
+pub struct HashedPath {
     pub seen_ns: u64,
     pub source: u32,
     pub destination: u32,

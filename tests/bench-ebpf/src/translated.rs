@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{HashMap, PerCpuArray},
     programs::XdpContext,
 };
-use edge_bench_ebpf::{HashedFlow, HashedWay, VIP};
+use edge_bench_ebpf::{HashedFlow, HashedPath, VIP};
 
 use super::{
     programs::BENCH_PLAN,
@@ -18,9 +18,9 @@ use super::{
 };
 
 #[map]
-static HASHED_FORTH: HashMap<HashedFlow, HashedWay> = HashMap::with_max_entries(1, 0);
+static HASHED_FORTH: HashMap<HashedFlow, HashedPath> = HashMap::with_max_entries(1, 0);
 #[map]
-static HASHED_BACK: HashMap<HashedFlow, HashedWay> = HashMap::with_max_entries(1, 0);
+static HASHED_BACK: HashMap<HashedFlow, HashedPath> = HashMap::with_max_entries(1, 0);
 #[map]
 static HASHED_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
@@ -86,21 +86,21 @@ fn translated(ctx: &XdpContext) -> Option<()> {
         return None;
     }
     let key = HashedFlow { source: read(26), destination: read(30), ports: read(34), protocol: u32::from(protocol) };
-    let way = if key.destination == VIP { HASHED_FORTH.get_ptr_mut(&key)? } else { HASHED_BACK.get_ptr_mut(&key)? };
+    let path = if key.destination == VIP { HASHED_FORTH.get_ptr_mut(&key)? } else { HASHED_BACK.get_ptr_mut(&key)? };
     // SAFETY: the helper takes nothing and reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     // SAFETY: the pointer is valid; concurrent writers store the same value.
-    let way = unsafe {
-        if (*way).seen_ns >> 28 != now >> 28 {
-            ptr::write_volatile(&raw mut (*way).seen_ns, now);
+    let path = unsafe {
+        if (*path).seen_ns >> 28 != now >> 28 {
+            ptr::write_volatile(&raw mut (*path).seen_ns, now);
         }
         // A new flag would be written as well.
         if half(46) >> 8 & 5 != 0 {
-            ptr::write_volatile(&raw mut (*way).flags, u32::from(half(46)));
+            ptr::write_volatile(&raw mut (*path).flags, u32::from(half(46)));
         }
-        &*way
+        &*path
     };
-    let [network, transport] = way.changes;
+    let [network, transport] = path.changes;
     // SAFETY: as above.
     unsafe {
         let write = |offset: usize, value: u32| ptr::write_unaligned((start + offset) as *mut u32, value);
@@ -108,12 +108,12 @@ fn translated(ctx: &XdpContext) -> Option<()> {
         write_half(22, half(22) - 1);
         write_half(24, folded(half(24), u32::from(network) + 1));
         write_half(50, folded(half(50), transport.into()));
-        write(26, way.source);
-        write(30, way.destination);
-        write(34, way.ports);
-        write(0, way.addresses[0]);
-        write(4, way.addresses[1]);
-        write(8, way.addresses[2]);
+        write(26, path.source);
+        write(30, path.destination);
+        write(34, path.ports);
+        write(0, path.addresses[0]);
+        write(4, path.addresses[1]);
+        write(8, path.addresses[2]);
     }
     let count = HASHED_COUNT.get_ptr_mut(0)?;
     // SAFETY: the counter belongs to this CPU.

@@ -55,7 +55,10 @@ pub(crate) fn check() -> Result<()> {
         return Ok(());
     }
     let over = excess(&budgets, &sizes)? + &executed_excess(&budgets, &counts(&profile))?;
-    ensure!(over.is_empty(), "{over}Make them smaller, or say in {FILE}, in a commit that says why, what they need");
+    ensure!(
+        over.is_empty(),
+        "{over}Make them smaller, or raise the budgets in {FILE}, in a commit that gives the reason"
+    );
     Ok(())
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true)]
         command: Vec<String>,
     },
-    /// What `up` starts in the background.
+    /// The process that `up` starts in the background.
     #[command(hide = true)]
     Keep { edge_ctl: PathBuf },
 }

@@ -43,17 +43,17 @@ enum Command {
     Outages(outages::Options),
     #[command(name = tasks::DEMO.name, about = tasks::DEMO.about)]
     Demo {
-        /// One JSON object instead of the story.
+        /// Print one JSON object instead of the timeline.
         #[arg(long)]
         json: bool,
     },
-    /// What `package --test` runs once the packages are made.
+    /// The test that `package --test` runs once the packages are made.
     #[command(hide = true)]
     Booted { deb: PathBuf, successor: PathBuf },
     /// A part of `test`.
     #[command(hide = true, subcommand)]
     Part(part::Part),
-    /// What `vm --icount` runs in a guest.
+    /// The measurement that `vm --icount` runs in a guest.
     #[command(hide = true)]
     VmCost(vm::cost::GuestOptions),
 }

@@ -173,7 +173,7 @@ impl Reading {
                 || table.silent(&found) > expiry
                 || at.zip(service).is_some_and(|((_, slot), service)| {
                     let owner = Slots::of(maps, &service).owner(slot);
-                    // EntryState only where it matters: picking takes longer than all the rest.
+                    // Picked only if the owner is the flow's backend: picking takes longer than all the rest.
                     let pick = if owner == backend { picker.pick(&service, slot) } else { None };
                     is_redundant(backend, owner, pick)
                 });

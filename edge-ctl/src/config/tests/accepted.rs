@@ -1,4 +1,4 @@
-//! What good files give.
+//! The configurations that good files produce.
 
 use std::net::Ipv4Addr;
 

@@ -49,7 +49,7 @@ pub(crate) struct Entry {
     pub(crate) text: Arc<[u8]>,
 }
 
-/// What became of a generation.
+/// The outcome of a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {

@@ -50,11 +50,11 @@ pub(crate) struct Watch {
     levels: Levels,
     /// Levels just before this generation; empty if there was no look.
     baseline: Levels,
-    /// What was seen without doubt at any look, and just before this generation.
+    /// Levels that were seen without doubt at any look, and just before this generation.
     seen: Seen,
     /// The previous configuration, if it may come back.
     before: Option<Before>,
-    /// What the generation is to blame for, and at how many consecutive looks it was to blame.
+    /// The loss that the generation has caused, and the number of consecutive looks with that loss.
     blamed: Option<(String, u32)>,
 }
 
@@ -123,7 +123,7 @@ impl Watch {
         u128::from(now_ms.saturating_sub(self.since_ms)) >= soak.as_millis()
     }
 
-    /// What the change has taken away, if it was to blame at enough looks.
+    /// The loss that the change has caused, if it was seen at enough looks.
     pub(crate) fn blame(&self) -> Option<String> {
         self.blamed.as_ref().filter(|(_, times)| *times >= PATIENCE).map(|(why, _)| why.clone())
     }

@@ -25,7 +25,7 @@ pub(crate) struct BackendBody {
 pub(crate) enum HealthWord {
     Up,
     Down,
-    /// What its probes find.
+    /// As probes determine it.
     Auto,
 }
 

@@ -1,4 +1,4 @@
-//! Verdicts in: they are judged together, and what follows from it is written and reported.
+//! Judges the verdicts of all probes together, writes the resulting states and reports them.
 
 use edge_common::abi::{BackendNumber, State};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl<P: DataPlane> Controller<P> {
-    /// Verdicts of probes, in their order. Together, since each change is judged by all that is known.
+    /// Processes verdicts of probes, in their order; together, since each change is judged by all verdicts.
     pub(crate) fn report(&mut self, reports: &[Report]) -> Result<(), BpfError> {
         let (now, deaf) = (self.now, self.judgement.is_frozen());
         let (mut changes, mut held) = (Vec::new(), false);
@@ -36,7 +36,7 @@ impl<P: DataPlane> Controller<P> {
             if let Some(end) = report.certificate_end {
                 self.certificates.note(backend, end);
             }
-            // It may be the last one by now.
+            // A held backend may be its service's last one by now, which ends the hold.
             held |= probed.machine().held(now).is_some();
             if report.verdict != Verdict::Pass {
                 self.judgement.disturb();
@@ -45,7 +45,7 @@ impl<P: DataPlane> Controller<P> {
         if changes.is_empty() && !held { Ok(()) } else { self.judge(changes) }
     }
 
-    /// A second has passed: verdicts that are too old are forgotten.
+    /// Forgets verdicts that are too old; called each second.
     pub(crate) fn age(&mut self) -> Result<(), BpfError> {
         let now = self.now;
         let aged = self.judgement.probed.iter_mut();
@@ -53,18 +53,18 @@ impl<P: DataPlane> Controller<P> {
         if aged.is_empty() { Ok(()) } else { self.judge(aged) }
     }
 
-    /// Some time has passed: what was in doubt may be clear by now.
+    /// Judges again after some time, since a doubt may be resolved by then.
     pub(crate) fn reconsider(&mut self) -> Result<(), BpfError> {
         if self.judgement.is_restless() { self.judge(Vec::new()) } else { Ok(()) }
     }
 
-    /// For `status`.
+    /// The freeze, for `status`.
     pub(crate) fn frozen(&self) -> Option<FrozenStatus> {
         let frozen = self.judgement.frozen()?;
         Some(FrozenStatus { for_seconds: self.now.saturating_sub(frozen.since).as_secs(), why: frozen.why.reason() })
     }
 
-    /// What is the matter, in a line.
+    /// The most severe fault, or the generation, in one line.
     pub(crate) fn summary(&self) -> String {
         let pools = self.inventory.config.pools.iter().enumerate();
         let panicking = pools.filter(|(position, _)| self.judgement.panics(*position));
@@ -96,16 +96,16 @@ impl<P: DataPlane> Controller<P> {
         status::show_cut_off(status, &cut_off);
     }
 
-    /// Judges what is known of all backends, writes what follows from it, and reports it.
+    /// Judges the verdicts about all backends, writes the resulting states, and reports them.
     pub(super) fn judge(&mut self, mut changes: Vec<(BackendNumber, HealthChange)>) -> Result<(), BpfError> {
         let Self { judgement, inventory, reach, plane, now, .. } = self;
         changes.extend(judgement.release(inventory, reach, *now));
         let ruling = judgement.judge(inventory, reach, plane, changes, *now);
         self.announce(&ruling);
         let Ruling { changes, mut others, .. } = ruling;
-        // What changes itself has a reason of its own.
+        // A backend that changes has a reason of its own.
         others.retain(|backend, why| !why.is_empty() || !changes.iter().any(|(changed, _)| changed == backend));
-        // First what gives, then what takes: established flows must not lose in between what they have in the end.
+        // Restores before it removes: a flow that keeps its backend in the end must not lose it in between.
         let (gives, takes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, change)| change.to != Health::Down);
         let mut moved = false;
         for (backend, change) in gives {
@@ -160,7 +160,7 @@ impl<P: DataPlane> Controller<P> {
         Ok(moved)
     }
 
-    /// Reports what concerns more than one backend.
+    /// Reports freezes and panics, which concern more than one backend.
     fn announce(&self, ruling: &Ruling) {
         if let Some(frozen) = &ruling.frozen {
             let message = format!(
@@ -186,12 +186,12 @@ impl<P: DataPlane> Controller<P> {
         }
     }
 
-    /// What its probes have found counts as long as something can be sent there.
+    /// Applies a probe result, unless the backend is unreachable.
     fn apply(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
         if self.reach.is_out(backend) { Ok(false) } else { self.enact(backend, change) }
     }
 
-    /// Writes what is known of a backend now, and reports it. Returns whether that changes what it does.
+    /// Writes a backend's present state, and reports it. Returns whether the state changed.
     pub(super) fn enact(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
         let (before, after) = self.write(backend, &change.reason)?;
         let Some(name) = self.inventory.name(backend) else { return Ok(false) };
@@ -218,7 +218,7 @@ impl<P: DataPlane> Controller<P> {
         Ok(after != before)
     }
 
-    /// Writes what follows for a backend from what is known of others.
+    /// Writes a backend's state if the states of others change it.
     fn adjust(&mut self, backend: BackendNumber, why: &str) -> Result<bool, BpfError> {
         let note = self.plane.why(backend).reason;
         let reason = if why.is_empty() { note } else { format!("{note}; {why}") };

@@ -1,4 +1,4 @@
-//! What is to be read over TCP: where it is listened is the configuration's, and it is never a reason for anything else to fail.
+//! The read-only HTTP listener over TCP, at the configured address. Its failures affect nothing else.
 
 mod pages;
 
@@ -22,23 +22,23 @@ use crate::control::{
     status::HttpStatus,
 };
 
-/// How long a connection may take, whatever is requested and however slowly its answer is read.
+/// Longest duration of a connection, whatever the request and however slow the reader.
 const LONGEST: Duration = Duration::from_secs(15);
 
 const SUBJECT: &str = "http";
 
-/// The listener that there is, and the one that there should be.
+/// The running listener, and the configured address.
 #[derive(Debug)]
 pub(super) struct Http {
     commands: mpsc::Sender<Request>,
-    /// Connections at a time.
+    /// Most connections at a time.
     most: usize,
     wanted: Option<SocketAddr>,
     running: Option<Running>,
     retry: Option<Retry>,
 }
 
-/// A listener; it ends with this.
+/// A listener, which ends when this value is dropped.
 #[derive(Debug)]
 struct Running {
     address: SocketAddr,
@@ -50,7 +50,7 @@ impl Http {
         Self { commands, most, wanted: None, running: None, retry: None }
     }
 
-    /// The configuration has the address.
+    /// Applies the configured address.
     pub(super) fn follow(&mut self, wanted: Option<SocketAddr>, events: &Events) {
         if wanted == self.wanted {
             return;
@@ -62,7 +62,7 @@ impl Http {
         }
     }
 
-    /// A second has passed.
+    /// Retries a failed listener once its time has come; called each second.
     pub(super) fn look(&mut self, events: &Events) {
         let now = Instant::now();
         if let Some(address) = self.wanted.filter(|_| self.retry.as_ref().is_some_and(|retry| retry.is_due(now))) {
@@ -70,13 +70,13 @@ impl Http {
         }
     }
 
-    /// For `status`.
+    /// The listener's part of `status`.
     pub(super) fn status(&self) -> Option<HttpStatus> {
         let listen = self.wanted?.to_string();
         Some(HttpStatus { listen, why: self.retry.as_ref().map(|retry| retry.why().to_owned()) })
     }
 
-    /// The one before serves on until this one stands.
+    /// The old listener serves until the new one is ready.
     fn listen(&mut self, address: SocketAddr, events: &Events, now: Instant) {
         match bind(address) {
             Ok(listener) => {
@@ -95,7 +95,7 @@ impl Http {
             Err(error) => {
                 let why = format!("cannot listen on {address}: {error}; {}", remedy(&error, address));
                 let retry = Retry::after(self.retry.as_ref(), why, now);
-                // The same port at another address: its own listener may be what is in the way.
+                // The old listener may occupy the same port at another address: then it is closed, and the next attempt follows.
                 let own = self.running.take_if(|running| {
                     error.kind() == io::ErrorKind::AddrInUse && running.address.port() == address.port()
                 });

@@ -70,7 +70,8 @@ struct Recent {
     status: Arc<Status>,
 }
 
-/// `private`: only this host can connect, so a name of another one is a web page's that wants to read it through a browser here.
+/// The routes. `private`: only this host can connect, so a request by another host's name comes from a web page in a
+/// browser on this host, and is refused.
 pub(super) fn router(commands: mpsc::Sender<Request>, events: Events, private: bool) -> Router {
     let routes = Router::new()
         .route("/", get(page))

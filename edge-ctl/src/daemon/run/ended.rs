@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-/// What the loop does after a step.
+/// The loop's action after a step.
 pub(super) enum LoopStep {
     Continue,
     Stop,

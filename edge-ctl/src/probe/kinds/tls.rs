@@ -98,7 +98,7 @@ impl Handshake {
         Ok(config)
     }
 
-    /// Sessions are kept per backend: another server does not know its tickets, even if it has the same name.
+    /// Sessions are kept per backend: another server cannot decrypt its tickets, even if it has the same name.
     fn make(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = if self.tls.verify {

@@ -29,9 +29,9 @@ use crate::interrupt;
 enum Section {
     /// Nanoseconds a packet, of every kind of packet.
     Packets,
-    /// What the dense flow table costs beside the kernel's hash map.
+    /// Cost of the dense flow table beside the kernel's hash map.
     FlowTables,
-    /// What translating a packet costs, either way, beside `dsr`, bare reads, and two hash maps of the kernel's.
+    /// Cost of translating a packet, in either direction, beside `dsr`, bare reads, and two hash maps of the kernel's.
     Nat,
     /// Packets a second, sent and counted where they arrive.
     Live,
@@ -41,10 +41,10 @@ enum Section {
     Peers,
 }
 
-/// How long it takes, and where the figures go.
+/// Sections, durations, and files for the figures.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What to measure; without any, everything.
+    /// Sections to measure; without any, all.
     sections: Vec<Section>,
     /// Fewer rows and shorter samples: under two minutes.
     #[arg(long)]
@@ -58,7 +58,7 @@ pub(crate) struct Options {
     /// Write the tables as Markdown, too.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Take what is built in target/ as it is.
+    /// Use the programs in target/ without a build.
     #[arg(long)]
     no_build: bool,
 }
@@ -101,7 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds what the wanted sections run, before any of them measures; returns the path of `edge-ctl`.
+/// Builds the programs of the selected sections, before any of them measures; returns the path of `edge-ctl`.
 fn build(options: &Options) -> Result<PathBuf> {
     let edge_ctl = cargo::target_dir()?.join("release/edge-ctl");
     if options.no_build {

@@ -290,7 +290,7 @@ mod tests {
                 cpu_seconds_per_million: 91.84,
                 failover: super::super::results::Failover::default(),
             }],
-            failures: vec!["a way that did not start".to_owned()],
+            failures: vec!["a contender that did not start".to_owned()],
             ..Results::default()
         };
         let page = markdown(&results);
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(cells(&page, "ipip | 4in4   | tcp")[3..], ["1", "1,204,000", "0.60", "2.0 %"]);
         assert_eq!(cells(&page, "table build")[2..4], ["12.3", "ms"]);
         assert!(page.contains("| HAProxy \\<TCP> | 1\\|2    |             9,800 |          – |"), "{page}");
-        assert!(page.ends_with("## What failed\n\n- a way that did not start\n"), "{page}");
+        assert!(page.ends_with("## What failed\n\n- a contender that did not start\n"), "{page}");
     }
 
     #[test]

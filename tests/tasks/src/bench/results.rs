@@ -21,7 +21,7 @@ pub(super) struct Results {
     pub(super) live: Vec<Live>,
     pub(super) control: Vec<Control>,
     pub(super) peers: Vec<Peer>,
-    /// What is not measured, and why; and restrictions of figures.
+    /// Cases without a measurement, with the reasons; and restrictions of figures.
     pub(super) notes: Vec<String>,
     /// Failures that prevented figures.
     pub(super) failures: Vec<String>,
@@ -79,7 +79,7 @@ pub(super) struct Row {
     pub(super) head_ns: f64,
 }
 
-/// What one kind of packet makes the load balancer execute.
+/// Instructions that the load balancer executes for one kind of packet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Profile {
     pub(super) mode: String,
@@ -221,7 +221,7 @@ impl fmt::Display for Machine {
 }
 
 impl Profile {
-    /// Name in a budget: for packets that are not simply forwarded, it begins with what they are.
+    /// Name in a budget: for packets that are not simply forwarded, it begins with their kind.
     pub(crate) fn name(&self) -> String {
         let Self { mode, family, protocol, state, .. } = self;
         format!("{} {family} {protocol}", if state == "steady" { mode } else { state })

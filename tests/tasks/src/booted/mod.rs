@@ -104,8 +104,8 @@ fn installed(root: &Root, deb: &str) -> Result<()> {
     ensure!(root.run("systemctl is-active edge")?.status.code() != Some(0), "the package starts something");
     root.fails("systemctl is-enabled edge")?;
     // As installed, the file does nothing.
-    let said = root.fails("edge-ctl check")?;
-    ensure!(said.contains("nothing is configured"), "{said}");
+    let output = root.fails("edge-ctl check")?;
+    ensure!(output.contains("nothing is configured"), "{output}");
     root.fails("systemctl start edge")?;
     root.ok("systemctl stop edge && test ! -e /sys/fs/bpf/edge && ! ip -d link show | grep xdp")?;
     let group = root.ok("getent group edge && stat -c %a /etc/edge/edge.toml")?;
@@ -159,11 +159,11 @@ fn evacuated(root: &Root) -> Result<()> {
     const NEW_FLOW: &str = "edge-ctl explain udp 10.0.0.2:9 192.0.2.10:7007 --json | grep -A9 '\"starts\"'";
     let goes_to = |backend: &str| root.ok(&format!("{NEW_FLOW} | grep -q '\"name\": \"{backend}\"'"));
     goes_to("provider-a/a1")?;
-    let said = root.ok("edge-ctl evacuate provider-a --drain --dry-run")?;
-    ensure!(said.contains("dry run") && said.contains("goes to pool provider-b (1 of 1 backends"), "{said}");
+    let output = root.ok("edge-ctl evacuate provider-a --drain --dry-run")?;
+    ensure!(output.contains("dry run") && output.contains("goes to pool provider-b (1 of 1 backends"), "{output}");
     goes_to("provider-a/a1")?;
-    let said = root.ok("edge-ctl evacuate provider-a --drain --for 25s --reason maintenance")?;
-    ensure!(said.ends_with("undo: edge-ctl return provider-a\n"), "{said}");
+    let output = root.ok("edge-ctl evacuate provider-a --drain --for 25s --reason maintenance")?;
+    ensure!(output.ends_with("undo: edge-ctl return provider-a\n"), "{output}");
     goes_to("provider-b/b1")?;
     root.ok("edge-ctl status | grep 'provider-a EVACUATED' | grep maintenance")?;
     // A restarted daemon knows the evacuation.
@@ -172,9 +172,9 @@ fn evacuated(root: &Root) -> Result<()> {
     goes_to("provider-a/a1")?;
     root.ok("edge-ctl events | grep 'its evacuation is over: its time is over'")?;
     // With patterns as well.
-    let said = root
+    let output = root
         .ok("edge-ctl drain 'provider-b/*' --dry-run && edge-ctl drain '*1' --reason test && edge-ctl enable a1 b1")?;
-    ensure!(said.matches("is drained: it gets no new flows").count() == 3, "{said}");
+    ensure!(output.matches("is drained: it gets no new flows").count() == 3, "{output}");
     root.fails("edge-ctl drain 'c*'")?;
     Ok(())
 }

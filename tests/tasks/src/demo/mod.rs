@@ -76,10 +76,10 @@ fn play(lab: &mut Lab, story: &Story, chapter: Chapter) -> Result<Part> {
     story.opening(chapter.opening);
     let mut moments: Vec<Moment> = Vec::new();
     let (mut found, mut resets) = (Vec::new(), Vec::new());
-    for Act { name, tells, run, then, is_death } in chapter.acts {
+    for Act { name, caption, run, then, is_death } in chapter.acts {
         let (at, clock) = (Instant::now(), SystemTime::now());
         moments.push(Moment { name, at });
-        story.act(start, at, tells);
+        story.act(start, at, caption);
         run(lab).with_context(|| format!("in the act \"{name}\""))?;
         interrupt::pause(then)?;
         let known = if is_death { known::known(lab, name, clock)? } else { None };

@@ -32,17 +32,17 @@ pub(super) fn chapters() -> [Chapter; 2] {
     [
         Chapter {
             name: "nat",
-            opening: "Two providers, a and b, with three plain web servers each: nothing was prepared there. Two clients ask by \
-                      IPv4 and\nIPv6 (`nat`), on kept and on new connections. Backends are probed each 200 ms, and down after 3 \
-                      misses.",
+            opening: "Two providers, a and b, with three plain web servers each: nothing was prepared there. Two clients send \
+                      requests by IPv4 and\nIPv6 (`nat`), on kept and on new connections. Backends are probed each 200 ms, \
+                      and down after 3 misses.",
             configuration: all_slots(Configuration::translated()),
             acts: plain_acts(),
             resets: true,
         },
         Chapter {
             name: "dsr_and_ipip",
-            opening: "The same providers, their servers prepared for `dsr` and `ipip`: they answer clients directly. Two clients ask 7 \
-                      services\n(IPv4 and IPv6; L2 and tunnels).",
+            opening: "The same providers, their servers prepared for `dsr` and `ipip`: they answer clients directly. Two clients \
+                      send requests to 7 services\n(IPv4 and IPv6; L2 and tunnels).",
             configuration: all_slots(Configuration::default()),
             acts: acts(),
             resets: false,
@@ -55,7 +55,7 @@ pub(super) struct Act {
     /// Name in the JSON output.
     pub(super) name: &'static str,
     /// Text in the timeline.
-    pub(super) tells: &'static str,
+    pub(super) caption: &'static str,
     pub(super) run: fn(&mut Lab) -> Result<()>,
     /// Time to watch before the next act.
     pub(super) then: Duration,
@@ -70,33 +70,43 @@ const SHORT: Duration = Duration::from_millis(1500);
 const A1: Backend = Backend { provider: Provider::A, number: 1 };
 const A2: Backend = Backend { provider: Provider::A, number: 2 };
 
-fn act(name: &'static str, tells: &'static str, run: fn(&mut Lab) -> Result<()>, then: Duration) -> Act {
-    Act { name, tells, run, then, is_death: false }
+fn act(name: &'static str, caption: &'static str, run: fn(&mut Lab) -> Result<()>, then: Duration) -> Act {
+    Act { name, caption, run, then, is_death: false }
 }
 
-fn death(name: &'static str, tells: &'static str, run: fn(&mut Lab) -> Result<()>) -> Act {
-    Act { name, tells, run, then: LONG, is_death: true }
+fn death(name: &'static str, caption: &'static str, run: fn(&mut Lab) -> Result<()>) -> Act {
+    Act { name, caption, run, then: LONG, is_death: true }
 }
 
 fn plain_acts() -> Vec<Act> {
     vec![
-        act("load_started", "All is well; provider a, the first choice, serves.", |_| Ok(()), SHORT),
-        death("provider_killed", "Provider a is gone: all three of its servers at once, in silence.", kill_provider),
+        act("load_started", "All backends are up; provider a, the first pool, serves.", |_| Ok(()), SHORT),
+        death("provider_killed", "Provider a fails: all three of its servers at once, in silence.", kill_provider),
         act("provider_healed", "Provider a is back, and takes new connections.", heal_provider, SHORT),
-        act("controller_killed", "kill -9 of the controller: nobody watches, nobody steers.", Lab::kill_daemon, LONG),
-        act("controller_restarted", "The controller starts again and adopts what it finds.", Lab::start_daemon, SHORT),
+        act("controller_killed", "kill -9 of the controller: the packet path works alone.", Lab::kill_daemon, LONG),
+        act(
+            "controller_restarted",
+            "The controller starts again and adopts the pinned state.",
+            Lab::start_daemon,
+            SHORT,
+        ),
     ]
 }
 
 fn acts() -> Vec<Act> {
     vec![
-        act("load_started", "All is well; provider a, the first choice, serves.", |_| Ok(()), SHORT),
-        death("backend_killed", "Backend a2 loses power: no goodbye, just silence.", |lab| lab.kill_backend(A2)),
+        act("load_started", "All backends are up; provider a, the first pool, serves.", |_| Ok(()), SHORT),
+        death("backend_killed", "Backend a2 loses power, and falls silent.", |lab| lab.kill_backend(A2)),
         act("backend_healed", "a2 is back.", heal_a2, SHORT),
-        death("provider_killed", "Provider a is gone: all three of its backends at once.", kill_provider),
+        death("provider_killed", "Provider a fails: all three of its backends at once.", kill_provider),
         act("provider_healed", "Provider a is back, and takes its traffic back by itself.", heal_provider, SHORT),
-        act("controller_killed", "kill -9 of the controller: nobody watches, nobody steers.", Lab::kill_daemon, LONG),
-        act("controller_restarted", "The controller starts again and adopts what it finds.", Lab::start_daemon, SHORT),
+        act("controller_killed", "kill -9 of the controller: the packet path works alone.", Lab::kill_daemon, LONG),
+        act(
+            "controller_restarted",
+            "The controller starts again and adopts the pinned state.",
+            Lab::start_daemon,
+            SHORT,
+        ),
         act("drained", "edge-ctl drain a1: it gets no new connections.", |lab| each_pool(lab, "drain"), SHORT),
         act("enabled", "edge-ctl enable a1.", |lab| each_pool(lab, "enable"), SHORT),
         act("failover", "edge-ctl failover SERVICE --to provider b, for each service.", failover, SHORT),
@@ -106,10 +116,10 @@ fn acts() -> Vec<Act> {
         act("link_up", "eth2 has a carrier again.", plug_in, SHORT),
         death("route_gone", "The routes to provider a are gone.", |lab| lab.route_provider_a(false)),
         act("route_back", "The routes are back.", route_back, SHORT),
-        death("neighbour_failed", "The router on eth2 goes mute; the kernel gives it up.", |lab| {
+        death("neighbour_failed", "The router on eth2 falls silent; the kernel gives it up.", |lab| {
             lab.mute_provider_a(true)
         }),
-        act("neighbour_back", "The router speaks again.", speak_again, SHORT),
+        act("neighbour_back", "The router answers again.", speak_again, SHORT),
     ]
 }
 

@@ -46,9 +46,9 @@ impl Story {
     }
 
     /// Prints the beginning of an act.
-    pub(super) fn act(&self, start: Instant, at: Instant, tells: &str) {
+    pub(super) fn act(&self, start: Instant, at: Instant, caption: &str) {
         if !self.json {
-            println!("{:6.1} s  {tells}", at.saturating_duration_since(start).as_secs_f64());
+            println!("{:6.1} s  {caption}", at.saturating_duration_since(start).as_secs_f64());
         }
     }
 

@@ -10,9 +10,9 @@ use super::stage::Stage;
 pub(super) struct Incident {
     /// Name for `cargo xtask outages NAME`.
     pub(super) name: &'static str,
-    /// Who was affected, when, and what happened.
+    /// The company, the date, and the fault.
     pub(super) story: &'static str,
-    /// What the replay does in the lab.
+    /// The replay's steps in the lab.
     pub(super) done: &'static str,
     /// The required result.
     pub(super) expected: &'static str,

@@ -53,9 +53,9 @@ pub(super) fn json(rows: &[Row]) -> Result<String> {
 /// Writes the page.
 pub(super) fn write(rows: &[Row]) -> Result<()> {
     let mut text = String::from(
-        "# Outages\n\nReal outages, and what this load balancer makes of each. `cargo xtask outages --page` wrote this page: it \
+        "# Outages\n\nReal outages, and how this load balancer handles each. `cargo xtask outages --page` wrote this page: it \
          replays\nthem in namespaces, with a lab of two providers under load (HTTP requests over kept and new connections, and \
-         numbered\ndatagrams), and takes down what was seen. `cargo xtask test` replays those that take seconds.\n\n\
+         numbered\ndatagrams), and records the results. `cargo xtask test` replays those that take seconds.\n\n\
          What it can't do: it does not help *behind* a CDN that failed, or where DNS or certificates live only there. One edge \
          is itself a\nsingle point of failure: run two. A TCP connection with a backend that died is lost.\n",
     );

@@ -17,7 +17,7 @@ use super::{Job, Options, Prepared, Programs, Tools, out, side_by_side};
 /// Time limit: emulation with instruction counts is slower.
 const LIMIT: Duration = Duration::from_mins(25);
 
-/// What the guest runs.
+/// Options of the measurement inside the guest.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GuestOptions {
     #[arg(long)]
@@ -30,7 +30,7 @@ pub(crate) struct GuestOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Row {
     kernel: String,
-    way: String,
+    path: String,
     instructions: u64,
 }
 
@@ -40,8 +40,8 @@ pub(crate) fn guest(options: &GuestOptions) -> Result<()> {
     for (name, time) in cost::programs() {
         println!("{name}\t{}", time.as_nanos());
     }
-    for way in PacketPath::ALL {
-        println!("{}\t{}", way.name(), cost::measure(way, peers)?.as_nanos());
+    for path in PacketPath::ALL {
+        println!("{}\t{}", path.name(), cost::measure(path, peers)?.as_nanos());
     }
     Ok(())
 }
@@ -79,14 +79,14 @@ pub(super) fn run(prepared: &[Prepared], tools: &Tools, options: &Options) -> Re
 
 fn rows(kernel: &str, printed: &str) -> Result<Vec<Row>> {
     let row = |line: &str| {
-        let (way, instructions) = line.split_once('\t').with_context(|| format!("`{line}` is no row"))?;
-        Ok(Row { kernel: kernel.to_owned(), way: way.to_owned(), instructions: instructions.parse()? })
+        let (path, instructions) = line.split_once('\t').with_context(|| format!("`{line}` is no row"))?;
+        Ok(Row { kernel: kernel.to_owned(), path: path.to_owned(), instructions: instructions.parse()? })
     };
     printed.lines().map(row).collect()
 }
 
 fn table(rows: &[Row]) -> String {
-    let row = |row: &Row| format!("{:>9}  {:<8}{}\n", row.instructions, row.kernel, row.way);
+    let row = |row: &Row| format!("{:>9}  {:<8}{}\n", row.instructions, row.kernel, row.path);
     let head =
         "instructions a packet, all that the guest does for it; of \"program\" rows, of the program and its call\n\n";
     head.to_owned() + &rows.iter().map(row).collect::<String>()
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn what_the_guest_prints_is_read() {
         let read = rows("6.1", "plain forwarding\t16500\nIPVS DR\t17900\n").expect("two rows");
-        assert_eq!((read[1].way.as_str(), read[1].instructions), ("IPVS DR", 17_900));
+        assert_eq!((read[1].path.as_str(), read[1].instructions), ("IPVS DR", 17_900));
         assert!(table(&read).ends_with("    17900  6.1     IPVS DR\n"), "{}", table(&read));
         assert!(rows("6.1", "nonsense").is_err());
     }

@@ -36,7 +36,7 @@ use self::{
 };
 use crate::interrupt;
 
-/// Which kernels, and what they run.
+/// Kernels, and the tests that run on them.
 #[derive(Clone, Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Options {
@@ -49,7 +49,7 @@ pub(crate) struct Options {
     /// Write the page from the last whole run of each kernel, and run nothing.
     #[arg(long, exclusive = true)]
     page: bool,
-    /// Only what each test run asks of a kernel: the programs load, and every case of the table of packets.
+    /// Only the checks of each test run: the programs load, and each packet of the table of cases leaves as expected.
     #[arg(long)]
     quick: bool,
     /// Get the newest packages of the kernels, also where older ones are there.
@@ -64,7 +64,7 @@ pub(crate) struct Options {
     /// Write the results as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Count the instructions of a packet's whole way, of this load balancer and of what the kernel has in its place.
+    /// Count the instructions of a packet's whole path, in this load balancer and in the kernel's alternatives.
     #[arg(long, conflicts_with_all = ["all", "quick", "command"])]
     icount: bool,
     /// Run this in each guest, as root and with this machine's files, in place of the tests.

@@ -24,7 +24,7 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         failures.len(),
         outcome.skipped.len(),
         outcome.seconds,
-        verified(outcome).map(|counts| format!("; the verifier looked at {counts} instructions")).unwrap_or_default(),
+        verified(outcome).map(|counts| format!("; the verifier examined {counts} instructions")).unwrap_or_default(),
     );
     let ran = |start: &str| outcome.tests.iter().filter(|test| test.passed && test.name.starts_with(start)).count();
     let features = outcome.tests.iter().filter(|test| test.passed).filter_map(|test| feature(&test.name));
@@ -38,8 +38,7 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         writeln!(text, "  FAILED {failure}").expect("writing to a string succeeds");
     }
     if outcome.tests.iter().any(|test| !test.passed) {
-        writeln!(text, "  what they printed is in target/vm/*/{}", outcome.kernel)
-            .expect("writing to a string succeeds");
+        writeln!(text, "  their output is in target/vm/*/{}", outcome.kernel).expect("writing to a string succeeds");
     }
     text
 }
@@ -54,8 +53,8 @@ fn page(outcomes: &[Outcome]) -> String {
     row(&mut text, "", outcomes.iter().map(|outcome| outcome.kernel.clone()));
     row(&mut text, "---", outcomes.iter().map(|_| "---".to_owned()));
     row(&mut text, "kernel", outcomes.iter().map(|outcome| format!("{}, {}", outcome.release, outcome.whose)));
-    let counts = outcomes.iter().map(|outcome| verified(outcome).unwrap_or_else(|| "not told".to_owned()));
-    row(&mut text, "instructions that the verifier looks at: edge, decap", counts);
+    let counts = outcomes.iter().map(|outcome| verified(outcome).unwrap_or_else(|| "not reported".to_owned()));
+    row(&mut text, "instructions that the verifier examines: edge, decap", counts);
     row(&mut text, "packet tests", outcomes.iter().map(packets));
     let features: BTreeSet<_> =
         outcomes.iter().flat_map(|outcome| outcome.tests.iter().filter_map(|test| feature(&test.name))).collect();
@@ -71,7 +70,7 @@ fn page(outcomes: &[Outcome]) -> String {
         .flat_map(|outcome| outcome.skipped.iter().map(|skipped| format!("{}: {}", outcome.kernel, reason(skipped))))
         .collect();
     if !skipped.is_empty() {
-        text.push_str("\nLeft out, since the kernel lacks what it takes:\n\n");
+        text.push_str("\nLeft out, since the kernel lacks a required feature:\n\n");
     }
     for skipped in skipped {
         writeln!(text, "- {skipped}").expect("writing to a string succeeds");
@@ -163,16 +162,16 @@ mod tests {
         assert_eq!(
             table,
             "|  | 6.1 |\n| --- | --- |\n| kernel | 6.1.0-1, Debian 12 |\n\
-             | instructions that the verifier looks at: edge, decap | 471,871, 999 |\n\
+             | instructions that the verifier examines: edge, decap | 471,871, 999 |\n\
              | packet tests | **1 of 2 fail** |\n| native on veth | yes |\n\
              | native on virtio | needs shared transmit queues (5.13) |\n\n\
-             Left out, since the kernel lacks what it takes:\n\n\
+             Left out, since the kernel lacks a required feature:\n\n\
              - 6.1: native_on_virtio: needs shared transmit queues (5.13)\n"
         );
     }
 
     #[test]
-    fn a_summary_names_failures_and_what_was_left_out() {
+    fn a_summary_names_failures_and_skipped_tests() {
         let text = summary(&outcome());
         assert!(text.starts_with("Linux 6.1.0-1 (Debian 12): 3 passed, 1 failed, 1 skipped, in 61 s"), "{text}");
         assert!(text.contains("FAILED packets b") && text.contains("471,871"), "{text}");

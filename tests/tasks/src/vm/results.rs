@@ -61,9 +61,9 @@ impl Outcome {
             // A program that ends in any other way than by a failed test has not run all of its tests.
             let (program, code) = line.split_once(' ').with_context(|| format!("`{line}` is no run"))?;
             let tests = read_tests(program, &lines(&out.join(format!("{program}.txt"))));
-            let told = tests.iter().any(|test| !test.passed);
+            let reported = tests.iter().any(|test| !test.passed);
             outcome.tests.extend(tests);
-            if code != "0" && !told {
+            if code != "0" && !reported {
                 let why = if code == "124" { "did not end in time" } else { "did not come to its end" };
                 outcome.tests.push(Test { name: format!("{program} {why}"), passed: false });
             }

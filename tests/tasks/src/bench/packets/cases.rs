@@ -1,4 +1,4 @@
-//! The rows of the table: what is measured.
+//! The rows of the table: the measured cases.
 
 use edge_common::abi::{DecapExit, Exit};
 use edge_tests::{both::ProgramExit, namespace};
@@ -291,7 +291,7 @@ impl Route {
             u32::MAX
         };
         let longer = u32::try_from(length).expect("a frame").strict_add_signed(moved);
-        Leaving { way: ProgramExit::Edge(exit), moved, cut: longer.saturating_sub(most) }
+        Leaving { exit: ProgramExit::Edge(exit), moved, cut: longer.saturating_sub(most) }
     }
 
     /// A packet that the route's backend receives, through the decapsulation program.
@@ -308,7 +308,7 @@ impl Route {
 
 impl Leaving {
     const fn decap(exit: DecapExit, moved: i32) -> Self {
-        Self { way: ProgramExit::Decap(exit), moved, cut: 0 }
+        Self { exit: ProgramExit::Decap(exit), moved, cut: 0 }
     }
 }
 
@@ -323,7 +323,7 @@ const fn header(side: Side) -> i32 {
 fn arp(world: &World) -> Case {
     let frame: Frame = frames::arp();
     let stream = Stream { frame, flows: THOUSAND, services: 1, rewritten: false, listed: false };
-    let leaving = Leaving { way: ProgramExit::Edge(Exit::NotOurs), moved: 0, cut: 0 };
+    let leaving = Leaving { exit: ProgramExit::Edge(Exit::NotOurs), moved: 0, cut: 0 };
     let (mode, family, protocol, state) = ("none", "none", "arp", State::NotOurs);
     Case { mode, family, side: Side::V4, protocol, state, world: world.clone(), stream, leaving }
 }

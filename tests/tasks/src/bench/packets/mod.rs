@@ -144,7 +144,7 @@ impl Bench {
 /// Name of a row.
 fn name(case: &Case) -> String {
     let Case { mode, family, protocol, state, stream, world, leaving, .. } = case;
-    let (program, state) = (leaving.way.program().name(), state.name());
+    let (program, state) = (leaving.exit.program().name(), state.name());
     let (flows, services, backends) = (stream.flows, world.services, world.backends);
     format!("{program} {mode} {family} {protocol} {state} {flows} {services}{} {backends}", world.layout())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{Ebpf, maps::Map};
-use edge_bench_ebpf::{HashedFlow, HashedWay};
+use edge_bench_ebpf::{HashedFlow, HashedPath};
 use edge_common::{
     abi::{Exit, Family, Mode, NatChoice, NatHead, NatSource, Station, Tracking, map},
     flow_table::{Birth, Certainty, FlowTable, Stage, words_of},
@@ -65,7 +65,7 @@ struct Work {
 }
 
 const fn ours(exit: Exit) -> Measured {
-    Measured::Ours(Leaving { way: ProgramExit::Edge(exit), moved: 0, cut: 0 })
+    Measured::Ours(Leaving { exit: ProgramExit::Edge(exit), moved: 0, cut: 0 })
 }
 
 const fn work(name: &'static str, frames: Frames, target: Measured, beside: Option<(usize, usize)>) -> Work {
@@ -193,7 +193,7 @@ impl Bench {
     fn is_as_it_was(&self) -> Result<()> {
         let table = table(&self.table, &self.head);
         let (_, found) = (0..=self.head.flows.mask).find_map(|number| table.read(number)).context("no flow is left")?;
-        ensure!(Translation::of(found.served).hop == HOP, "flows have another way back");
+        ensure!(Translation::of(found.served).hop == HOP, "flows have another path back");
         Ok(())
     }
 }
@@ -252,7 +252,7 @@ fn fill(
     let mut source = [0; 16];
     source[..4].copy_from_slice(&SOURCE);
     let word = u32::from_ne_bytes;
-    let (mut listed, mut keys, mut ways) = (Vec::new(), [Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let (mut listed, mut keys, mut paths) = (Vec::new(), [Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for number in 0..flows {
         let own = Flow::Own(number);
         let (flow, backend) = (own.to(&template, Side::V4), own.backend(world, Side::V4));
@@ -283,9 +283,9 @@ fn fill(
         let protocol = u32::from(protocol::TCP);
         let vip = word(vip_v4(0));
         keys[0].push(HashedFlow { source: client_word, destination: vip, ports: client_ports, protocol });
-        ways[0].push(way(word(SOURCE), backend_word, ports.rotate_left(16)));
+        paths[0].push(path(word(SOURCE), backend_word, ports.rotate_left(16)));
         keys[1].push(HashedFlow { source: backend_word, destination: word(SOURCE), ports, protocol });
-        ways[1].push(way(vip, client_word, client_ports.rotate_left(16)));
+        paths[1].push(path(vip, client_word, client_ports.rotate_left(16)));
     }
     let list = loaded::mapped(bench, "BENCH_FLOWS", 8 * listed.len())?;
     let bytes: &[u8] = bytemuck::cast_slice(&listed);
@@ -294,17 +294,17 @@ fn fill(
     // In another order than that of the packets.
     let mut order: Vec<_> = (0..listed.len()).collect();
     order.sort_by_key(|number| (*number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    for ((name, keys), ways) in ["HASHED_FORTH", "HASHED_BACK"].into_iter().zip(&keys).zip(&ways) {
+    for ((name, keys), paths) in ["HASHED_FORTH", "HASHED_BACK"].into_iter().zip(&keys).zip(&paths) {
         let Some(Map::HashMap(hashed)) = bench.map(name) else { anyhow::bail!("no hash map `{name}`") };
         let keys: Vec<_> = order.iter().map(|number| keys[*number]).collect();
-        let ways: Vec<_> = order.iter().map(|number| ways[*number]).collect();
-        batch::update(hashed, bytemuck::cast_slice(&keys), bytemuck::cast_slice(&ways), keys.len())?;
+        let paths: Vec<_> = order.iter().map(|number| paths[*number]).collect();
+        batch::update(hashed, bytemuck::cast_slice(&keys), bytemuck::cast_slice(&paths), keys.len())?;
     }
     Ok(())
 }
 
-fn way(source: u32, destination: u32, ports: u32) -> HashedWay {
-    HashedWay {
+fn path(source: u32, destination: u32, ports: u32) -> HashedPath {
+    HashedPath {
         seen_ns: 0,
         source,
         destination,

@@ -129,7 +129,7 @@ fn recorded<K: NoUninit, V: NoUninit>(records: &RefCell<BTreeMap<K, V>>) -> BTre
 
 /// Runs a packet; the host pipeline must produce the same result.
 fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
-    let ran = same(program, memory, case.world.interface, &case.stream.frame.bytes, case.leaving.way)?;
+    let ran = same(program, memory, case.world.interface, &case.stream.frame.bytes, case.leaving.exit)?;
     let counted = |what: FlowCount| flow_counts(memory).iter().map(|counts| counts.0[what as usize]).sum::<u64>();
     for what in FlowCount::ALL {
         let expected = u64::from(case.state.counts().contains(&what));
@@ -146,13 +146,14 @@ fn flow_counts(memory: &Memory) -> Vec<FlowCounts> {
     (0..).take(services).map(|number| memory.flow_counts(number)).collect()
 }
 
-/// Runs a packet in the interpreter and on the host; both must produce the same result, and the packet must leave by `way`.
-fn same(program: &Program, memory: &Memory, interface: u32, frame: &[u8], way: ProgramExit) -> Result<Ran> {
+/// Runs a packet in the interpreter and on the host; both must produce the same result, and the packet must leave by
+/// `exit`.
+fn same(program: &Program, memory: &Memory, interface: u32, frame: &[u8], exit: ProgramExit) -> Result<Ran> {
     memory.clock_ns.set(CLOCK);
     let mut machine = Machine::new(program, content(memory), CLOCK)?;
     let ran = machine.run(frame, interface)?;
     let seen = both::on_host(memory, Which::Edge, frame, Arrival::by(interface));
-    ensure!(seen.exit == way, "it left by {}, not {}", seen.exit.name(), way.name());
+    ensure!(seen.exit == exit, "it left by {}, not {}", seen.exit.name(), exit.name());
     let verdict = match seen.exit.verdict() {
         Verdict::Pass => kernel::PASS,
         Verdict::Drop => kernel::DROP,
@@ -224,7 +225,7 @@ mod tests {
     fn packets_are_as_on_the_host() {
         let object = programs::object("edge").expect("the built object (`cargo xtask build`)");
         let program = Program::link(&object, program::EDGE).expect("a program");
-        let is_ours = |case: &Case| matches!(case.leaving.way, ProgramExit::Edge(_));
+        let is_ours = |case: &Case| matches!(case.leaving.exit, ProgramExit::Edge(_));
         let is_small = |case: &Case| case.world.backends <= 3 && case.world.table.is_none_or(|table| table.room <= 2);
         let cases: Vec<_> = cases::timed(true).into_iter().filter(|case| is_ours(case) && is_small(case)).collect();
         assert!(cases.len() > 40, "{}", cases.len());

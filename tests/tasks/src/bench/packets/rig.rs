@@ -278,7 +278,7 @@ impl Rig {
             self.sent += u64::from(rounds);
         }
         if let (Some(before), Some(after), Measured::Ours(leaving)) = (before.1, after.1, target) {
-            let (left, name) = (after - before, leaving.way.name());
+            let (left, name) = (after - before, leaving.exit.name());
             ensure!(left == u64::from(rounds), "{left} of {rounds} packets left by {name}");
         }
         Ok(result)
@@ -302,8 +302,8 @@ impl Rig {
 
     /// Number of packets that left by the target's exit so far.
     fn count(&self, target: Measured) -> Result<Option<u64>> {
-        let Measured::Ours(Leaving { way, .. }) = target else { return Ok(None) };
-        let count = match way {
+        let Measured::Ours(Leaving { exit, .. }) = target else { return Ok(None) };
+        let count = match exit {
             ProgramExit::Edge(exit) => self.exits.get(&(exit as u32), 0)?,
             ProgramExit::Decap(exit) => self.decap_exits.get(&(exit as u32), 0)?,
         };

@@ -190,7 +190,7 @@ fn summary(case: &Case, Samples { all: samples, quiet, noisy }: &Samples) -> Row
     let moves = case.leaving.moved != 0;
     let raw_ns = of(|sample| sample.raw);
     Row {
-        program: case.leaving.way.program().name().to_owned(),
+        program: case.leaving.exit.program().name().to_owned(),
         mode: case.mode.to_owned(),
         family: case.family.to_owned(),
         protocol: case.protocol.to_owned(),

@@ -39,7 +39,7 @@ pub(super) enum Measured {
 /// How each packet must leave one of the project's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leaving {
-    pub(super) way: ProgramExit,
+    pub(super) exit: ProgramExit,
     /// Bytes by which the frame becomes longer at its head.
     pub(super) moved: i32,
     /// Bytes that are cut off at the frame's end.
@@ -54,8 +54,8 @@ impl Measured {
             Self::Tail(_) => place::TAIL,
             Self::Reads(_) => place::READS,
             Self::Hashed => place::HASHED,
-            Self::Ours(Leaving { way: ProgramExit::Edge(_), .. }) => place::EDGE,
-            Self::Ours(Leaving { way: ProgramExit::Decap(_), .. }) => place::DECAP,
+            Self::Ours(Leaving { exit: ProgramExit::Edge(_), .. }) => place::EDGE,
+            Self::Ours(Leaving { exit: ProgramExit::Decap(_), .. }) => place::DECAP,
         }
     }
 

@@ -1,14 +1,15 @@
 //! Comparison of this load balancer with alternatives: same lab, same clients, same backends, one run.
 //!
 //! Clients, load balancer and backends share the machine's CPUs, so figures compare within a run, and mean little
-//! beyond it. "No balancer" is the floor: clients that know the three backends and spread themselves over them.
+//! beyond it. "No balancer" is the floor: clients that have the addresses of the three backends and spread themselves
+//! over them.
 //!
 //! Load balancers on XDP need cables whose senders compute checksums, and a program at the far end (see `lab::link` and
 //! `lab::fabric`), which would cost the others time without need. So the XDP ones come first, and then all cables are
 //! reset to the kernel's defaults.
 
 mod tools;
-mod way;
+mod contender;
 mod running;
 
 mod wrk;
@@ -22,7 +23,7 @@ use anyhow::{Context as _, Result};
 use edge_tests::lab::{Lab, Options, topology::CLIENTS};
 use xtask::step::step;
 
-use self::{machine::Meter, running::Running, tools::Tools, way::Way};
+use self::{contender::Contender, machine::Meter, running::Running, tools::Tools};
 use super::results::{Peer, Results};
 use crate::interrupt;
 
@@ -75,14 +76,14 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
             "CPU seconds in the lab without others: {percent:.0} % of the machine were busy before it began"
         ));
     }
-    for (index, way) in Way::ALL.into_iter().enumerate() {
+    for (index, contender) in Contender::ALL.into_iter().enumerate() {
         if index > 0 {
             lab.heal_backend(failover::VICTIM)?;
         }
-        if !way.is_xdp() {
+        if !contender.is_xdp() {
             lab.without_xdp()?;
         }
-        let measured = peer(&mut lab, way, &tools, times);
+        let measured = peer(&mut lab, contender, &tools, times);
         // The cause is the user's Ctrl-C, not the interrupted system call.
         interrupt::check()?;
         match measured {
@@ -90,7 +91,7 @@ pub(super) fn measure(results: &mut Results, quick: bool, edge_ctl: &Path) -> Re
                 eprintln!("xtask: {}: {:.0} connections/s", peer.name, peer.connections_per_second);
                 results.peers.push(peer);
             }
-            Err(error) => results.failures.push(format!("{}: {error:#}", way.name())),
+            Err(error) => results.failures.push(format!("{}: {error:#}", contender.name())),
         }
     }
     Ok(())
@@ -105,8 +106,8 @@ fn settings(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn peer(lab: &mut Lab, way: Way, tools: &Tools, times: Times) -> Result<Peer> {
-    let running = Running::start(lab, way, tools).context("it does not start")?;
+fn peer(lab: &mut Lab, contender: Contender, tools: &Tools, times: Times) -> Result<Peer> {
+    let running = Running::start(lab, contender, tools).context("it does not start")?;
     let targets = running.targets();
     let connections_per_second = {
         let before = running.carried(lab)?;
@@ -116,11 +117,11 @@ fn peer(lab: &mut Lab, way: Way, tools: &Tools, times: Times) -> Result<Peer> {
     };
     let requests_per_second = wrk::run(lab, &targets, CONNECTIONS, wrk::Reuse::KeepAlive, times.maximum)?.per_second;
     let steady = steady::run(lab, &targets, CONNECTIONS, times.steady)?;
-    let failover = failover::run(lab, &targets, way.balances(), times.before, times.after)?;
+    let failover = failover::run(lab, &targets, contender.balances(), times.before, times.after)?;
     let peer = Peer {
-        name: way.name().to_owned(),
-        version: way.version(tools)?,
-        configuration: way.configuration().map(|file| format!("tests/tasks/src/bench/peers/{file}")),
+        name: contender.name().to_owned(),
+        version: contender.version(tools)?,
+        configuration: contender.configuration().map(|file| format!("tests/tasks/src/bench/peers/{file}")),
         connections_per_second,
         requests_per_second,
         latency: steady.latency,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Health checks for the nft files beside it, which have none: asks every backend each 500 ms, takes it out when
+# Health checks for the nft files beside it, which have none: requests a page of every backend each 500 ms, takes it out when
 # two checks in a row fail, and back when two pass. Running connections stay where conntrack has them.
 #
 #   nft-check.sh "numgen inc" VIP BACKEND...
@@ -7,7 +7,7 @@ set -u
 choose=$1
 vip=$2
 shift 2
-state=$(mktemp -d) # a file a backend: "up" or "down", and how many checks in a row said the opposite
+state=$(mktemp -d) # a file a backend: "up" or "down", and the number of consecutive checks with the opposite result
 trap 'rm -rf "$state"' EXIT
 trap 'exit 0' INT TERM
 

@@ -57,7 +57,7 @@ pub(super) fn run(lab: &Lab, targets: &[SocketAddr], connections: usize, time: D
     let count = f64::from(u32::try_from(records.len())?);
     let due = (to - from).as_secs_f64() * f64::from(RATE);
     ensure!((count / due - 1.0).abs() < 0.05, "{count} requests were due, not {due:.0}");
-    ensure!(!busy.is_zero(), "the machine was idle all the time, as it says, and answered {count} requests");
+    ensure!(!busy.is_zero(), "by its counters the machine was idle all the time, and it answered {count} requests");
     let latencies = records.iter().map(|record| record.end.saturating_duration_since(record.start));
     Ok(Steady { latency: latency(latencies.collect()), cpu_seconds_per_million: busy.as_secs_f64() / count * 1e6 })
 }

@@ -74,15 +74,16 @@ pub(super) fn run(
 }
 
 fn read(log: &Path) -> Result<Found> {
-    let said = std::fs::read_to_string(log)?;
-    parse(&said).with_context(|| format!("wrk printed something else than its figures:\n{said}"))
+    let output = std::fs::read_to_string(log)?;
+    parse(&output).with_context(|| format!("wrk printed something else than its figures:\n{output}"))
 }
 
-fn parse(said: &str) -> Option<Found> {
+fn parse(output: &str) -> Option<Found> {
     let number = |text: &str| text.trim().parse::<f64>().ok();
-    let requests = said.lines().find(|line| line.contains(" requests in "))?.split_whitespace().next()?.parse().ok()?;
-    let per_second = said.lines().find_map(|line| number(line.strip_prefix("Requests/sec:")?))?;
-    let errors = said.lines().filter(|line| line.contains("Socket errors:") || line.contains("Non-2xx"));
+    let requests =
+        output.lines().find(|line| line.contains(" requests in "))?.split_whitespace().next()?.parse().ok()?;
+    let per_second = output.lines().find_map(|line| number(line.strip_prefix("Requests/sec:")?))?;
+    let errors = output.lines().filter(|line| line.contains("Socket errors:") || line.contains("Non-2xx"));
     let errors = errors.flat_map(|line| line.split([' ', ','])).filter_map(|word| word.parse::<u64>().ok()).sum();
     Some(Found { requests, per_second, errors })
 }
@@ -93,12 +94,12 @@ mod tests {
 
     #[test]
     fn figures_and_errors_are_read() {
-        let said = "Running 60m test @ http://192.0.2.10:80/\n  1 threads and 8 connections\n  \
+        let output = "Running 60m test @ http://192.0.2.10:80/\n  1 threads and 8 connections\n  \
                     Thread Stats   Avg      Stdev     Max   +/- Stdev\n    Latency   180.74us  130.30us   6.16ms   96.96%\n    \
                     Req/Sec    43.92k     2.76k   47.01k    80.00%\n  43715 requests in 1.00s, 6.67MB read\n  \
                     Socket errors: connect 1, read 2, write 0, timeout 3\n  Non-2xx or 3xx responses: 5\n\
                     Requests/sec:  43699.13\nTransfer/sec:      6.67MB\n";
-        assert_eq!(parse(said), Some(Found { requests: 43715, per_second: 43699.13, errors: 11 }));
+        assert_eq!(parse(output), Some(Found { requests: 43715, per_second: 43699.13, errors: 11 }));
         assert_eq!(parse("unable to connect"), None);
     }
 }

@@ -27,13 +27,13 @@ const FALSE: [&str; 7] = ["backend_down", "backend_unknown", "pool_left", "froze
 pub(super) fn rows() -> Vec<Incident> {
     vec![Incident {
         name: "leap-second",
-        story: "Cloudflare, 1 January 2017: a leap second made time go backwards, a difference became negative, and servers \
-                panicked",
-        done: "the controller's wall clock is set back by a second, on by a day, back by a day and right again, while a change \
-               waits for its confirmation",
+        story: "Cloudflare, 1 January 2017: a leap second made time go backwards, a difference became negative, and \
+                servers panicked",
+        done: "the controller's wall clock is set back by a second, on by a day, back by a day and right again, while \
+               a change waits for its confirmation",
         expected: "no backend, no service and no change on trial changes its state, nothing is lost",
         helped: Helped::Yes,
-        why: "what has to be timed is timed by a clock that nobody sets",
+        why: "all durations are measured by a monotonic clock, which is never set",
         long: false,
         replay: leap_second,
     }]

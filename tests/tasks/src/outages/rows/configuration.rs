@@ -23,22 +23,25 @@ pub(super) fn rows() -> Vec<Incident> {
     vec![
         Incident {
             name: "doubled-file",
-            story: "Cloudflare, 18 November 2025: a generated file doubled in size and passed a limit, whereupon its reader \
-                   panicked on every machine",
-            done: "the running edge is given a file with each backend twice, one with more backends than its limit, one \
-               that ends in the middle, one that is not TOML, and an empty one",
+            story: "Cloudflare, 18 November 2025: a generated file doubled in size and passed a limit, whereupon its \
+                    reader panicked on every machine",
+            done: "the running edge is given a file with each backend twice, one with more backends than its limit, \
+                   one that ends in the middle, one that is not TOML, and an empty one",
             expected: "each is refused within 1 s with a reason, nothing changes, nothing is lost",
             helped: Helped::Yes,
-            why: "a CDN that is down is a provider to leave: clients that reach an edge of one's own go to the next one",
+            why: "a CDN that is down is a provider to leave: clients that reach the operator's own edge go to the next \
+                  provider",
             long: false,
             replay: doubled_file,
         },
         Incident {
             name: "late-fault",
-            story: "Azure Front Door, 29 October 2025: it crashed minutes after its checks had passed, and the last known good was \
-                the bad one already",
-            done: "a file is applied with a probe that no backend passes, which shows only some time later; then `edge-ctl rollback`",
-            expected: "the last good generation is the one before, the rollback takes less than 1 s, nothing is lost after it",
+            story: "Azure Front Door, 29 October 2025: it crashed minutes after its checks had passed, and the last \
+                    known good was the bad one already",
+            done: "a file is applied with a probe that no backend passes, which becomes visible only some time later; \
+                   then `edge-ctl rollback`",
+            expected: "the last good generation is the one before, the rollback takes less than 1 s, nothing is lost \
+                       after it",
             helped: Helped::Yes,
             why: "a generation is good after a soak and not after a check",
             long: false,
@@ -46,35 +49,36 @@ pub(super) fn rows() -> Vec<Incident> {
         },
         Incident {
             name: "late-silent-fault",
-            story: "Azure Front Door, 29 October 2025: it crashed minutes after its checks had passed, and the last known good was \
-                the bad one already",
-            done: "a file is applied with `--confirm` whose probes nobody answers, so that health freezes and shows what it was before",
-            expected: "the generation is never called good, it is undone by itself within 10 s, nothing is lost",
+            story: "Azure Front Door, 29 October 2025: it crashed minutes after its checks had passed, and the last \
+                    known good was the bad one already",
+            done: "a file is applied with `--confirm` whose probes no host answers, so that health freezes at its \
+                   earlier state",
+            expected: "the generation never becomes good, it is undone by itself within 10 s, nothing is lost",
             helped: Helped::Yes,
-            why: "what health does not know is no proof that a generation is good",
+            why: "unknown health is no evidence that a generation is good",
             long: false,
             replay: late_silent_fault,
         },
         Incident {
             name: "empty-list",
-            story: "Google Compute Engine, 11 April 2016: an inconsistency removed all address blocks from what was announced, and \
-                the canary's verdict was lost",
-            done: "the running edge is given files without its last service, without a pool's backends but one, and with its first \
-               half; by the API and by SIGHUP",
-            expected: "each is refused without an explicit word, nothing changes, nothing is lost",
+            story: "Google Compute Engine, 11 April 2016: an inconsistency removed all address blocks from the \
+                    announcements, and the canary's verdict was lost",
+            done: "the running edge is given files without its last service, with only one backend of a pool, and with \
+                   its first half; by the API and by SIGHUP",
+            expected: "each is refused without an explicit flag, nothing changes, nothing is lost",
             helped: Helped::Yes,
-            why: "what removes something needs an operator's word, and a missing word is a refusal",
+            why: "a change that removes something is refused without the operator's explicit flag",
             long: false,
             replay: empty_list,
         },
         Incident {
             name: "deleted-state",
-            story: "AWS ELB, 24 December 2012: state was deleted by mistake, and balancers broke when the control plane modified them \
-                without it",
-            done: "a backend is drained, the folder of what survives a reboot is deleted, the controller is killed and started",
-            expected: "it adopts what is pinned: the same generation, the drain stands, nothing is lost",
+            story: "AWS ELB, 24 December 2012: state was deleted by mistake, and balancers broke when the control \
+                    plane modified them without it",
+            done: "a backend is drained, the state directory is deleted, the controller is killed and started",
+            expected: "it adopts the pinned maps: the same generation, the drain stands, nothing is lost",
             helped: Helped::Yes,
-            why: "what packets are served by is the state, and it is never reconciled from what is missing",
+            why: "the pinned maps are the state, and a missing file never overrides them",
             long: false,
             replay: deleted_state,
         },
@@ -152,7 +156,7 @@ fn late_silent_fault(stage: &mut Stage) -> Result<Observed> {
     let took_ms = took.map_or_else(|| "not undone".to_owned(), |took| format!("undone after {} ms", took.as_millis()));
     Ok(Observed::all([
         (if frozen { "frozen" } else { "not frozen" }.to_owned(), frozen),
-        (if was_good { "called good" } else { "never called good" }.to_owned(), !was_good),
+        (if was_good { "became good" } else { "never became good" }.to_owned(), !was_good),
         (took_ms, took.is_some() && back),
         (toll.to_string(), toll.is_nothing()),
     ]))
@@ -172,8 +176,8 @@ fn empty_list(stage: &mut Stage) -> Result<Observed> {
         let mut refused = 0;
         for text in [without_last, &one_left, &half] {
             std::fs::write(&path, text)?;
-            let (status, said) = api(lab, "POST", "/v1/reload", "")?;
-            refused += usize::from(matches!(status, 400..=499) && said.len() > 40);
+            let (status, answer) = api(lab, "POST", "/v1/reload", "")?;
+            refused += usize::from(matches!(status, 400..=499) && answer.len() > 40);
             lab.edge().signal(Signal::SIGHUP)?;
             sleep(Duration::from_millis(300));
         }
@@ -182,7 +186,7 @@ fn empty_list(stage: &mut Stage) -> Result<Observed> {
     })?;
     Ok(Observed::all([
         (format!("{refused} of 3 refused"), refused == 3),
-        ("the same is in force".to_owned(), in_force(&stage.lab)? == before && goes_on(&stage.lab)?),
+        ("the same generation is in force".to_owned(), in_force(&stage.lab)? == before && goes_on(&stage.lab)?),
         (toll.to_string(), toll.is_nothing()),
     ]))
 }
@@ -203,7 +207,7 @@ fn deleted_state(stage: &mut Stage) -> Result<Observed> {
     stage.lab.ctl(&["enable", "provider-a-wan4/a2"])?;
     stage.lab.wait_for_health(|_| "up")?;
     Ok(Observed::all([
-        ("the same is in force".to_owned(), same),
+        ("the same generation is in force".to_owned(), same),
         ("the drain stands".to_owned(), stands),
         (toll.to_string(), toll.is_nothing()),
     ]))
@@ -235,8 +239,8 @@ fn doubled_file(stage: &mut Stage) -> Result<Observed> {
         let answers = bad.iter().map(|(what, text)| {
             std::fs::write(&path, text)?;
             let asked = Instant::now();
-            let (status, said) = api(lab, "POST", "/v1/reload", "")?;
-            Ok((*what, status, asked.elapsed(), said))
+            let (status, answer) = api(lab, "POST", "/v1/reload", "")?;
+            Ok((*what, status, asked.elapsed(), answer))
         });
         let answers = answers.collect::<Result<Vec<_>>>();
         std::fs::write(&path, &good)?;
@@ -248,7 +252,7 @@ fn doubled_file(stage: &mut Stage) -> Result<Observed> {
         (format!("{} files refused, the slowest after {} ms", answers.len() - accepted.len(), slowest.as_millis()), {
             accepted.is_empty() && slowest < AT_ONCE
         }),
-        ("the same is in force".to_owned(), in_force(&stage.lab)? == before && goes_on(&stage.lab)?),
+        ("the same generation is in force".to_owned(), in_force(&stage.lab)? == before && goes_on(&stage.lab)?),
         (toll.to_string(), toll.is_nothing()),
     ]))
 }

@@ -26,34 +26,35 @@ pub(super) fn rows() -> Vec<Incident> {
     vec![
         Incident {
             name: "dead-controller",
-            story: "Cloudflare, November 2023: the control plane was out for some 40 hours; Google, June 2019: routes were \
-                       withdrawn after a grace time without it",
-            done: "SIGKILL to the controller, and nobody starts it again for some seconds",
+            story: "Cloudflare, November 2023: the control plane was out for some 40 hours; Google, June 2019: routes \
+                    were withdrawn after a grace time without it",
+            done: "SIGKILL to the controller, and no restart for some seconds",
             expected: "nothing is lost, and new flows are still spread over all backends",
             helped: Helped::Yes,
-            why: "the packet path has no time-out: it goes on with what it has",
+            why: "the packet path has no time-out: it goes on with the last state",
             long: false,
             replay: dead_controller,
         },
         Incident {
             name: "crash-loop",
-            story: "Google Cloud, 12 June 2025: blank fields in a policy, a null pointer, and a crash loop in all regions",
-            done: "each value of the file is blanked in turn and the file is checked; then the controller is killed and started \
-                   again and again",
+            story: "Google Cloud, 12 June 2025: blank fields in a policy, a null pointer, and a crash loop in all \
+                    regions",
+            done: "each value of the file is blanked in turn and the file is checked; then the controller is killed \
+                   and started again and again",
             expected: "each blank value is refused with its line, no check panics, nothing is lost",
             helped: Helped::Yes,
-            why: "a crash loop of the controller is none of the packet path",
+            why: "the packet path does not depend on the controller",
             long: false,
             replay: crash_loop,
         },
         Incident {
             name: "late-writer",
-            story: "AWS, 20 October 2025: a delayed writer applied a plan that was out of date, and a clean-up left an empty \
-                       record",
-            done: "the controller is stopped (SIGSTOP) with a request on its way; meanwhile an operator drains a backend without \
-                   it; then it goes on",
-            expected: "the operator's drain stands, what was asked for before is not done late, generations do not go back, \
-                       nothing is lost",
+            story: "AWS, 20 October 2025: a delayed writer applied a plan that was out of date, and a clean-up left an \
+                    empty record",
+            done: "the controller is stopped (SIGSTOP) with a request on its way; meanwhile an operator drains a \
+                   backend without it; then it goes on",
+            expected: "the operator's drain stands, an earlier request is not carried out late, generations do not go \
+                       back, nothing is lost",
             helped: Helped::Yes,
             why: "each write is exchanged against the state that it was planned from",
             long: false,
@@ -61,17 +62,20 @@ pub(super) fn rows() -> Vec<Incident> {
         },
         Incident {
             name: "emergency-switch",
-            story: "Cloudflare, 5 December 2025: an emergency switch had never been used on the code path on which it failed",
-            done: "two thousand random drains, disables, enables, failovers and failbacks by the API, then all of them undone",
+            story: "Cloudflare, 5 December 2025: an emergency switch had never been used on the code path on which it \
+                    failed",
+            done: "two thousand random drains, disables, enables, failovers and failbacks by the API, then all of them \
+                   undone",
             expected: "no panic, no refusal without a reason, the state from before, and nothing is lost then",
             helped: Helped::Partly,
-            why: "emergency verbs here are the ordinary ones; another company's switch is its own",
+            why: "emergency verbs here are the ordinary ones; a switch inside a provider is outside the edge's control",
             long: false,
             replay: emergency_switch,
         },
         Incident {
             name: "no-network-but-the-data",
-            story: "Cloudflare, 12 June 2025: a third party's store was down, and with it what needed it to start",
+            story: "Cloudflare, 12 June 2025: a third party's store was down, and with it the services that needed the \
+                    store to start",
             done: "the edge is detached and starts anew, on a host that reaches nothing but clients and backends",
             expected: "it forwards within 2 s",
             helped: Helped::Yes,
@@ -81,8 +85,8 @@ pub(super) fn rows() -> Vec<Incident> {
         },
         Incident {
             name: "observer",
-            story: "Roblox, October 2021, and the site that reports outages, November 2025: who observed relied on what was \
-                       observed",
+            story: "Roblox, October 2021, and the site that reports outages, November 2025: monitoring depended on the \
+                    system that it monitored",
             done: "the controller is dead; `edge-ctl status`",
             expected: "it is right, within 100 ms",
             helped: Helped::Yes,
@@ -124,9 +128,9 @@ fn crash_loop(stage: &mut Stage) -> Result<Observed> {
         std::fs::write(&blank, text.join("\n"))?;
         let file = blank.to_string_lossy();
         let output = stage.lab.edge().output(stage.lab.netns(EDGE), &["check", &file])?;
-        let said = String::from_utf8_lossy(&output.stderr);
+        let message = String::from_utf8_lossy(&output.stderr);
         blanked += 1;
-        named += usize::from(output.status.code() == Some(2) && said.contains(&format!(":{}:", number + 1)));
+        named += usize::from(output.status.code() == Some(2) && message.contains(&format!(":{}:", number + 1)));
     }
     let (kills, toll) = stage.toll(Duration::ZERO, |lab| {
         let start = Instant::now();
@@ -171,7 +175,7 @@ fn late_writer(stage: &mut Stage) -> Result<Observed> {
     stage.lab.ctl(&["enable", "provider-a-wan4/a2"])?;
     Ok(Observed::all([
         (format!("the drain was taken without the controller and stands: {a2}"), drained && a2 == "draining"),
-        (format!("the late request was refused and not done: {a3}"), refused && a3 == "up"),
+        (format!("the late request was refused and not carried out: {a3}"), refused && a3 == "up"),
         (format!("generation {generation}, then {now}"), now >= generation),
         (toll.to_string(), toll.is_nothing()),
     ]))
@@ -197,9 +201,9 @@ fn emergency_switch(stage: &mut Stage) -> Result<Observed> {
         Backend::all().flat_map(|backend| backend.pools().into_iter().map(move |pool| (pool, backend))).collect();
     let mut refused = Vec::new();
     let mut ask = |lab: &Lab, path: &str, body: &str| -> Result<()> {
-        let (status, said) = api(lab, "POST", path, body)?;
+        let (status, answer) = api(lab, "POST", path, body)?;
         if status != 200 {
-            refused.push(format!("{path}: {status} {said}"));
+            refused.push(format!("{path}: {status} {answer}"));
         }
         Ok(())
     };
@@ -230,7 +234,7 @@ fn emergency_switch(stage: &mut Stage) -> Result<Observed> {
     let same = stage.lab.status()?["daemon"]["pid"] == pid;
     Ok(Observed::all([
         (format!("2,000 operations, {} refused", refused.len()), refused.is_empty()),
-        ("the controller lives, and all is as before".to_owned(), same && undone),
+        ("the controller lives, and the state is as before".to_owned(), same && undone),
         (format!("after that {toll}"), toll.is_nothing()),
     ]))
 }

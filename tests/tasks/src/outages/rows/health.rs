@@ -27,72 +27,75 @@ pub(super) fn rows() -> Vec<Incident> {
     vec![
         Incident {
             name: "dead-provider",
-            story: "AWS, 20 October 2025; Azure Front Door, 29 October 2025; Cloudflare, 18 November 2025: a provider is gone",
+            story: "AWS, 20 October 2025; Azure Front Door, 29 October 2025; Cloudflare, 18 November 2025: a provider \
+                    is gone",
             done: "all of provider a's machines lose power at once",
             expected: "every service is served by provider b within 2 s, and nothing is lost after that",
             helped: Helped::Yes,
-            why: "this is what the edge is for",
+            why: "failover to another provider is the edge's purpose",
             long: false,
             replay: dead_provider,
         },
         Incident {
             name: "good-and-bad-in-turns",
-            story: "Cloudflare, 18 November 2025: good and bad files came in turns every five minutes, and the errors were HTTP \
-                    500 over healthy TCP",
-            done: "provider a's application answers 500 and 200 in turns of two seconds, then well",
+            story: "Cloudflare, 18 November 2025: good and bad files came in turns every five minutes, and the errors \
+                    were HTTP 500 over healthy TCP",
+            done: "provider a's application answers 500 and 200 in turns of two seconds, then 200",
             expected: "each service is failed over once, within 2 s, and back once",
             helped: Helped::Yes,
-            why: "the application's own answer is probed through the provider, and a provider has to be well for a while before \
-                  it is returned to",
+            why: "the application's own answer is probed through the provider, and a provider has to be up for a while \
+                  before services return to it",
             long: false,
             replay: |stage| good_and_bad_in_turns(stage, TURN, SCALED),
         },
         Incident {
             name: "good-and-bad-for-long",
-            story: "Cloudflare, 18 November 2025: good and bad files came in turns every five minutes, and the errors were HTTP \
-                    500 over healthy TCP",
+            story: "Cloudflare, 18 November 2025: good and bad files came in turns every five minutes, and the errors \
+                    were HTTP 500 over healthy TCP",
             done: "the same at its own pace, judged as pools are by default: turns of five minutes",
             expected: "each service is failed over once, within 2 s, and back once",
             helped: Helped::Yes,
-            why: "a provider has to be well for ten minutes before it is returned to",
+            why: "a provider has to be up for ten minutes before services return to it",
             long: true,
             replay: |stage| good_and_bad_in_turns(stage, 150 * TURN, ""),
         },
         Incident {
             name: "flapping",
-            story: "several outages that were flapping at bottom, and metastable failures (OSDI 2022)",
+            story: "several outages with flapping as the root cause, and metastable failures (OSDI 2022)",
             done: "a backend's application fails and recovers each second, ten times",
             expected: "at most three transitions",
             helped: Helped::Partly,
-            why: "each transition makes the next one dearer; what flaps inside a provider is its own",
+            why: "each transition delays the next one; flapping inside a provider is outside the edge's control",
             long: false,
             replay: |stage| flapping(stage, 10),
         },
         Incident {
             name: "flapping-for-long",
-            story: "several outages that were flapping at bottom, and metastable failures (OSDI 2022)",
+            story: "several outages with flapping as the root cause, and metastable failures (OSDI 2022)",
             done: "a backend's application fails and recovers each second, for ten minutes",
             expected: "at most three transitions",
             helped: Helped::Partly,
-            why: "each transition makes the next one dearer; what flaps inside a provider is its own",
+            why: "each transition delays the next one; flapping inside a provider is outside the edge's control",
             long: true,
             replay: |stage| flapping(stage, 600),
         },
         Incident {
             name: "deaf-prober",
-            story: "GitHub, 15 August 2024, and Facebook, 4 October 2021: everything looked down at once, and was taken out",
-            done: "no backend's answer reaches the edge any more, while clients hear all of them",
+            story: "GitHub, 15 August 2024, and Facebook, 4 October 2021: everything looked down at once, and was \
+                    taken out",
+            done: "no backend's answer reaches the edge any more, while clients receive all of them",
             expected: "nothing is lost; health is frozen within 3 s, and thaws by itself",
             helped: Helped::Yes,
-            why: "what is silent all at once is more likely heard badly than dead",
+            why: "if all backends fall silent at once, the prober is the likelier cause",
             long: false,
             replay: deaf_prober,
         },
         Incident {
             name: "half-deaf-prober",
-            story: "AWS, 20 October 2025 (NLB): checks ran before their network was ready, and took healthy capacity out",
-            done: "the answers of one machine of each provider do not reach the edge, and then those of a second one neither, while \
-                   clients hear all",
+            story: "AWS, 20 October 2025 (NLB): checks ran before their network was ready, and took healthy capacity \
+                    out",
+            done: "the answers of one machine of each provider do not reach the edge, and then those of a second one \
+                   neither, while clients receive all",
             expected: "health is not frozen for one machine; at most one of three is taken out, and no request fails",
             helped: Helped::Yes,
             why: "at most a fifth of a pool, or one, loses its flows for silence alone",
@@ -101,11 +104,11 @@ pub(super) fn rows() -> Vec<Incident> {
         },
         Incident {
             name: "constant-work",
-            story: "AWS, 7 December 2021: retries surged when everything failed, and hid what was wrong",
+            story: "AWS, 7 December 2021: retries surged when everything failed, and hid the fault",
             done: "all machines of both providers lose power; the packets of probes are counted before and after",
             expected: "at most 1.1 times the packets of the steady state",
             helped: Helped::Partly,
-            why: "the edge adds no load to what is down; clients may",
+            why: "the edge adds no load to failed backends; clients may",
             long: false,
             replay: constant_work,
         },

@@ -22,9 +22,10 @@ pub(super) fn rows() -> Vec<Incident> {
     vec![
         Incident {
             name: "flushed-network",
-            story: "Datadog, 8 March 2023: an update restarted the network daemon, which removed routes that were not its own",
+            story: "Datadog, 8 March 2023: an update restarted the network daemon, which removed routes that were not \
+                    its own",
             done: "on the edge all neighbours are flushed, and then its interface to the backends goes down and up",
-            expected: "clients are served again within 1 s of the network's return, without anybody's help",
+            expected: "clients are served again within 1 s of the network's return, without intervention",
             helped: Helped::Yes,
             why: "the controller follows the kernel's tables and attaches its program again where it is gone",
             long: false,
@@ -32,8 +33,8 @@ pub(super) fn rows() -> Vec<Incident> {
         },
         Incident {
             name: "descriptors",
-            story: "Amazon Kinesis, November 2020 (threads), and Slack, January 2021 (file descriptors): a limit of the host \
-                       was taken for the death of others",
+            story: "Amazon Kinesis, November 2020 (threads), and Slack, January 2021 (file descriptors): a limit of \
+                    the host was taken for the death of others",
             done: "the controller starts with 64 file descriptors, and 500 more backends to probe that do not answer",
             expected: "no living backend is marked down, nothing is lost",
             helped: Helped::Yes,
@@ -43,12 +44,13 @@ pub(super) fn rows() -> Vec<Incident> {
         },
         Incident {
             name: "full-disk",
-            story: "Again and again: a log fills a disk, and what was to keep traffic flowing can no longer write and stops",
-            done: "the disk of the state directory is full; a configuration is applied and taken back, a service fails over and \
-                   back, and the controller is killed and started",
-            expected: "all of it works, an alarm says what is not kept, nothing is lost",
+            story: "Again and again: a log fills a disk, and a program that forwards traffic can no longer write, and \
+                    stops",
+            done: "the disk of the state directory is full; a configuration is applied and taken back, a service fails \
+                   over and back, and the controller is killed and started",
+            expected: "all of it works, an alarm reports the state that could not be stored, nothing is lost",
             helped: Helped::Yes,
-            why: "maps are the truth while the host runs, and the disk is a copy for the next boot",
+            why: "the maps are the state while the host runs, and the disk has a copy for the next boot",
             long: false,
             replay: full_disk,
         },
@@ -143,8 +145,8 @@ fn full_disk(stage: &mut Stage) -> Result<Observed> {
     })?;
     let (failed_over, alarmed) = alarm;
     Ok(Observed::all([
-        ("the failover was known after the restart".to_owned(), failed_over),
-        ("an alarm says that nothing is kept".to_owned(), alarmed),
+        ("the failover was in force after the restart".to_owned(), failed_over),
+        ("an alarm reports that no state is stored".to_owned(), alarmed),
         (toll.to_string(), toll.is_nothing()),
     ]))
 }

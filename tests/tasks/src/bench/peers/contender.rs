@@ -10,8 +10,9 @@ use super::tools::Tools;
 /// Every host of the lab has a route to this VIP.
 pub(super) const VIP: &str = "192.0.2.10";
 
+/// A load balancer with one of its configurations, or none at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Contender {
     EdgeDsr,
     EdgeIpip,
     EdgeNat,
@@ -23,8 +24,8 @@ pub(super) enum Way {
     Direct,
 }
 
-impl Way {
-    /// All load balancers, in the order of measurement: those on XDP first.
+impl Contender {
+    /// All contenders, in the order of measurement: those on XDP first.
     pub(super) const ALL: [Self; 9] = [
         Self::EdgeDsr,
         Self::EdgeIpip,
@@ -122,9 +123,9 @@ impl Way {
 fn version(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("could not start {}", command.get_program().display()))?;
     // nginx prints it on standard error.
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    let digit = said.find(|char: char| char.is_ascii_digit()).with_context(|| format!("no version in: {said}"))?;
-    Ok(said[digit..].split_whitespace().next().unwrap_or_default().to_owned())
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let digit = text.find(|char: char| char.is_ascii_digit()).with_context(|| format!("no version in: {text}"))?;
+    Ok(text[digit..].split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]
@@ -133,10 +134,10 @@ mod tests {
 
     #[test]
     fn every_place_in_a_configuration_is_filled() {
-        for way in Way::ALL {
-            let text = way.text();
-            assert!(!text.contains('@'), "{}: {text}", way.name());
-            assert!(way.addresses().iter().all(|address| text.is_empty() || text.contains(&address.to_string())));
+        for contender in Contender::ALL {
+            let text = contender.text();
+            assert!(!text.contains('@'), "{}: {text}", contender.name());
+            assert!(contender.addresses().iter().all(|address| text.is_empty() || text.contains(&address.to_string())));
         }
     }
 }
