@@ -224,6 +224,7 @@ fn addresses_of_a_bond_at_each_of_its_ports() {
             controller,
             bonded: controller.is_some(),
             below: None,
+            mtu: 1500,
         };
         host.network.devices.insert(1, device("eth0", None));
         host.network.devices.extend((2..2 + ports).map(|port| (port, device(&format!("port{port}"), Some(1)))));
