@@ -189,3 +189,58 @@ pub(super) fn learn<P: Packet, M: Maps>(packet: &P, maps: &M, view: View<'_>, ca
     let taken = free != 0 && came.from.is_unicast() && hop.take(came, own, packet.ingress(), mtu);
     if taken { free as u8 } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    /// Numbers of hops that follow each other. The controller frees a place at most every few seconds, so no packet sees a
+    /// hop come back while it reads.
+    const HOPS: u32 = 4_000;
+
+    fn mac(number: u32) -> Mac {
+        let [_, _, high, low] = number.to_be_bytes();
+        Mac::new([2, 0, 0, 0, high, low])
+    }
+
+    /// The hop of this number, which is in each of its fields.
+    fn take(words: &HopWords, number: u32) {
+        let (mac, vlan) = (mac(number), number as u16);
+        let came = Came { station: Station::new(number, mac), from: mac, vlan };
+        assert!(Hop(words).take(came, mac, number, number), "the place is free");
+    }
+
+    #[test]
+    fn what_is_read_of_a_hop_belongs_together() {
+        let (words, done) = (HopWords::default(), AtomicBool::new(false));
+        let seen = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let Some(back) = Hop(&words).back() else { continue };
+                    let number = back.vlan.into();
+                    assert_eq!((back.mac, back.source_mac), (mac(number), mac(number)));
+                    assert_eq!((back.egress, back.mtu), (number, number));
+                    seen += 1;
+                }
+                seen
+            });
+            for round in 0..100 * HOPS {
+                take(&words, 1 + round % HOPS);
+                Hop(&words).set_retired(round & 1 != 0);
+                Hop(&words).forget();
+            }
+            // The reader has a moment for the last one.
+            take(&words, 1);
+            thread::sleep(std::time::Duration::from_millis(20));
+            done.store(true, Ordering::Relaxed);
+            reader.join().expect("each read is of one hop")
+        });
+        assert!(seen > 0);
+    }
+}

@@ -1,7 +1,7 @@
 //! Sequences to start fuzzing from, which random changes hardly find: translated flows with answers to the port that the first
 //! packet was given.
 
-use edge_common::abi::Exit;
+use edge_common::{abi::Exit, flow_table};
 
 use super::{Try, sequence::Step};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     cases::{Scene, scene::port},
     kernel::Arrival,
     namespace::LO,
-    packet::{ACK, Extension, FIN, Frame, Icmp, Ip, Payload, RST, SYN, Tcp, Udp, protocol},
+    packet::{ACK, Extension, FIN, Frame, Icmp, Ip, Payload, RST, SYN, Tcp, Udp, labelled, protocol},
     world::{CLIENT_MAC, EDGE_MAC, Side},
 };
 
@@ -47,8 +47,9 @@ pub fn all(scene: &Scene) -> Vec<Seed> {
 }
 
 impl Flow<'_> {
-    /// The sequence of the flow's first packet and the frames of `more`, which gets the port of the flow's source.
-    fn seed(self, name: String, more: impl FnOnce(Self, u16) -> Vec<Frame>) -> Seed {
+    /// The sequence of the flow's first packet and the frames of `more`, which gets the port of the flow's source, and the
+    /// label of the flow's packets to its backend.
+    fn seed(self, name: String, more: impl FnOnce(Self, u16, u32) -> Vec<Frame>) -> Seed {
         let memory = self.scene.world.memory();
         let mut seed = Seed { name, steps: Vec::new(), exits: Vec::new() };
         let send = |seed: &mut Seed, frame: &Frame| {
@@ -61,29 +62,31 @@ impl Flow<'_> {
         };
         send(&mut seed, &self.sends(SYN, 0, 20));
         let flows = memory.nat.flows();
-        let (_, flow) = flows.first_key_value().expect("the flow of the first packet");
-        for frame in more(self, flow.port) {
+        let (ends, flow) = flows.first_key_value().expect("the flow of the first packet");
+        let label = flow_table::Flow::from(*ends).hash(&memory.nat.head.hash_key).flow_label();
+        for frame in more(self, flow.port, label) {
             send(&mut seed, &frame);
         }
         seed
     }
 
-    fn whole(self, source: u16) -> Vec<Frame> {
-        let (to_client, to_backend) = (self.sends(ACK, 1, 20), self.answers(source, ACK, 1, 20));
+    fn whole(self, source: u16, label: u32) -> Vec<Frame> {
+        let (forth, back) = (self.sends(ACK, 1, 20), self.answers(source, ACK, 1, 20));
+        let (to_backend, to_client) = (labelled(turned(&back), label), turned(&forth));
         let (client, backend) = (self.side, self.backend_side());
         vec![
             self.answers(source, SYN | ACK, 0, 20),
             self.sends(ACK, 1, 20),
             self.answers(source, ACK, 1, 90),
             // From a router before the backend, and from one before the client.
-            Frame::new(EDGE_MAC, CLIENT_MAC, error(backend, backend.source(), &turned(&to_backend))),
-            Frame::new(EDGE_MAC, CLIENT_MAC, error(client, client.vip(), &turned(&to_client))),
+            Frame::new(EDGE_MAC, CLIENT_MAC, error(backend, backend.source(), &to_backend)),
+            Frame::new(EDGE_MAC, CLIENT_MAC, error(client, client.vip(), &to_client)),
             self.sends(FIN | ACK, 21, 0),
             self.answers(source, RST, 91, 0),
         ]
     }
 
-    fn fragments(self, source: u16) -> Vec<Frame> {
+    fn fragments(self, source: u16, _label: u32) -> Vec<Frame> {
         let mut frames = vec![self.answers(source, SYN | ACK, 0, 20), self.sends(ACK, 1, 0)];
         frames.extend(fragments(&self.answers(source, ACK, 1, 100), 5));
         frames.extend(fragments(&self.sends(ACK, 1, 100), 6));

@@ -92,6 +92,16 @@ pub struct Ip {
     pub checksum: Option<u16>,
 }
 
+/// A packet to a backend with its flow's label, if it has room for one: routers may fragment a packet without DF.
+pub fn labelled(mut ip: Ip, label: u32) -> Ip {
+    match (ip.source.is_ipv4(), ip.dont_fragment) {
+        (true, true) => ip.id = u16::try_from(label & 0xffff).expect("masked").swap_bytes(),
+        (true, false) => {}
+        (false, _) => ip.flow_label = label,
+    }
+    ip
+}
+
 impl Ip {
     /// # Panics
     /// If the addresses are of two families.

@@ -12,7 +12,7 @@ pub mod verify;
 
 pub use checksum::rfc_1071;
 pub use icmp::Icmp;
-pub use ip::{Extension, Ip, Payload};
+pub use ip::{Extension, Ip, Payload, labelled};
 pub use link::{Frame, Network, Tag};
 pub use transport::{ACK, FIN, PSH, RST, SYN, Tcp, Udp};
 

@@ -17,6 +17,8 @@ mod slow;
 
 use std::net::IpAddr;
 
+pub(crate) use edge_tests::packet::labelled;
+
 use edge_common::{
     abi::{Exit, FlowEnds, Mode},
     flow_table::Flow,
@@ -106,16 +108,6 @@ impl Client {
         let mac = [0x02, 0, 0, 0xbb, 0, u8::try_from(translation.backend).expect("a few")];
         Frame::new(EDGE_MAC, mac, Ip::new(address(self.side, translation.backend), self.side.source(), payload))
     }
-}
-
-/// A packet to a backend with its flow's label, if it has room for one: routers may fragment a packet without DF.
-pub(crate) fn labelled(mut ip: Ip, label: u32) -> Ip {
-    match (ip.source.is_ipv4(), ip.dont_fragment) {
-        (true, true) => ip.id = u16::try_from(label & 0xffff).expect("masked").swap_bytes(),
-        (true, false) => {}
-        (false, _) => ip.flow_label = label,
-    }
-    ip
 }
 
 pub(crate) fn address(side: Side, backend: u16) -> IpAddr {
