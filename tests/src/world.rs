@@ -222,7 +222,7 @@ pub struct World {
     pub records_per_second: u32,
     /// Answers of each kind that a CPU may send in a second.
     pub answers_per_second: AnswerLimits,
-    /// First fragments that a CPU may remember in a second.
+    /// First fragments that may be remembered in a second.
     pub first_fragments_per_second: u32,
     /// Policy for packets to a VIP that belong to no service. In most tests all VIPs are the host's.
     pub vip_other: VipOther,

@@ -7,13 +7,18 @@ use edge_tests::{
     packet::{SYN, protocol},
 };
 
-use super::slow::world::{exit, flows, for_each_flow, fragments, frame, port, with_both};
+use super::slow::{
+    errors::about,
+    path_mtu::{for_each_tunnel, learns, learnt},
+    world::{exit, flows, for_each_flow, fragments, frame, port, with_both},
+};
 
 #[test]
 fn each_packet_comes_out_as_by_the_port() {
     for_each_flow(|both, flow| {
         let pieces = fragments(&flow.packet(240), 80, 7);
-        let packets = || [flow.with_flags(SYN, 0), flow.packet(20)].into_iter().chain(pieces.iter().cloned());
+        let packets =
+            || [flow.with_flags(SYN, 0), flow.packet(20), about(flow)].into_iter().chain(pieces.iter().cloned());
         let before: Vec<_> = packets().map(|packet| both.run(&frame(&packet))).collect();
         let service = flow.service(&both.world);
         both.change(|world| world.services[service].port = 0);
@@ -22,6 +27,16 @@ fn each_packet_comes_out_as_by_the_port() {
             assert_eq!((after.exit, after.egress), (before.exit, before.egress), "{flow:?}");
             assert_eq!(after.frame, before.frame, "{flow:?}");
         }
+    });
+}
+
+#[test]
+fn an_error_about_a_tunnel_packet_of_it_teaches_the_mtu_of_its_path() {
+    for_each_tunnel(|both, flow, _| {
+        let (service, owner) = (flow.service(&both.world), flow.owner(both));
+        both.change(|world| world.services[service].port = 0);
+        assert!(learns(both, flow, owner, 1_400), "{flow:?}");
+        assert_eq!(learnt(both, owner), Some(1_400), "{flow:?}");
     });
 }
 

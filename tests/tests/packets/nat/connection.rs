@@ -80,6 +80,29 @@ fn each_packet_of_a_connection_is_translated_and_advances_its_stage() {
 }
 
 #[test]
+fn a_service_on_every_port_translates_each_to_the_port_of_its_backends() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut world = world(side, 64, 4, LO);
+            world.services[TCP as usize].port = 0;
+            let both = Both::new(world);
+            for port in [1, 80, PORT, 65_535] {
+                let to = |says: Tcp| {
+                    let payload = Payload::Tcp(Tcp { source: 40_000, destination: port, ..says });
+                    Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(side.client(), side.vip(), payload))
+                };
+                let seen = run(&both, &to(segment(SYN, 5, 0)));
+                assert_eq!(exit(&seen), Exit::NatTx, "{side:?} {port}");
+                let at = if side == Side::V4 { 34 } else { 54 };
+                assert_eq!(seen.frame[at + 2..at + 4], BACKEND_PORT.to_be_bytes());
+                assert_eq!(exit(&run(&both, &to(segment(ACK, 6, 101)))), Exit::NatTx);
+            }
+            assert_eq!(both.memory.nat.flows().len(), 4);
+        });
+    }
+}
+
+#[test]
 fn an_answer_leaves_by_the_interface_and_to_the_router_that_the_client_came_by() {
     for side in Side::BOTH {
         in_namespace(|| {

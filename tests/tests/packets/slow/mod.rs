@@ -1,12 +1,12 @@
 //! Packets of the slow path (fragments, ICMP errors) and their consequences, through host and kernel.
 
-mod errors;
+pub(crate) mod errors;
 mod fragments;
 mod fragments_refused;
 mod permitted;
 mod limit;
 pub(crate) mod world;
-mod path_mtu;
+pub(crate) mod path_mtu;
 mod quotes;
 mod too_long;
 mod unserved;
