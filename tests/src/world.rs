@@ -218,9 +218,9 @@ pub struct World {
     pub gue_variant: u16,
     /// Whether packets in `ipip` come from the addresses of [`Side::range`].
     pub ranges: bool,
-    /// Flows that a CPU may record in a second, of either kind.
+    /// Flows that may be recorded in a second, of either kind.
     pub records_per_second: u32,
-    /// Answers of each kind that a CPU may send in a second.
+    /// Answers of each kind that may be sent in a second.
     pub answers_per_second: AnswerLimits,
     /// First fragments that may be remembered in a second.
     pub first_fragments_per_second: u32,

@@ -7,10 +7,6 @@ use edge_tests::{
     packet::{Icmp, Ip, Payload, SYN, protocol},
     world::{DOWN, Side, World},
 };
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 
 use super::{
     too_long::of_length,
@@ -151,10 +147,6 @@ fn only_first_fragments_that_are_remembered_are_limited() {
 #[test]
 fn the_kernel_counts_by_its_own_seconds() {
     with_world(limited(5), |both| {
-        // The limits are per CPU.
-        let mut cpus = CpuSet::new();
-        cpus.set(0).expect("a CPU");
-        sched_setaffinity(Pid::from_raw(0), &cpus).expect("this thread may");
         let before = both.kernel.exits();
         let mut answered = 0;
         for flow in flows().into_iter().cycle().take(60) {
