@@ -15,7 +15,7 @@ use crate::{
     wire::{
         checksum::Sum,
         ethernet::Addresses,
-        ip::Transport,
+        ip::{self, Transport},
         ipv4::V4,
         ipv6::V6,
         link::{Link, make_room},
@@ -82,8 +82,9 @@ fn of<F: Translated, P: Places, M: Maps>(
             is_its(&was, flow.client, flow.vip)?;
         }
         let dont_fragment = F::dont_fragment(header);
-        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || dont_fragment)
-            .map_err(|decided| too_big(decided, dont_fragment))?;
+        forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || dont_fragment).map_err(|decided| {
+            if decided.exit() == Exit::TooBig { too_big(decided.detail(), dont_fragment) } else { decided }
+        })?;
         let ports = u32::from(port_of(head, entry).to_be()) | u32::from(served.port) << 16;
         (Ends { source: own, destination: peer, ports }, look.vlan)
     };
@@ -101,28 +102,26 @@ fn of<F: Translated, P: Places, M: Maps>(
     Ok(by(packet, addresses, next_hop, [Exit::NatTx, Exit::NatRedirect]))
 }
 
-/// The decision about a packet that does not fit the link to its backend. No program can fragment a packet, so a sender
-/// that permits it receives the MTU as well.
+/// The decision about a packet that does not fit, whose sender is to receive the MTU `fits`. No program can fragment a
+/// packet, so a sender that permits it receives the MTU as well.
 #[inline(always)]
-fn too_big(decided: Decision, dont_fragment: bool) -> Decision {
-    if decided.exit() == Exit::TooBig && !dont_fragment {
-        Decision::new(Exit::NatTooBig, decided.detail())
-    } else {
-        decided
-    }
+const fn too_big(fits: u32, dont_fragment: bool) -> Decision {
+    Decision::new(if dont_fragment { Exit::TooBig } else { Exit::NatTooBig }, fits)
+}
+
+/// Like [`too_big`], for a packet of `length` bytes: no sender receives an MTU below the minimum of its IP version, nor one
+/// that its packet fits.
+#[inline(always)]
+pub(super) fn too_long<F: ip::Family>(length: usize, fits: usize, dont_fragment: bool) -> Decision {
+    let fits = fits.max(F::LEAST_MTU);
+    if length <= fits { Exit::TooBigSilent.into() } else { too_big(fits as u32, dont_fragment) }
 }
 
 /// Whether a packet to a client fits the MTU of the interface that it leaves by; 0 if unknown.
 #[inline(always)]
 fn fits_link<F: Translated>(length: usize, dont_fragment: bool, mtu: u32) -> Result<(), Decision> {
-    if mtu == 0 || length <= mtu as usize {
-        return Ok(());
-    }
-    let fits = (mtu as usize).max(F::LEAST_MTU);
-    if length <= fits {
-        return Err(Exit::TooBigSilent.into());
-    }
-    Err(Decision::new(if dont_fragment { Exit::TooBig } else { Exit::NatTooBig }, fits as u32))
+    let mtu = mtu as usize;
+    if mtu == 0 || length <= mtu { Ok(()) } else { Err(too_long::<F>(length, mtu, dont_fragment)) }
 }
 
 /// Whether a packet has these ends: when a later fragment arrives, the entry may belong to another flow.

@@ -181,9 +181,15 @@ pub fn routing_segments_left<P: Packet>(packet: &P, l3: usize, header: &Ipv6Hdr)
         if next == ROUTING && left != 0 {
             return true;
         }
-        (next, offset) = (following, packet.merge_paths(after(after(offset, 8), 8 * usize::from(eights)), OFFSETS));
+        (next, offset) = (following, packet.merge_paths(behind(offset, eights), OFFSETS));
     }
     false
+}
+
+/// The offset behind an extension header of this length, in units of eight bytes, of which the first one is not counted.
+#[inline(always)]
+fn behind(offset: usize, eights: u8) -> usize {
+    after(after(offset, 8), 8 * usize::from(eights))
 }
 
 /// The header behind destination options, which a first fragment may have behind its fragment header (RFC 8200, section
@@ -195,7 +201,7 @@ fn behind_options<P: Packet>(packet: &P, at: Transport) -> Option<Transport> {
     }
     let offset = packet.merge_paths(at.offset, OFFSETS);
     let [following, eights] = packet.load(offset)?;
-    Some(Transport { protocol: following, offset: after(after(offset, 8), 8 * usize::from(eights)) })
+    Some(Transport { protocol: following, offset: behind(offset, eights) })
 }
 
 /// Walks from the extension header `next` at `offset` to the transport header; `end` is the end of the packet.
@@ -205,8 +211,7 @@ fn look_through<P: Packet>(packet: &P, mut next: u8, mut offset: usize, end: usi
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
                 let Some([following, eights]) = packet.load::<2>(offset) else { return Payload::Malformed };
-                // The first eight bytes are not counted.
-                (next, offset) = (following, after(after(offset, 8), 8 * usize::from(eights)));
+                (next, offset) = (following, behind(offset, eights));
                 if offset > end {
                     return Payload::Malformed;
                 }

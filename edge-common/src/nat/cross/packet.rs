@@ -3,7 +3,7 @@
 use super::{
     super::{
         rewrite::{Ends, transport},
-        send::is_its,
+        send::{is_its, too_long},
     },
     header::{Carried, Crossed, Part, pair},
     leave::{Sides, leave, merged, merged_flag, mtu, vlan},
@@ -215,11 +215,7 @@ impl Lengths {
             // No packet is longer than its length field can express.
             return if self.now > usize::from(u16::MAX) { Err(Exit::NoRoom.into()) } else { Ok(()) };
         }
-        let fits = after(mtu, self.was).saturating_sub(self.in_pieces).max(F::LEAST_MTU);
-        if self.was <= fits {
-            return Err(Exit::TooBigSilent.into());
-        }
-        Err(Decision::new(if is_whole { Exit::TooBig } else { Exit::NatTooBig }, fits as u32))
+        Err(too_long::<F>(self.was, after(mtu, self.was).saturating_sub(self.in_pieces), is_whole))
     }
 }
 
