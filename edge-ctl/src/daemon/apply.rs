@@ -300,9 +300,10 @@ pub(crate) fn publish_anew(
     Ok(inventory)
 }
 
-/// Stores the MAC addresses at which the host takes frames: of configured interfaces, and of interfaces that the
-/// program is still attached to. Also stores the MTUs of the links by which translated answers leave.
-pub(crate) fn set_stations(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
+/// Stores what packets need of the host's devices: the MAC addresses at which the host takes frames, of configured
+/// interfaces and of interfaces that the program is still attached to, and the MTUs of the links by which translated
+/// answers leave.
+pub(crate) fn set_devices(maps: &mut PinnedMaps, devices: &Devices, config: &Config, events: &Events) {
     let left = xdp::attached_besides(maps.pins(), |name| config.names_interface(name)).unwrap_or_else(|error| {
         events.report(EventKind::LocalFault, "network devices", chain(&error));
         Vec::new()

@@ -241,7 +241,7 @@ impl Daemon {
                 let _unused = pins.remove_unused();
             })?;
         match devices {
-            Ok(devices) => apply::set_stations(&mut maps, &devices, &inventory.config, &events),
+            Ok(devices) => apply::set_devices(&mut maps, &devices, &inventory.config, &events),
             // The pinned stations stay in force, and the watch repeats the query.
             Err(error) => events.report(EventKind::LocalFault, "network devices", chain(&error)),
         }

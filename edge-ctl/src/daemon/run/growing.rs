@@ -20,7 +20,7 @@ use crate::{
         operations::Outcome,
     },
     daemon::{
-        apply::{carry, set_stations},
+        apply::{carry, set_devices},
         controller::Controller,
         growth::grow,
         passes::Passes,
@@ -54,7 +54,7 @@ impl Daemon {
         let rehearser = self.rehearsing.ready(&events).await;
         let (mut maps, inventory) = grow(&self.controller.plane, wanted, &mut self.history, rehearser, &events)?;
         events.report(EventKind::Adopted, "maps", format!("others take their place: {why}"));
-        set_stations(&mut maps, &devices, &inventory.config, &events);
+        set_devices(&mut maps, &devices, &inventory.config, &events);
         let before = self.controller.inventory.config.clone();
         self.go_on_with(maps, inventory, &events)?;
         let mut warnings = Vec::new();

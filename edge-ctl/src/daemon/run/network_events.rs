@@ -51,7 +51,7 @@ impl Daemon {
             NetEvent::Vips(vips) => self.controller.plane.set_host_vips(&vips),
             NetEvent::Devices(devices) => {
                 let Controller { inventory, plane, events, .. } = &mut self.controller;
-                apply::set_stations(plane, &devices, &inventory.config, events);
+                apply::set_devices(plane, &devices, &inventory.config, events);
             }
         }
     }

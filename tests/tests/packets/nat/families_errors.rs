@@ -12,7 +12,7 @@ use edge_tests::{
 use super::{
     BACKEND_PORT, Client, PORT, TCP, UDP, address, exit,
     families::{answered, at_backend, at_client, ip, other, same, world},
-    labelled, packet, run, segment,
+    labelled, long, packet, run, segment,
 };
 
 /// An error: type, code, and the four bytes behind its checksum.
@@ -216,12 +216,6 @@ fn reported_mtu(seen: &Seen, to: Side) -> u32 {
     u32::from_be_bytes([a, b, c, d])
 }
 
-/// A segment whose packet has `bytes` bytes.
-fn long(side: Side, bytes: usize) -> Tcp {
-    let headers = if side == Side::V4 { 40 } else { 60 };
-    Tcp { data: vec![5; bytes - headers], ..segment(ACK, 6, 101) }
-}
-
 #[test]
 fn the_sender_of_a_packet_that_is_too_long_receives_the_mtu_for_its_own_packets() {
     for (side, mtu, fits) in [(Side::V4, 1500, 1480), (Side::V6, 1400, 1420), (Side::V6, 1300, 1320)] {
@@ -230,8 +224,11 @@ fn the_sender_of_a_packet_that_is_too_long_receives_the_mtu_for_its_own_packets(
             world.backends.iter_mut().for_each(|backend| backend.mtu = mtu);
             let both = Both::new(world);
             let flow = Flow::open(&both, side, TCP);
-            assert_eq!(exit(&run(&both, &flow.client.sends(long(side, fits)))), Exit::NatRedirect);
-            let seen = run(&both, &flow.client.sends(long(side, fits + 1)));
+            assert_eq!(
+                exit(&run(&both, &flow.client.sends(long(side, fits, segment(ACK, 6, 101))))),
+                Exit::NatRedirect
+            );
+            let seen = run(&both, &flow.client.sends(long(side, fits + 1, segment(ACK, 6, 101))));
             assert_eq!(reported_mtu(&seen, side) as usize, fits);
         });
     }
@@ -241,7 +238,10 @@ fn the_sender_of_a_packet_that_is_too_long_receives_the_mtu_for_its_own_packets(
         world.backends.iter_mut().for_each(|backend| backend.own_mtu = 1);
         let both = Both::new(world);
         let flow = Flow::open(&both, Side::V4, TCP);
-        assert_eq!(reported_mtu(&run(&both, &flow.client.sends(long(Side::V4, 1481))), Side::V4), 1480);
+        assert_eq!(
+            reported_mtu(&run(&both, &flow.client.sends(long(Side::V4, 1481, segment(ACK, 6, 101)))), Side::V4),
+            1480
+        );
     });
 }
 
@@ -279,9 +279,18 @@ fn an_ipv6_sender_receives_no_mtu_below_the_minimum() {
         world.backends.iter_mut().for_each(|backend| backend.mtu = 1000);
         let both = Both::new(world);
         let flow = Flow::open(&both, Side::V6, TCP);
-        assert_eq!(reported_mtu(&run(&both, &flow.client.sends(long(Side::V6, 1281))), Side::V6), 1280);
-        assert_eq!(exit(&run(&both, &flow.client.sends(long(Side::V6, 1280)))), Exit::TooBigSilent);
-        assert_eq!(exit(&run(&both, &flow.client.sends(long(Side::V6, 1020)))), Exit::NatRedirect);
+        assert_eq!(
+            reported_mtu(&run(&both, &flow.client.sends(long(Side::V6, 1281, segment(ACK, 6, 101)))), Side::V6),
+            1280
+        );
+        assert_eq!(
+            exit(&run(&both, &flow.client.sends(long(Side::V6, 1280, segment(ACK, 6, 101))))),
+            Exit::TooBigSilent
+        );
+        assert_eq!(
+            exit(&run(&both, &flow.client.sends(long(Side::V6, 1020, segment(ACK, 6, 101))))),
+            Exit::NatRedirect
+        );
     });
 }
 
@@ -294,9 +303,9 @@ fn a_backend_receives_the_mtu_of_the_clients_link() {
             both.memory.mtus = [(LO, 1400)].into();
             let flow = Flow::open(&both, side, TCP);
             let backends = flow.backends;
-            let seen = run(&both, &answered(flow.client, &both, long(backends, fits)));
+            let seen = run(&both, &answered(flow.client, &both, long(backends, fits, segment(ACK, 6, 101))));
             assert_eq!(exit(&seen), Exit::NatReplyTx);
-            let seen = run(&both, &answered(flow.client, &both, long(backends, fits + 1)));
+            let seen = run(&both, &answered(flow.client, &both, long(backends, fits + 1, segment(ACK, 6, 101))));
             assert_eq!(reported_mtu(&seen, backends) as usize, fits);
         });
     }

@@ -5,11 +5,11 @@ use edge_tests::{
     both::{Both, Program, Seen},
     kernel::Arrival,
     namespace::{EDGE0, LO, in_namespace, sh},
-    packet::{ACK, Extension, Frame, Ip, Network, Payload, SYN, Tag, Tcp, protocol},
+    packet::{ACK, Frame, Network, SYN, Tag, Tcp, protocol},
     world::Side,
 };
 
-use super::{Client, TCP, UDP, exit, run, segment, world};
+use super::{Client, TCP, UDP, exit, families::ip, long, run, segment, slow, world};
 
 /// Sends the client's frames by `lo`, whose MTU is set, and those of the backends by another interface.
 struct TwoLinks(Both);
@@ -36,15 +36,8 @@ impl TwoLinks {
     }
 }
 
-/// A segment whose packet has `bytes` bytes.
-fn long(side: Side, bytes: usize) -> Tcp {
-    let headers = if side == Side::V4 { 40 } else { 60 };
-    Tcp { data: vec![5; bytes - headers], ..segment(ACK, 101, 6) }
-}
-
 fn without_df(mut frame: Frame) -> Frame {
-    let Network::Ip(ip) = &mut frame.network else { panic!("IP") };
-    ip.dont_fragment = false;
+    ip(&mut frame).dont_fragment = false;
     frame
 }
 
@@ -55,7 +48,7 @@ fn a_backend_receives_the_mtu_of_its_clients_link() {
             let links = TwoLinks::new(side, 1_400, 1_500);
             let client = Client { side, port: 40_000, service: TCP };
             links.open(client);
-            let answer = |bytes: usize| client.answered(&links.0, long(side, bytes));
+            let answer = |bytes: usize| client.answered(&links.0, long(side, bytes, segment(ACK, 101, 6)));
             assert_eq!(exit(&links.by(EDGE0, &answer(1_400))), Exit::NatReplyRedirect);
             let seen = links.by(EDGE0, &answer(1_401));
             assert_eq!(exit(&seen), Exit::TooBig);
@@ -78,7 +71,7 @@ fn an_mtu_that_changes_counts_from_when_the_controller_stores_it() {
             let mut links = TwoLinks::new(side, 1_500, 1_500);
             let client = Client { side, port: 40_000, service: TCP };
             links.open(client);
-            let answer = client.answered(&links.0, long(side, 1_400));
+            let answer = client.answered(&links.0, long(side, 1_400, segment(ACK, 101, 6)));
             assert_eq!(exit(&links.by(EDGE0, &answer)), Exit::NatReplyRedirect);
             sh("ip link set lo mtu 1300");
             links.0.memory.mtus = [(LO, 1_300), (EDGE0, 1_500)].into();
@@ -139,18 +132,11 @@ fn routers_fragment_what_they_may_on_a_narrow_path_to_a_backend() {
     });
 }
 
-/// A fragment of a datagram: `bytes` of payload at an offset in units of eight bytes.
-fn part(of: &Frame, bytes: usize, (offset, more): (u16, bool)) -> Frame {
+/// A fragment of a datagram: `bytes` of it from an offset on, and whether more follow.
+fn part(of: &Frame, bytes: usize, (offset, more): (usize, bool)) -> Frame {
     let Network::Ip(ip) = &of.network else { panic!("IP") };
-    let mut payload = ip.bytes()[if ip.source.is_ipv4() { 20 } else { 40 }..].to_vec();
-    payload.resize(bytes, 7);
-    let mut ip = Ip { payload: Payload::Other(protocol::UDP, payload), ..ip.clone() };
-    if ip.source.is_ipv4() {
-        (ip.id, ip.dont_fragment, ip.more_fragments, ip.fragment_offset) = (77, false, more, offset);
-    } else {
-        ip.extensions = vec![Extension::fragment(offset, more, 77)];
-    }
-    Frame { network: Network::Ip(ip), ..of.clone() }
+    let payload = &ip.bytes()[if ip.source.is_ipv4() { 20 } else { 40 }..];
+    slow::part(of, &payload[offset..offset + bytes], (offset, more), 77, protocol::UDP)
 }
 
 #[test]
@@ -159,21 +145,22 @@ fn no_part_of_a_packet_goes_on_whose_first_part_does_not() {
         in_namespace(|| {
             let links = TwoLinks::new(side, 1_400, 1_400);
             let client = Client { side, port: 40_000, service: UDP };
-            let datagram = client.sends(Tcp::default());
-            run(&links.0, &datagram);
+            let says = Tcp { data: vec![7; 1_456], ..Tcp::default() };
+            run(&links.0, &client.sends(Tcp::default()));
+            let datagram = client.sends(says.clone());
             let long = part(&datagram, 1_440, (0, true));
-            let later = part(&datagram, 24, (180, false));
+            let later = part(&datagram, 24, (1_440, false));
             let refused = if side == Side::V4 { Exit::NatTooBig } else { Exit::TooBig };
             assert_eq!(exit(&links.by(LO, &long)), refused);
             assert_eq!(exit(&links.by(LO, &later)), Exit::FragmentUnknown);
             // One that fits, and the same in the other direction.
             assert_eq!(exit(&links.by(LO, &part(&datagram, 640, (0, true)))), Exit::NatRedirect);
-            assert_eq!(exit(&links.by(LO, &part(&datagram, 24, (80, false)))), Exit::NatRedirect);
-            let answer = client.answered(&links.0, Tcp::default());
+            assert_eq!(exit(&links.by(LO, &part(&datagram, 24, (640, false)))), Exit::NatRedirect);
+            let answer = client.answered(&links.0, says);
             let long = part(&answer, 1_440, (0, true));
             let refused = if side == Side::V4 { Exit::NatTooBig } else { Exit::TooBig };
             assert_eq!(exit(&links.by(EDGE0, &long)), refused);
-            assert_eq!(exit(&links.by(EDGE0, &part(&answer, 24, (180, false)))), Exit::NotOurs);
+            assert_eq!(exit(&links.by(EDGE0, &part(&answer, 24, (1_440, false)))), Exit::NotOurs);
             links.0.compare_state().unwrap();
         });
     }

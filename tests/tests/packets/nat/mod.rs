@@ -129,6 +129,12 @@ pub(crate) fn segment(flags: u8, sequence: u32, acknowledgment: u32) -> Tcp {
     Tcp { flags, sequence, acknowledgment, data, ..Tcp::default() }
 }
 
+/// The segment with so much data that its packet has `bytes` bytes.
+pub(crate) fn long(side: Side, bytes: usize, segment: Tcp) -> Tcp {
+    let headers = if side == Side::V4 { 40 } else { 60 };
+    Tcp { data: vec![5; bytes - headers], ..segment }
+}
+
 /// Sends a frame through host and kernel, which must agree; its checksums were right, and must stay right.
 pub(crate) fn run(both: &Both, frame: &Frame) -> Seen {
     let seen = both.run(&frame.bytes());

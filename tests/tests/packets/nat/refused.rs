@@ -6,11 +6,14 @@ use edge_tests::{
     both::{Both, Program},
     kernel::Arrival,
     namespace::{EDGE0, LO, in_namespace},
-    packet::{ACK, Frame, Ip, Network, Payload, RST, SYN, Tcp, Udp},
+    packet::{ACK, Frame, Ip, Payload, RST, SYN, Tcp, Udp},
     world::{EDGE_MAC, Side},
 };
 
-use super::{BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, connection::kill, exit, run, segment, world};
+use super::{
+    BACKEND_PORT, Client, FIRST_PORT, PORT, TCP, UDP, address, connection::kill, exit, families::ip, run, segment,
+    world,
+};
 
 #[test]
 fn an_unknown_connection_is_reset_and_a_reset_is_not() {
@@ -51,13 +54,6 @@ const FORBIDDING: [(&str, Forbidding); 6] = [
         true
     }),
 ];
-
-fn ip(frame: &mut Frame) -> &mut Ip {
-    match &mut frame.network {
-        Network::Ip(ip) => ip,
-        Network::Other(..) => panic!("IP"),
-    }
-}
 
 fn from(frame: &mut Frame, v4: &str, v6: &str) -> bool {
     let ip = ip(frame);
@@ -189,7 +185,7 @@ fn the_last_hop_of_a_packet_ends_here_either_way() {
             let both = Both::new(world(side, 64, 4, LO));
             let client = Client { side, port: 40_000, service: UDP };
             let last = |mut frame: Frame| {
-                let Network::Ip(ip) = &mut frame.network else { panic!("IP") };
+                let ip = ip(&mut frame);
                 ip.ttl = 1;
                 frame
             };

@@ -71,7 +71,7 @@ fn parts(frame: &Frame, first: usize, id: u16, protocol: u8) -> [Frame; 2] {
 }
 
 /// A fragment of a packet: `bytes` at this offset, and whether more follow.
-fn part(of: &Frame, bytes: &[u8], (offset, more): (usize, bool), id: u16, protocol: u8) -> Frame {
+pub(super) fn part(of: &Frame, bytes: &[u8], (offset, more): (usize, bool), id: u16, protocol: u8) -> Frame {
     let mut ip = Ip { payload: Payload::Other(protocol, bytes.to_vec()), ..ip(of) };
     assert_eq!(offset % 8, 0);
     let offset = u16::try_from(offset / 8).expect("a short packet");

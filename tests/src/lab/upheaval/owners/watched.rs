@@ -27,7 +27,7 @@ pub(super) struct Watched {
 
 struct Service {
     address: SocketAddr,
-    found: ServiceRef,
+    reference: ServiceRef,
     slots: Vec<Slot>,
     /// By slot: the last event after which the controller must wait for an idle timeout.
     restless: Vec<Instant>,
@@ -44,10 +44,10 @@ type Differs = (u32, BackendNumber, BackendNumber, bool);
 impl Watched {
     pub(super) fn new(maps: Maps, idle_timeout: Duration) -> Result<Self> {
         let generation = maps.generation().number;
-        let services = maps.targets()?.into_iter().map(|(address, found)| {
-            let (slots, looked) = (maps.slots(found), Instant::now());
+        let services = maps.targets()?.into_iter().map(|(address, reference)| {
+            let (slots, looked) = (maps.slots(reference), Instant::now());
             let restless = vec![looked; slots.len()];
-            Ok(Service { address, found, slots, restless, counted: maps.taken_over(found)?, left: 0, looked })
+            Ok(Service { address, reference, slots, restless, counted: maps.taken_over(reference)?, left: 0, looked })
         });
         let services = services.collect::<Result<_>>()?;
         Ok(Self { maps, idle_timeout, generation, services })
@@ -58,15 +58,16 @@ impl Watched {
     }
 
     pub(super) fn masks(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
-        self.services.iter().map(|service| (service.address, service.found.slot_mask()))
+        self.services.iter().map(|service| (service.address, service.reference.slot_mask()))
     }
 
     /// Polls all services; returns the changes since the last poll.
     pub(super) fn look(&mut self) -> Result<Vec<Change>> {
         let generation = self.maps.generation().number;
         if generation != self.generation {
-            for ((address, found), known) in self.maps.targets()?.into_iter().zip(&self.services) {
-                let same = (found.service(), found.slots()) == (known.found.service(), known.found.slots());
+            for ((address, reference), known) in self.maps.targets()?.into_iter().zip(&self.services) {
+                let same =
+                    (reference.service(), reference.slots()) == (known.reference.service(), known.reference.slots());
                 ensure!(same && address == known.address, "the slots of {address} are elsewhere now");
             }
             self.generation = generation;
@@ -81,14 +82,14 @@ impl Watched {
 
 impl Service {
     fn look(&mut self, maps: &Maps, idle_timeout: Duration) -> Result<Vec<Change>> {
-        let (slots, after, before) = (maps.slots(self.found), self.looked, Instant::now());
+        let (slots, after, before) = (maps.slots(self.reference), self.looked, Instant::now());
         self.looked = before;
         let differing = self.differing(&slots, before, idle_timeout);
         self.slots = slots;
         if differing.is_empty() {
             return Ok(Vec::new());
         }
-        let counted = maps.taken_over(self.found)?;
+        let counted = maps.taken_over(self.reference)?;
         let new = counted.saturating_sub(self.counted);
         let by = attributed(&differing, new + self.left);
         let packets = by.iter().filter(|by| **by == By::Packet).count() as u64;
