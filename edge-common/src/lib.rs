@@ -2,7 +2,7 @@
 //!
 //! The packet path is written once, here, over two small traits: [`wire::packet::Packet`] (a frame's bytes) and
 //! [`maps::Maps`] (the BPF maps). `edge-ebpf` implements them on the packet pointer and the BPF maps; [`host`] implements
-//! them on a byte vector and plain memory, for tests.
+//! them on a byte vector and plain memory, for tests and tools such as `edge-ctl explain`.
 //!
 //! A module imports only modules that are declared before it in this file.
 

@@ -1,5 +1,5 @@
-//! The programs: the load balancer (XDP), the sender and receiver of probes (tc), and for tunnel backends the
-//! decapsulation (XDP) and the program that lowers the MSS of SYN-ACKs (tc).
+//! The programs: the load balancer and its translation (XDP), the sender and receiver of probes (tc), and for tunnel
+//! backends the decapsulation (XDP) and the program that lowers the MSS of SYN-ACKs (tc).
 //!
 //! All logic is in edge-common. Here are the maps, the packet pointer, the subprograms, and the verdict of each exit.
 

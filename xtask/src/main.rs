@@ -29,11 +29,11 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Get everything that the others need: eBPF toolchain, bpf-linker, packages. They do it by themselves.
+    /// Install the prerequisites: eBPF toolchain, bpf-linker, packages. Every other command does this first.
     Setup,
     /// Build the eBPF programs, then edge-ctl with them inside.
     Build {
-        /// As it is shipped.
+        /// Build the released binary: optimized and stripped.
         #[arg(long)]
         release: bool,
         /// With traces in the packet path, for development; never in a release.
@@ -48,7 +48,7 @@ enum Command {
     },
     /// Let libFuzzer search for frames that break a rule of the packet path, or for input that crashes the controller.
     Fuzz(fuzz::Options),
-    /// Formatting, clippy and dependencies.
+    /// Check formatting, clippy, dependencies and spelling.
     Lints,
     /// Make a Debian and an RPM package.
     Package(package::Options),

@@ -105,9 +105,9 @@ impl State {
     pub const DOWN: u32 = 1 << 6;
     /// Removed from the configuration: it takes no new flows, and keeps its number for its established ones.
     pub const RETIRED: u32 = 1 << 7;
-    /// The operator says that it is up, whatever probes find.
+    /// Forced up by the operator, whatever probes find.
     pub const FORCED_UP: u32 = 1 << 8;
-    /// The operator says that it is down, whatever probes find.
+    /// Forced down by the operator, whatever probes find.
     pub const FORCED_DOWN: u32 = 1 << 9;
     /// Lowest bit of the [`withheld`](Self::withheld) share of slots.
     pub const WITHHELD_SHIFT: u32 = 24;

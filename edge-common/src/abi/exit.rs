@@ -78,7 +78,7 @@ exits! {
         NatReplyTx = "nat_reply_tx", Tx;
         /// A backend's answer, translated back, and sent to the client by another interface.
         NatReplyRedirect = "nat_reply_redirect", Redirect;
-        /// Not for a service of ours; the host's.
+        /// For no service; passed to the host.
         NotOurs = "not_ours", Pass;
         /// In a frame to another MAC address than those of the interface: flooded by a switch, multicast or broadcast.
         OtherStation = "other_station", Pass;
@@ -96,7 +96,7 @@ exits! {
         RejectReset = "reject_reset", Tx;
         /// No backend left, answered with an ICMP or ICMPv6 port unreachable.
         RejectUnreachable = "reject_unreachable", Tx;
-        /// No backend left, and the packet is one that must not be answered (a RST, or from no single host).
+        /// No backend left, and the packet must not be answered (it is a RST, or its source is not a single host).
         RejectSilent = "reject_silent", Drop;
         /// To a VIP that is no address of the host, at a port where no service is; answered with a TCP RST.
         VipReset = "vip_reset", Tx;
@@ -124,25 +124,25 @@ exits! {
         NatExhaustedSilent = "nat_exhausted_silent", Drop;
         /// In `nat`, of a connection that is not known or whose backend is down, and the packet is one that must not be answered.
         NatSilent = "nat_silent", Drop;
-        /// Starts a flow in `nat` that another CPU starts at the same moment, or in a place that it takes; the sender repeats it.
+        /// Starts a flow in `nat`, while another CPU adds the same flow or takes the same entry; the sender's next attempt succeeds.
         NatRaced = "nat_raced", Drop;
         /// In `nat` between IP versions, with a source route: an option of IPv4, or a routing header of IPv6 with segments left.
         NatSourceRoute = "nat_source_route", Drop;
-        /// In `nat` from IPv4 to IPv6, a UDP datagram without checksum that is in fragments or longer than 1,500 bytes: IPv6 wants one.
+        /// In `nat` from IPv4 to IPv6, a UDP datagram without checksum that is in fragments or longer than 1,500 bytes: IPv6 requires a checksum.
         NatNoChecksum = "nat_no_checksum", Drop;
-        /// In `nat` between IP versions, an ICMP or ICMPv6 error that the other version has no like of, or that is too long for it.
+        /// In `nat` between IP versions, an ICMP or ICMPv6 error without a counterpart in the other version, or too long for it.
         NatNoError = "nat_no_error", Drop;
         /// In `nat` from IPv4 to IPv6, a packet that is too long there and has no DF bit; answered with ICMP fragmentation needed all the same, since it can't be fragmented here.
         NatTooBig = "nat_too_big", Tx;
         /// Too long for the path to the backend, answered with ICMP fragmentation needed or ICMPv6 packet too big.
         TooBig = "too_big", Tx;
-        /// Too long for the path to the backend, and not to be answered (no DF bit, from no single host, or IPv6 of at most 1,280 bytes).
+        /// Too long for the path to the backend, and the packet must not be answered (no DF bit, a source that is not a single host, or IPv6 of at most 1,280 bytes).
         TooBigSilent = "too_big_silent", Drop;
         /// An answer was due (an error, a RST, an echo reply), and the limit of its kind for this second is used up.
         AnswerLimited = "answer_limited", Drop;
-        /// A later fragment of a packet to a VIP, no address of the host, whose first one was not seen, or too long ago.
+        /// A later fragment to a VIP that is no address of the host; its first fragment was not seen, or was seen too long ago.
         FragmentUnknown = "fragment_unknown", Drop;
-        /// A later fragment of a TCP segment to a VIP that begins inside the TCP header, and so could change what was looked at (RFC 1858, RFC 3128).
+        /// A later fragment of a TCP segment to a VIP that begins inside the TCP header, and so could overwrite the header that was checked (RFC 1858, RFC 3128).
         FragmentOverlap = "fragment_overlap", Drop;
         /// The first fragment of a packet for a service, and the limit of fragmented packets for this second is used up; the later fragments are dropped, too.
         FragmentLimited = "fragment_limited", Drop;
@@ -152,7 +152,7 @@ exits! {
         ExtensionHeaders = "extension_headers", Drop;
         /// The backend's next hop is unknown, to the controller and to the kernel.
         NoNextHop = "no_next_hop", Drop;
-        /// For a backend in `dsr` that is behind a router, which would send what is addressed to the VIP back to an edge.
+        /// For a backend in `dsr` that is behind a router, which would send packets for the VIP back to an edge.
         DsrOffLink = "dsr_off_link", Drop;
         /// The driver left no room to change the frame's length.
         NoRoom = "no_room", Drop;
@@ -172,7 +172,7 @@ exits! {
         TunnelFragment = "tunnel_fragment", Pass;
         /// Decapsulated, and given to the host.
         Decapsulated = "decapsulated", Pass;
-        /// From one of our edges, to an address that tunnel packets are not taken at.
+        /// From one of our edges, to an address at which this host accepts no tunnel packets.
         WrongEndpoint = "wrong_endpoint", Drop;
         /// From one of our edges in UDP, with a header of another version, with flags or extensions, or with a length that contradicts the packet.
         GueHeader = "gue_header", Drop;
@@ -180,7 +180,7 @@ exits! {
         GueControl = "gue_control", Drop;
         /// From one of our edges in UDP, with something else than an IP packet in it.
         GueProtocol = "gue_protocol", Drop;
-        /// From one of our edges in UDP, with a checksum that is wrong, or of a packet that is too long to compute it.
+        /// From one of our edges in UDP, with a checksum that is wrong, or of a packet that is too long for its checksum to be computed.
         GueChecksum = "gue_checksum", Drop;
         /// From one of our edges, with an inner packet for several hosts (multicast or broadcast).
         InnerMulticast = "inner_multicast", Drop;

@@ -1,4 +1,4 @@
-//! Published generations: what one published configuration fixes for every packet.
+//! Published generations: the values of a configuration that apply to every packet.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -20,7 +20,7 @@ pub struct Pool {
     /// First cell of the pool's candidate tables in `CANDIDATES`: one table for each number of slots of the services that
     /// use the pool, the largest first, with one cell per slot.
     pub table: u32,
-    /// These numbers of slots as a set of bits: each is a power of two, and so one bit.
+    /// The numbers of slots for which the pool has a table, as a set of bits: each number is a power of two, and so one bit.
     pub sizes: u32,
     /// First cell of the member list in `CANDIDATES`: `members` numbers, four per cell. The `available` members come first,
     /// then the other `enabled` ones, then the rest, each part in the order of the members' addresses. The controller

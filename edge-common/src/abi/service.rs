@@ -92,7 +92,7 @@ pub struct Service {
     pub cid_length: u8,
     /// Not 0 while the service is in transition: while [`Slot::look`](super::Slot::look) is set in any of its slots. The
     /// controller sets it before it sets `look`, and the packet path sets it when it looks at a slot only because the owner
-    /// is dead; only the controller clears it, after it has cleared `look`. Packets are forwarded by their slot alone.
+    /// is dead; only the controller clears it, after it has cleared `look`. The forwarding of packets does not read this field: only the slot decides.
     /// Writers increment it, so that the one that clears it notices the changes of others.
     pub in_transition: u32,
     /// Number of its slots less one; a power of two less one.
@@ -137,7 +137,7 @@ impl From<ServerCell> for Cell {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tracking {
-    /// It is not: nothing is recorded, and each packet goes where a new flow would go.
+    /// No packet starts a flow: nothing is recorded, and each packet goes where a new flow would go.
     #[default]
     Stateless = 1,
     /// TCP: a SYN without ACK starts a flow.

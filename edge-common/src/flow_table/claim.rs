@@ -17,15 +17,15 @@ pub trait Claim<W: Words> {
     /// The last probe, after which the places repeat.
     fn last(&self) -> u32;
 
-    /// How readily an entry that is not gone is taken, on the scale of [`Life::weakness`], unless that is larger; 0 if the
-    /// claim does not know more than the entry's life.
+    /// The claim's own weakness of a live entry, on the scale of [`Life::weakness`]; the larger of the two counts. 0 if the
+    /// claim knows no more than the entry's life.
     #[inline(always)]
     fn weakness(&self, _life: Life, _entry: &Entry<W>) -> u32 {
         0
     }
 
-    /// Whether a flow that was seen once may be displaced. If it may not, its entry becomes certain, and the question does
-    /// not arise again.
+    /// Whether a flow that was seen once may be displaced. If not, the entry counts as that of a certain flow
+    /// from then on.
     fn may_displace(&self, served: Served) -> bool;
 }
 

@@ -14,8 +14,8 @@
 //! Any number of CPUs and user space use the table at once, and any of them may stop at any point:
 //!
 //! - A read of an entry is valid only if its life is the same before and after.
-//! - A slot names an entry only while the entry names the slot, which it does first. So a slot that a writer left behind is
-//!   erased by the next one that takes the entry.
+//! - A writer stores the slot's number in the entry before it stores the entry's number in the slot. So if the writer
+//!   stops in between, the next writer that takes the entry finds the slot and erases it.
 //! - Two CPUs that add the same flow at once each publish an entry and then search again; a CPU that finds another entry
 //!   gives its own up. Both may do so. A rule for which of them wins would not help: while the winner is determined, one of
 //!   the two entries may be gone.

@@ -1,4 +1,4 @@
-//! What the maps have for each address family: entries of the service index, hashes, and flow keys.
+//! The parts of the maps that differ between address families: entries of the service index, hashes, and flow keys.
 
 use super::service_index;
 use crate::{

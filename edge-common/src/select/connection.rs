@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! packet               the ID names                       goes to
-//! short header,        a live server                      that server, whatever slot, owner and record say
+//! short header,        a live server                      that server, whatever its slot, owner and record are
 //! Handshake            another server, or none            by the address
 //! Initial, 0-RTT       the slot's owner, which is live    the owner: it has answered, and may be draining since
 //!                      another server, or none            by the address: the client may have made the ID up

@@ -23,9 +23,9 @@
 //!                                 dead                                    the pick, which answers with a RST
 //! ```
 //!
-//! The record of a flow that goes on is never evicted for another one. So under a flood new flows may get their slot's
-//! owner instead of the pick, but no established flow loses its backend, with one exception: a full table does not undo
-//! a drain. The drain then hands over slots whose flows without a record move. Only the controller changes owners,
+//! The record of an active flow is never evicted for another one. So under a flood new flows may go to their slot's
+//! owner instead of the pick, but no established flow loses its backend, with one exception: if the table is full and
+//! the owner is drained, the pick becomes the owner, and the slot's flows without a record move. Only the controller changes owners,
 //! except in the two cases of the table in which the pick becomes the owner of a slot.
 
 mod owner;

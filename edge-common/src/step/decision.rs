@@ -11,11 +11,11 @@ impl Decision {
     /// Next to the exit, so that the word of an exit without detail is a small number, which takes one instruction.
     const PENDING: u64 = 1 << 8;
     const UNSERVED: u64 = 1 << 9;
-    /// Of a packet whose path continues in the translation ([`pipeline::translate`](crate::pipeline::translate)).
+    /// The decision on a packet whose path continues in the translation ([`pipeline::translate`](crate::pipeline::translate)).
     pub const HANDED_OVER: Self = Self(Self::HANDED_OVER_BIT | Exit::BadTables as u64);
     const HANDED_OVER_BIT: u64 = 1 << 10;
     const TO_SERVICE: u64 = 1 << 13;
-    /// Of a translated packet that was sent; its detail is the egress interface. [`Self::BACK`]: to a client, not to a backend.
+    /// The bit of a translated packet that was sent; the detail is the egress interface. [`Self::BACK`]: to a client, not to a backend.
     /// [`Self::ELSEWHERE`]: the egress is not the ingress.
     pub(super) const SENT: u64 = 1 << 11;
     pub(super) const BACK: u64 = 1 << 12;

@@ -7,9 +7,9 @@ use super::{packet::Wire, protocol, transport::Head};
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub struct Start {
-    /// Of TCP and UDP.
+    /// Source and destination port, in TCP and UDP.
     ports: u32,
-    /// Of UDP.
+    /// In UDP: the length, and below it the checksum.
     length: u16,
     udp_check: u16,
     rest: [u16; 2],

@@ -330,7 +330,7 @@ pub(crate) struct IncidentArgs {
 pub(crate) struct ExplainArgs {
     #[arg(value_enum)]
     pub(crate) protocol: Protocol,
-    /// The client's address and port: 203.0.113.7:51515, or [`2001:db8::7`]:51515.
+    /// The client's address and port: `203.0.113.7:51515`, or `[2001:db8::7]:51515`.
     #[arg(value_name = "CLIENT:PORT")]
     pub(crate) client: SocketAddr,
     /// The VIP and its port.

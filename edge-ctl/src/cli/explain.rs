@@ -35,7 +35,7 @@ fn render(explanation: &Explanation, colour: bool) -> String {
         let _ = writeln!(text, "if          {}", assumed.join(", "));
     }
     let Some(service) = service else {
-        let _ = writeln!(text, "service     none has this destination");
+        let _ = writeln!(text, "service     no service has this destination");
         return text + &fate("result", starts);
     };
     let _ = writeln!(text, "service     {} ({})", service.name, service.mode);
@@ -49,7 +49,7 @@ fn render(explanation: &Explanation, colour: bool) -> String {
         Some(record) => {
             let backend = record.backend.as_deref().unwrap_or("a removed backend");
             let from =
-                record.source.as_ref().map_or(String::new(), |source| format!(", which sees it come from {source}"));
+                record.source.as_ref().map_or(String::new(), |source| format!(", which sees {source} as the client"));
             let _ = writeln!(
                 text,
                 "record      at {backend}{from}, {}, silent for {} s",

@@ -45,11 +45,11 @@ pub(crate) enum Failure {
     DaemonNeeded { socket: PathBuf, verb: &'static str },
     #[error("{0:#}")]
     Decap(anyhow::Error),
-    #[error("this host cannot be looked at")]
+    #[error("this host cannot be examined")]
     Host(#[source] HostError),
     #[error("{file} is valid, but does not go with this host: {bad}")]
     Unfit { file: String, bad: String },
-    #[error("{name} is no file, and no generation that is kept{known}")]
+    #[error("{name} is neither a file nor a generation in the history{known}")]
     NoSuchGeneration { name: String, known: String },
     /// The file lacks a last line that the text in force has.
     #[error("{file}: {what}: the file may be cut off\n  write: `{END}` as the last line")]
@@ -58,7 +58,7 @@ pub(crate) enum Failure {
     NotUpgraded { why: String },
     #[error("{client} and {vip} are not of one IP version")]
     Families { client: SocketAddr, vip: SocketAddr },
-    #[error("{pattern:?} names nothing: {why}")]
+    #[error("{pattern:?} matches nothing: {why}")]
     Pattern { pattern: String, why: String },
     #[error("there is no incident {id}")]
     NoSuchIncident { id: String },

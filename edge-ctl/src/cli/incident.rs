@@ -45,7 +45,7 @@ pub(super) fn incident(dirs: &Dirs, args: &IncidentArgs) -> Result<(), Failure> 
         return Ok(());
     }
     if found.is_empty() {
-        print_line("no incident: nothing was down as far as events are kept");
+        print_line("no incident in the recorded events");
         return Ok(());
     }
     let colour = coloured(&io::stdout());

@@ -65,15 +65,16 @@ fn head(status: &Status) -> String {
         let _ = writeln!(text, "daemon      running for {up}, PID {}, version {}", daemon.pid, daemon.version);
         let _ = writeln!(text, "config      {}, generation {}", daemon.config, status.generation);
         if let Some(refused) = &daemon.refused {
-            let _ = writeln!(text, "            REFUSED as it was last read; the one before stays in force:");
+            let _ = writeln!(text, "            THE FILE IS REFUSED; the configuration before it stays in force:");
             indent(&mut text, refused);
         }
         if let Some(why) = &daemon.program {
-            let _ = writeln!(text, "program     NOT LOADED; what is attached goes on, and it is tried again:");
+            let _ = writeln!(text, "program     NOT LOADED; the attached program goes on, and the load is retried:");
             indent(&mut text, why);
         }
         if let Some(why) = &daemon.unkept {
-            let _ = writeln!(text, "state       NOT KEPT ON DISK; traffic does not need it, and it is tried again:");
+            let _ =
+                writeln!(text, "state       NOT STORED ON DISK; traffic is not affected, and the write is retried:");
             indent(&mut text, why);
         }
         if let Some(frozen) = &daemon.frozen {
@@ -81,7 +82,7 @@ fn head(status: &Status) -> String {
                 writeln!(text, "health      FROZEN for {}, as it was before: {}", age(frozen.for_seconds), frozen.why);
         }
         if let Some(why) = daemon.http.as_ref().and_then(|http| http.why.as_ref()) {
-            let _ = writeln!(text, "http        NOT LISTENING; traffic does not need it, and it is tried again:");
+            let _ = writeln!(text, "http        NOT LISTENING; traffic is not affected, and the daemon retries:");
             indent(&mut text, why);
         }
         if let Some(why) = &daemon.probes {
@@ -92,7 +93,7 @@ fn head(status: &Status) -> String {
             let _ = writeln!(text, "maps        REPAIRED {} times: another program writes them", daemon.repaired);
         }
     } else {
-        let _ = writeln!(text, "daemon      does not answer; this is what the packet path has");
+        let _ = writeln!(text, "daemon      does not answer; the status below is read from the pinned maps");
         let _ = writeln!(text, "config      generation {}", status.generation);
     }
     if let Some(history) = &status.history {
@@ -108,7 +109,7 @@ fn head(status: &Status) -> String {
             );
         } else if !history.good {
             let good = history.last_good.map_or("none was good yet".to_owned(), |good| format!("{good} was good"));
-            let _ = writeln!(text, "            by {}; has not stood its soak yet, {good}", history.how);
+            let _ = writeln!(text, "            by {}; still in its soak, {good}", history.how);
         }
     }
     evacuations::lines(&mut text, status);

@@ -145,7 +145,7 @@ impl Sections {
                 problems.add(0, format!("{need} {key} are configured; {most} is the most"), "fewer, or another edge");
             } else if let Some(wanted) = wanted.filter(|wanted| wanted.value < need) {
                 let twice = if key != "destinations" && !split.is_empty() {
-                    ", counting twice what has backends with two addresses"
+                    ", where those with backends of two addresses count twice"
                 } else {
                     ""
                 };
@@ -392,7 +392,7 @@ fn unknown_pool(problems: &Problems<'_>, name: &Located<String>, pools: &[PoolDr
     let names: Vec<&str> = pools.iter().filter_map(|pool| Some(pool.name.as_ref().ok()?.value.as_str())).collect();
     let what = format!("there is no pool `{}`", shorten(&name.value));
     let write = match nearest(&name.value, names.iter().copied()) {
-        Some(near) => format!("\"{near}\", if that is what is meant"),
+        Some(near) => format!("\"{near}\", if you meant that"),
         None => format!("[[pool]] with name = \"{}\", or the name of a pool that is there", shorten(&name.value)),
     };
     problems.add(name.at, what, write);

@@ -15,7 +15,7 @@ pub(crate) enum ConfigError {
     #[error("{file}: can't be read: {source}\n  write: {}", advice(source.kind()))]
     Unreadable { file: String, source: io::Error },
     /// The file could not be read in time: a file system that hangs, or a pipe without a writer.
-    #[error("{file}: was not read within {} s, with what it includes\n  write: the path of a file on a disk of this host; the same for each that it includes", patience.as_secs())]
+    #[error("{file}, with the files that it includes, was not read within {} s\n  write: the path of a file on a disk of this host; the same for each that it includes", patience.as_secs())]
     Late { file: String, patience: Duration },
     /// The file was read, and refused.
     #[error("{0}")]

@@ -9,9 +9,9 @@ const PROBE: &str =
 const BACKEND: &str =
     "[[pool.backend]] below its [[pool]], with `name` and `address`; the port is that of the [[service]]";
 const POOL: &str = "[[pool]] with its [[pool.backend]]s, and its name in `pools` of the [[service]]";
-const SERVICE: &str = "[[service]], with what clients connect to and the `pools` that serve it";
+const SERVICE: &str = "[[service]], with `vips`, `ports` and the `pools` that serve it";
 const LISTEN: &str = "a [[service]]: clients connect to its own address and port, and backends listen at the same";
-const STANDBY: &str = "a [[pool]] of its own for what stands by, after the others in `pools` of the [[service]]";
+const STANDBY: &str = "a [[pool]] of standby backends, last in `pools` of the [[service]]";
 const PRIORITY: &str =
     "the order of `pools` in the [[service]], which is the priority; edges have none, and all of them serve";
 const FULL: &str =
@@ -27,7 +27,7 @@ const ROUTING: &str = "announce = \"none\", and a routing daemon beside this one
                        announce = \"l2\" announces it on its own network";
 const TLS: &str = "remove it: TLS goes through to the backends, which have the certificates; type = \"https\" or type = \"tls\" under \
                    [pool.probe] probes by TLS";
-const SNI: &str = "`server_name` under [pool.probe], with type = \"https\" or type = \"tls\"; what clients send in TLS goes through \
+const SNI: &str = "`server_name` under [pool.probe], with type = \"https\" or type = \"tls\"; the name that clients send in TLS goes through \
                    to the backends and chooses none";
 const CLIENT_ADDRESS: &str =
     "remove it: backends see the client's own address, since packets reach them as the client sent them";

@@ -208,7 +208,7 @@ impl Section {
             return answer.to_owned();
         }
         if let Some(near) = self.meant(key) {
-            return format!("{}, if that is what is meant", self.as_written(near));
+            return format!("{}, if you meant that", self.as_written(near));
         }
         // In TOML a key belongs to the heading above it, which surprises. The tables of [defaults] have the names of
         // the sections that they give defaults for, so they are not suggested.

@@ -157,7 +157,7 @@ pub(super) fn address(example: &str) -> impl FnOnce(&Entry<'_>) -> Result<IpAddr
             None => match address {
                 IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
                     let v4 = address.to_canonical();
-                    Err(entry.wrong("an IPv4 address in disguise", format!("{} = \"{v4}\"", entry.key)))
+                    Err(entry.wrong("an IPv4-mapped address", format!("{} = \"{v4}\"", entry.key)))
                 }
                 _ => Ok(address),
             },

@@ -245,7 +245,7 @@ fn pools(inventory: &Inventory, explained: &Explained, located: Located) -> (Vec
         } else if serves && position < usize::from(failover.first) {
             "serves in spite of the failover, since no pool after it can".to_owned()
         } else if serves && !enough {
-            "serves with what is left, since no pool has enough".to_owned()
+            "serves with too few backends, since no pool has enough".to_owned()
         } else if serves {
             "serves".to_owned()
         } else if position < usize::from(failover.first) {

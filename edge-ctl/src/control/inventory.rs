@@ -80,7 +80,7 @@ pub(crate) struct Named {
 /// The published configuration cannot be read by this program.
 #[derive(Debug, Error)]
 pub(crate) enum InventoryError {
-    #[error("the published configuration is not understood: it is of another version of edge-ctl")]
+    #[error("the published configuration cannot be read: another version of edge-ctl wrote it")]
     Text(#[source] ConfigError),
     #[error("nothing was published under the name {name:?}: the snapshot in the maps contradicts itself")]
     Missing { name: String },

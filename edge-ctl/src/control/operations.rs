@@ -85,7 +85,7 @@ pub(crate) enum OperationError {
     Name(#[from] NameError),
     #[error("the reason has {length} bytes, and may have {MAX_REASON}")]
     Reason { length: usize },
-    #[error("as many pools are evacuated as may be: end one of them")]
+    #[error("the maximum number of pools is evacuated: end an evacuation first")]
     Evacuations,
     #[error("{weight} is no weight, which is 1 to 65535; `edge-ctl drain BACKEND` sends a backend no new flows")]
     Weight { weight: u32 },
@@ -170,7 +170,9 @@ fn set_admin(
             format!("{name} is enabled; it is retired: it keeps its flows and gets no new ones")
         }
         Admin::Enabled if forced_down => {
-            format!("{name} is enabled, but forced down by an operator: `edge-ctl health {name} auto` takes that back")
+            format!(
+                "{name} is enabled, but forced down by an operator: `edge-ctl health {name} auto` removes the override"
+            )
         }
         Admin::Enabled if is(Health::Down) && healths.len() > 1 => {
             format!("{name} is enabled, but one of its addresses is down: that serves once its probes pass")

@@ -199,7 +199,7 @@ pub(crate) fn described(inventory: &Inventory, service: &Service, serving: Servi
     match serving {
         Serving::Pool(position) => format!("goes to pool {}", name(position)),
         Serving::Short(position) => {
-            format!("goes to what is left of pool {}: no pool has as many backends as it needs", name(position))
+            format!("goes to pool {}, which has too few backends: no pool has as many as it needs", name(position))
         }
         Serving::PassedOver(position) => {
             format!("goes to pool {} in spite of the failover: no pool after it has enough backends", name(position))

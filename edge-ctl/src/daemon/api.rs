@@ -325,7 +325,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
-            format!("the body is not what is expected here: {error}"),
+            format!("the body is not valid for this request: {error}"),
             Some(
                 r#"drain, enable, disable: nothing or {"reason": TEXT}; health: {"health": "up"|"down"|"auto", "reason": TEXT};
 weights: {"backends": [NAME], "weight": N or null, "reason": TEXT}; failover: {"to": POOL, "evacuate": BOOL}"#,

@@ -338,7 +338,7 @@ fn report_adoption(maps: &PinnedMaps, snapshot: &Snapshot, events: &Events) {
             match attached {
                 Ok(interfaces) if interfaces.is_empty() => "nothing".to_owned(),
                 Ok(interfaces) => interfaces.join(", "),
-                Err(error) => format!("what could not be looked up ({})", chain(&error)),
+                Err(error) => format!("interfaces that could not be looked up ({})", chain(&error)),
             }
         ),
     );

@@ -120,7 +120,7 @@ impl<P: DataPlane, U: Fn(BackendNumber) -> bool> Scene<'_, P, U> {
         }
         let serving = selection::serving(&Counts::of(counts), self.plane.failover(number), service);
         let position = serving.position().or_else(|| {
-            // The service's policy is to serve nothing then, but no backend is known to be dead.
+            // The service's `when_exhausted` refuses packets without a pool, but no backend is known to be dead.
             (serving == Serving::Exhausted).then(|| service.pools.iter().position(|known| *known == pool)).flatten()
         });
         position.is_some_and(|position| service.pools[position] == pool)

@@ -19,7 +19,7 @@ use super::Machine;
 pub(crate) struct Heard {
     /// While none of these answering backends has lost a probe lately.
     pub well: Option<Duration>,
-    /// Whatever was lost in between.
+    /// The same, even if probes were lost in between.
     pub at_all: Option<Duration>,
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn announce(vips: Vec<Announced>) -> Announcer {
     let task = async move {
         loop {
             if let Err(error) = run(&vips).await {
-                tracing::warn!(%error, "the announcement of VIPs stumbled; trying again in 1 s");
+                tracing::warn!(%error, "the announcement of VIPs failed; retrying in 1 s");
             }
             sleep(Duration::from_secs(1)).await;
         }

@@ -348,7 +348,7 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     let unkept = |lab: &Small| status(lab)["daemon"]["unkept"].as_str().map(str::to_owned);
     let soon = Duration::from_secs(20);
     wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("No space left")));
-    assert!(lab.ctl(&["status"]).unwrap().contains("NOT KEPT ON DISK"));
+    assert!(lab.ctl(&["status"]).unwrap().contains("NOT STORED ON DISK"));
     let event = || {
         lab.edge().unwrap().log_text().contains("operators' decisions are not on disk, and a reboot would lose them")
     };

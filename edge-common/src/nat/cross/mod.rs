@@ -2,8 +2,8 @@
 //! (RFC 7915).
 //!
 //! A packet gets a new network header in place of the old one and its options and extension headers, which are left out
-//! except for those of a fragment. The entry of its flow has the client's ends, and the backend has the others,
-//! whatever IP version either has.
+//! except for those of a fragment. The flow's entry has the addresses and ports of the client's side, and the
+//! backend's entry those of the other side, each in its own IP version.
 
 mod header;
 mod route;

@@ -130,7 +130,7 @@ impl Watcher<'_> {
     /// Logs the first failure in a row.
     fn without_notifications(&mut self, error: &NetError) {
         if std::mem::replace(&mut self.has_notifications, false) {
-            warn!("no notifications from the kernel, and a check each second until there are: {}", chain(error));
+            warn!("no notifications from the kernel; checking each second until they work: {}", chain(error));
         }
     }
 
@@ -142,7 +142,7 @@ impl Watcher<'_> {
                 let fault = match error {
                     XdpError::Net(NetError::NoInterface(name)) | XdpError::NoInterface(name) => {
                         format!(
-                            "no interface {name}; what was attached stays where it is, and one of this name gets its program when it comes"
+                            "no interface {name}; present attachments stay, and the program is attached as soon as an interface of this name exists"
                         )
                     }
                     error => chain(&error),
@@ -174,7 +174,7 @@ impl Watcher<'_> {
         xdp::attach_decap(&self.pins, &mut accepted, wanted.mss.as_ref(), self.args.mode, self.object)?;
         let why = match (&self.attached, found) {
             (None, _) => "takes",
-            (Some(_), None) => "its program was not there, and is again: takes",
+            (Some(_), None) => "its program was missing and is attached again: takes",
             (Some(_), Some(_)) => "now takes",
         };
         info!("{}: {why} {}", self.args.interface, in_words(&accepted));

@@ -68,7 +68,7 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
 /// A weight set by an operator, in short and in words.
 fn weight_note(backend: &BackendStatus, file: u32) -> (String, String) {
     let because = backend.weight_reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-    (format!("{}*", backend.weight), format!("*set by an operator, the file has {file}{because}"))
+    (format!("{}*", backend.weight), format!("*set by an operator; {file} in the file{because}"))
 }
 
 pub(super) fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Shade) {

@@ -29,7 +29,7 @@ impl Doubts {
     }
 }
 
-/// What was seen without doubt just before a generation, or at any look at it: only this can have been lost by it.
+/// Facts that were certain just before a generation, or at any look at it: a generation can only have lost these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Health was not frozen.

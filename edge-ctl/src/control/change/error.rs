@@ -19,7 +19,7 @@ pub(crate) enum ChangeError {
     #[error("there is no generation to go back to{}", known.as_ref().map_or_else(String::new, |known| format!(": {known}")))]
     NothingToGoBackTo { known: Option<String> },
     /// A start found a file whose text was in force before, and has been replaced by another one since.
-    #[error("the file was not taken: {why}. `edge-ctl reload` takes it all the same")]
+    #[error("the file was not applied: {why}. `edge-ctl reload` applies it")]
     Replaced { why: String },
     #[error("no change waits to be confirmed")]
     NoTrial,

@@ -40,7 +40,7 @@ pub(crate) fn change(
     warnings.extend(overruled.map(|(name, Backend { weight, file_weight, .. })| {
         format!(
             "{name} keeps the weight {weight} that an operator has set, not the file's {file_weight}: \
-             `edge-ctl weight {name} auto` takes that back"
+             `edge-ctl weight {name} auto` removes the override"
         )
     }));
     let outcome = Outcome { changed: true, message, warnings };

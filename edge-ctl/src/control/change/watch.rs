@@ -142,7 +142,7 @@ impl Before {
             let now = *now.get(after.name.as_str())?;
             let lost = match (level(&self.config, service, &would), now) {
                 (Level::Full(would), Level::Full(now)) => {
-                    // Another pool serves, although the list still has the one that would serve, further to the front.
+                    // A pool serves although a pool before it in the service's list would have served with the previous configuration.
                     let before = pools_of(&self.config, service);
                     let mut after = pools_of(&inventory.config, after).into_iter();
                     let position = after.position(|pool| is_same(&pool, &before[would]));
@@ -229,7 +229,7 @@ const fn rank(level: Level) -> u8 {
 fn described(config: &Config, service: &Service, level: Level) -> String {
     match level {
         Level::Full(position) => format!("served by pool {}", config.pools[service.pools[position]].name),
-        Level::Short => "served by what is left of a pool".to_owned(),
+        Level::Short => "served by a pool with fewer backends than it needs".to_owned(),
         Level::None => "served by no backend that takes new flows".to_owned(),
     }
 }

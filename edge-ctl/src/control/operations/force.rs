@@ -63,7 +63,7 @@ pub(super) fn force(
              out all the same"
                 .to_owned()
         }
-        None => format!("is what its probes find again: {}", probed_health(&states)),
+        None => format!("follows its probes again: {}", probed_health(&states)),
     };
     let but = states.first().map_or("", |state| match plan::admin(*state) {
         Admin::Enabled if retired => "; it is retired: it gets no new flows",

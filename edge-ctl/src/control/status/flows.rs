@@ -1,4 +1,4 @@
-//! What `status` shows of established flows at other backends than new ones: transitions, records, retired backends.
+//! The part of `status` about flows after a change: transitions, flow records, retired backends.
 
 use std::collections::BTreeMap;
 

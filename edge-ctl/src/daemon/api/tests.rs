@@ -129,7 +129,7 @@ async fn refusals_have_a_status_an_error_and_a_hint() {
             404,
             r#"pool "provider-a" is not one of service "dns": it has provider-b"#,
         ),
-        ("/v1/services/web/failover", json!({"too": "provider-b"}), 400, "the body is not what is expected here"),
+        ("/v1/services/web/failover", json!({"too": "provider-b"}), 400, "the body is not valid for this request"),
         ("/v1/backends/provider-a/a1/kill", json!({}), 404, "there is nothing at this path"),
         ("/v1/else", json!({}), 404, "there is nothing at this path"),
         ("/v1/status", json!({}), 405, "this path is not for this method"),
