@@ -19,13 +19,18 @@ use xtask::{
 use crate::{edge_tasks, labs, lints, rules, test_run::TestRun};
 
 /// Test programs that need no root and only seconds.
-const FAST: [&str; 3] = ["cli", "flow_table", "layers"];
-/// Tests that kill an operation at each of its steps; they take most of a minute.
-const KILLED: &str = "::tests::killed::";
+const FAST: [&str; 2] = ["cli", "layers"];
+/// Interleavings of threads in the flow table: one test takes one CPU for half a minute, so they run beside others.
+const FLOW_TABLE: &str = "flow_table";
 const PACKETS: &str = "packets";
 const MODEL: &str = "model";
 /// Test programs that take minutes, and need root.
 const BIG: [&str; 3] = [PACKETS, MODEL, labs::LAB];
+/// Parts of the names of tests that try each of many cases, and are left out of a quick run: kills at each step of an
+/// operation, frames with each byte changed, and long interleavings.
+const EXHAUSTIVE: [&str; 4] = ["::killed::", "can_be_killed", "hostile::", "translated::an_established_flow_keeps"];
+/// Threads for each CPU that run unit tests. Many of them wait for the kernel or a timer.
+const THREADS: usize = 3;
 
 /// Programs built beside the test programs.
 struct Built {
@@ -38,7 +43,7 @@ struct Built {
 
 /// Runs all checks and tests, even after failures; fails if any of them failed.
 ///
-/// `quick` leaves out the parts that take minutes: other kernels, the model of flows, labs, and kills at each step.
+/// `quick` leaves out the parts that take minutes: other kernels, the model of flows, labs, and exhaustive tests.
 pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     let is_root = rustix::process::geteuid().is_root();
     let Built { edge_ctl, tasks, fetching } = build(is_root, quick)?;
@@ -46,15 +51,10 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     if !is_root || quick {
         lints::counted(&mut counts);
     }
-    let mut fast = cargo_test(&["--lib", "--bins"], &FAST);
-    fast.arg("--no-fail-fast");
-    if quick {
-        fast.args(["--", "--skip", KILLED]);
-    }
-    tests("unit and property tests", &mut counts, &mut fast)?;
+    unit_tests(quick, &mut counts)?;
     if let Some(tasks) = tasks {
         tests("budgets of the programs", &mut counts, &mut edge_tasks::part(&tasks, "budgets"))?;
-        tests("packet tests", &mut counts, &mut cargo_test(&[], &[PACKETS]))?;
+        tests("packet tests", &mut counts, select(&mut cargo_test(&[], &[PACKETS]), quick))?;
         if !quick {
             model(&mut counts)?;
             if let Some(fetching) = fetching {
@@ -95,7 +95,8 @@ fn build(is_root: bool, quick: bool) -> Result<Built> {
         build::object(false)?;
         anyhow::Ok((tasks, fetching))
     })?;
-    let programs = if whole { [&FAST[..], &BIG].concat() } else { [&FAST[..], &[PACKETS]].concat() };
+    let fast = [&FAST[..], &[FLOW_TABLE]].concat();
+    let programs = if whole { [&fast[..], &BIG].concat() } else { [&fast[..], &[PACKETS]].concat() };
     // A build failure is reported where the tests would run.
     let mut tests = cargo_test(&["--lib", "--bins"], &programs);
     drop(step("building all tests", || cargo::run(tests.args(["--no-run", "--quiet"]))));
@@ -117,6 +118,24 @@ fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
     test.arg("test").args(kinds);
     for program in programs {
         test.args(["--test", program]);
+    }
+    test
+}
+
+/// Unit and property tests, and beside them the interleavings in the flow table.
+fn unit_tests(quick: bool, counts: &mut Counts) -> Result<()> {
+    let threads = THREADS * thread::available_parallelism()?.get();
+    let mut fast = cargo_test(&["--lib", "--bins"], &FAST);
+    fast.arg("--no-fail-fast").env("RUST_TEST_THREADS", threads.to_string());
+    let flow_table = TestRun::start("flow table", select(&mut cargo_test(&[], &[FLOW_TABLE]), quick))?;
+    tests("unit and property tests", counts, select(&mut fast, quick))?;
+    flow_table.finish(counts).map(drop)
+}
+
+/// Leaves the exhaustive tests out of a quick run.
+fn select(test: &mut Command, quick: bool) -> &mut Command {
+    if quick {
+        test.arg("--").args(EXHAUSTIVE.iter().flat_map(|name| ["--skip", name]));
     }
     test
 }
@@ -189,7 +208,7 @@ mod tests {
             |path: &PathBuf| path.extension().is_some_and(|kind| kind == "rs") || path.join("main.rs").exists();
         let programs = entries.map(|entry| entry.path()).filter(is_program);
         let names = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
-        let run = FAST.into_iter().chain(BIG).map(str::to_owned);
+        let run = FAST.into_iter().chain([FLOW_TABLE]).chain(BIG).map(str::to_owned);
         assert_eq!(names.collect::<BTreeSet<_>>(), run.collect());
     }
 }

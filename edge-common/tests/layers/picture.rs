@@ -93,7 +93,7 @@ pub(crate) fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a directory of sources") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            if !path.ends_with("service_ref") {
+            if !path.ends_with("target") {
                 sources(&path, found);
             }
         } else if path.extension().is_some_and(|kind| kind == "rs") {

@@ -1,5 +1,6 @@
 //! Selection of the pool that new flows of a service go to, by the packet path's own rule.
 
+#![deny(clippy::disallowed_methods)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use edge_common::{

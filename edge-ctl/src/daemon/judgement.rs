@@ -1,5 +1,6 @@
 //! Judges the results of the probes of all backends together, and derives the condition of each backend. No I/O.
 
+#![deny(clippy::disallowed_methods)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::{

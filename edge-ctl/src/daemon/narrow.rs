@@ -1,5 +1,7 @@
 //! Reports backends whose path is too narrow for IPv6 in a tunnel, and those whose path no longer is.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use edge_common::abi::BackendNumber;

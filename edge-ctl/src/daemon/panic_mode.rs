@@ -1,6 +1,7 @@
 //! Panic: so much of a pool is down, with no other pool to go to, that either the remaining backends would be overrun
 //! or the probes are wrong. Then all backends of the pool serve.
 
+#![deny(clippy::disallowed_methods)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::{collections::BTreeMap, time::Duration};

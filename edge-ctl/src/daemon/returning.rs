@@ -1,5 +1,6 @@
 //! The return of pools that were left, and of backends that were down: after a wait, and with a growing share of slots.
 
+#![deny(clippy::disallowed_methods)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::{collections::BTreeMap, time::Duration};

@@ -1,6 +1,8 @@
 //! Reports when ports of translation sources or entries for translated flows run out: at three quarters in use, and
 //! when enough are free again.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use edge_common::abi::BackendNumber;

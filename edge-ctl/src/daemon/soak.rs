@@ -1,5 +1,6 @@
 //! Judges a generation after it came into force: good after a soak, or the cause of a loss of its services.
 
+#![deny(clippy::disallowed_methods)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::{

@@ -1,6 +1,8 @@
 //! Reports new flows that can't be recorded at the backend that they were sent to: when that begins, and when it is
 //! over.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use edge_common::abi::{FlowCount, FlowCounts};

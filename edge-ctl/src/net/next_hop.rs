@@ -1,5 +1,7 @@
 //! Computes the next hop of an address from routes, links and neighbours, without I/O.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,

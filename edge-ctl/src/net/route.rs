@@ -4,6 +4,8 @@
 //! test another path. A hash of backend and next hop spreads the backends, so that if a next hop fails only its own
 //! backends move, and return when it does.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{collections::BTreeSet, net::IpAddr};
 
 use edge_common::abi::Mode;

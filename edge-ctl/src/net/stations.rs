@@ -1,5 +1,7 @@
 //! Stations: the MAC addresses at which each interface takes frames for this host.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_common::abi::{Mac, Station};

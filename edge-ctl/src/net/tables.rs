@@ -1,5 +1,7 @@
 //! Mirror of the kernel's tables: applies netlink messages.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use rtnetlink::packet_route::{

@@ -1,5 +1,6 @@
 //! Builds a status from the configuration and the maps.
 
+#![deny(clippy::disallowed_methods)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::{collections::BTreeMap, ops::Range};
