@@ -236,6 +236,11 @@ impl Exit {
     pub const fn is_redirect(self) -> bool {
         self as u32 & 1 != 0
     }
+
+    /// Whether packets of this exit are answered: what is sent back, and was not forwarded, is an answer.
+    pub const fn is_answer(self) -> bool {
+        self as usize >= FORWARDED && matches!(self.verdict(), Verdict::Tx)
+    }
 }
 
 #[cfg(test)]

@@ -189,3 +189,24 @@ macro_rules! specs {
 }
 
 maps!(specs);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::ABI_VERSION;
+
+    /// The version, and its maps: kind, bytes of a key and of a value, number of entries.
+    #[test]
+    fn other_maps_are_another_version() {
+        let map = |map: MapSpec| {
+            let MapSpec { name, kind, key, value, entries } = map;
+            format!("{name}: {kind:?}, {key}, {value}, {entries:?}, at least {}\n", entries.smallest())
+        };
+        let present = format!("version {ABI_VERSION}\n{}", MAPS.map(map).concat());
+        assert_eq!(
+            present,
+            include_str!("maps.txt"),
+            "pinned maps of another build would be read wrongly: raise ABI_VERSION, then renew abi/maps.txt"
+        );
+    }
+}

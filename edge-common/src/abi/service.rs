@@ -24,6 +24,8 @@ pub enum Mode {
 }
 
 impl Mode {
+    pub const ALL: [Self; 5] = [Self::Dsr, Self::Ipip, Self::Nat, Self::Gue, Self::IpipRange];
+
     #[inline(always)]
     pub const fn from_raw(raw: u8) -> Option<Self> {
         match raw {
@@ -167,5 +169,17 @@ impl Failover {
 
     pub const fn to_raw(self) -> u32 {
         self.first as u32 | if self.evacuate { Self::EVACUATE } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_modes_are_those_that_have_a_number() {
+        let mut modes = Mode::ALL;
+        modes.sort_by_key(|mode| *mode as u8);
+        assert_eq!((0..=u8::MAX).filter_map(Mode::from_raw).collect::<Vec<_>>(), modes);
     }
 }

@@ -329,3 +329,30 @@ pub struct ServiceEntryV6 {
     pub key: ServiceKeyV6,
     pub service_ref: ServiceRef,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_reference_holds_what_was_put_in(
+            service: u16, slots in 5u32..=20, first in 0u32..1 << 29, prefix in proptest::option::of(1u8..=128),
+            tracking in 0usize..4, mode in proptest::sample::select(Mode::ALL.to_vec()), by_connection: bool,
+        ) {
+            let tracking = [Tracking::Stateless, Tracking::Tcp, Tracking::Quic, Tracking::Learn][tracking];
+            let plain = ServiceRef::new(service, 1 << slots, first).with_flows(tracking, prefix).with_mode(mode);
+            let made = if by_connection { plain.by_connection() } else { plain };
+            prop_assert_eq!((made.service(), made.mode(), made.tracking()), (service.into(), mode, tracking));
+            prop_assert_eq!((made.affinity_prefix(), made.is_by_connection()), (prefix.unwrap_or(0), by_connection));
+            prop_assert_eq!(made.by_address(), plain);
+            // Another mode takes nothing of the one before along.
+            for other in Mode::ALL {
+                prop_assert_eq!(made.with_mode(other).with_mode(mode), made);
+                prop_assert_eq!(made.with_mode(other).mode(), other);
+            }
+        }
+    }
+}

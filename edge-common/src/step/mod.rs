@@ -332,12 +332,13 @@ mod tests {
     proptest! {
         #[test]
         fn words_hold_what_was_put_in(
-            service in 0u32..1 << 16, mode in 0usize..4, backend: u16, label in 0u32..1 << 20, starts: bool,
+            service in 0u32..1 << 16, backend: u16, label in 0u32..1 << 20, starts: bool,
             detail in 0u32..1 << 30, exit in 0..Exit::COUNT,
         ) {
-            let mode = [Mode::Dsr, Mode::Ipip, Mode::Gue, Mode::IpipRange][mode];
-            let chosen = Chosen { service, label, backend, starts, mode };
-            prop_assert_eq!(StepResult::from(chosen).step(), Step::Forward(chosen));
+            for mode in Mode::ALL.into_iter().filter(|mode| *mode != Mode::Nat) {
+                let chosen = Chosen { service, label, backend, starts, mode };
+                prop_assert_eq!(StepResult::from(chosen).step(), Step::Forward(chosen));
+            }
             let decided = Decision::new(Exit::from_raw(exit), detail);
             prop_assert_eq!(StepResult::from(decided).step(), Step::Leave(decided));
             prop_assert_eq!((decided.exit() as u32, decided.detail()), (exit, detail));

@@ -42,9 +42,15 @@ pub(crate) struct Destinations<'a> {
 
 impl<'a> Destinations<'a> {
     pub(crate) fn of(config: &'a Config) -> Self {
-        let [mut tunnelled, in_udp, direct, translated] =
-            [Mode::Ipip, Mode::Gue, Mode::Dsr, Mode::Nat].map(|mode| config.pools_of(mode));
-        tunnelled.extend(in_udp);
+        let [mut tunnelled, mut direct, mut translated] = [const { BTreeSet::new() }; 3];
+        for mode in Mode::ALL {
+            let of_this_kind = match mode {
+                Mode::Ipip | Mode::IpipRange | Mode::Gue => &mut tunnelled,
+                Mode::Dsr => &mut direct,
+                Mode::Nat => &mut translated,
+            };
+            of_this_kind.extend(config.pools_of(mode));
+        }
         Self { tunnel: &config.tunnel, nat: &config.nat, tunnelled, direct, translated }
     }
 

@@ -44,10 +44,13 @@ fn the_readme_has_figures_of_this_packet_path() {
     let readme = read("README.md");
     let commit = commit(&readme).expect("the README names the commit that its figures were measured at");
     let git = |arguments: &[&str]| cargo::output(cargo::command("git").args(arguments));
-    if git(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_none() {
-        eprintln!("not compared: git does not know {commit} here (no git, a shallow clone, or no checkout)");
+    let is_shallow = git(&["rev-parse", "--is-shallow-repository"]);
+    if is_shallow.is_none_or(|answer| answer.trim() != "false") {
+        eprintln!("not compared: no git, no checkout, or a shallow one");
         return;
     }
+    let known = git(&["cat-file", "-e", &format!("{commit}^{{commit}}")]);
+    assert!(known.is_some(), "{commit}, at which the README's figures were measured, is no commit of this project");
     let then = git(&["show", &format!("{commit}:{}", budget::FILE)]).expect("the commit has budgets");
     let [then, now] =
         [&then, &read(budget::FILE)].map(|text| toml::from_str::<Executed>(text).expect("budgets").executed);

@@ -14,7 +14,7 @@ mod header;
 pub(super) use self::header::Reply;
 use self::{echo::echo, error::error, permitted::permitted, reset::reset};
 use crate::{
-    abi::{Exit, RateLimited},
+    abi::{Exit, RateLimited, Verdict},
     maps::{Maps, View},
     step::{AnswerKind, Decision},
     wire::{icmp::Message, ip::Family as _, ipv4::V4, ipv6::V6, link::Link, packet::Packet},
@@ -84,6 +84,23 @@ const fn silent(decided: Decision) -> Exit {
         exit => exit,
     }
 }
+
+/// An exit is either answered, and has another one for packets that must not be, or neither: an exit that is missing above
+/// would send an answer that is not permitted, and one that is missing in [`Decision::answer`] the frame itself.
+const _: () = {
+    let mut number = 0;
+    while number < Exit::ALL.len() {
+        let exit = Exit::ALL[number];
+        let decided = Decision::new(exit, 0);
+        let is_answered = exit.is_answer();
+        assert!(decided.answer().is_some() == is_answered);
+        assert!(
+            matches!(silent(decided).verdict(), Verdict::Tx) == (matches!(exit.verdict(), Verdict::Tx) && !is_answered)
+        );
+        assert!(is_answered || silent(decided) as u32 == exit as u32);
+        number += 1;
+    }
+};
 
 /// Takes one of the answers of this kind that may be sent in this second; false if none is left.
 #[inline(always)]

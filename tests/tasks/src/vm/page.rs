@@ -24,7 +24,9 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         failures.len(),
         outcome.skipped.len(),
         outcome.seconds,
-        verified(outcome).map(|counts| format!("; the verifier examined {counts} instructions")).unwrap_or_default(),
+        verified(outcome)
+            .map(|counts| format!("; instructions examined by the verifier: {counts}"))
+            .unwrap_or_default(),
     );
     let ran = |start: &str| outcome.tests.iter().filter(|test| test.passed && test.name.starts_with(start)).count();
     let features = outcome.tests.iter().filter(|test| test.passed).filter_map(|test| feature(&test.name));
@@ -53,8 +55,6 @@ fn page(outcomes: &[Outcome]) -> String {
     row(&mut text, "", outcomes.iter().map(|outcome| outcome.kernel.clone()));
     row(&mut text, "---", outcomes.iter().map(|_| "---".to_owned()));
     row(&mut text, "kernel", outcomes.iter().map(|outcome| format!("{}, {}", outcome.release, outcome.whose)));
-    let counts = outcomes.iter().map(|outcome| verified(outcome).unwrap_or_else(|| "not reported".to_owned()));
-    row(&mut text, "instructions that the verifier examines: edge, decap", counts);
     row(&mut text, "packet tests", outcomes.iter().map(packets));
     let features: BTreeSet<_> =
         outcomes.iter().flat_map(|outcome| outcome.tests.iter().filter_map(|test| feature(&test.name))).collect();
@@ -117,7 +117,7 @@ fn packets(outcome: &Outcome) -> String {
 
 fn verified(outcome: &Outcome) -> Option<String> {
     let count = |program: &str| Some(thousands(*outcome.figures.get(&format!("verified_{program}"))?));
-    Some(format!("{}, {}", count("edge")?, count("decap")?))
+    Some(format!("{} (edge), {} (nat), {} (decap)", count("edge")?, count("nat")?, count("decap")?))
 }
 
 fn thousands(number: u64) -> String {
@@ -150,7 +150,9 @@ mod tests {
                 test("lab kernels::native_on_virtio", true),
             ],
             skipped: vec!["skipped: native_on_virtio: needs shared transmit queues (5.13)".to_owned()],
-            figures: [("verified_edge", 471_871), ("verified_decap", 999)].map(|(k, v)| (k.to_owned(), v)).into(),
+            figures: [("verified_edge", 471_871), ("verified_nat", 1000), ("verified_decap", 999)]
+                .map(|(k, v)| (k.to_owned(), v))
+                .into(),
             failure: None,
         }
     }
@@ -162,7 +164,6 @@ mod tests {
         assert_eq!(
             table,
             "|  | 6.1 |\n| --- | --- |\n| kernel | 6.1.0-1, Debian 12 |\n\
-             | instructions that the verifier examines: edge, decap | 471,871, 999 |\n\
              | packet tests | **1 of 2 fail** |\n| native on veth | yes |\n\
              | native on virtio | needs shared transmit queues (5.13) |\n\n\
              Left out, since the kernel lacks a required feature:\n\n\
@@ -174,7 +175,10 @@ mod tests {
     fn a_summary_names_failures_and_skipped_tests() {
         let text = summary(&outcome());
         assert!(text.starts_with("Linux 6.1.0-1 (Debian 12): 3 passed, 1 failed, 1 skipped, in 61 s"), "{text}");
-        assert!(text.contains("FAILED packets b") && text.contains("471,871"), "{text}");
+        assert!(
+            text.contains("FAILED packets b") && text.contains("471,871 (edge), 1,000 (nat), 999 (decap)"),
+            "{text}"
+        );
         assert!(text.contains("ran: 1 packet tests; native on veth; native on virtio\n"), "{text}");
     }
 }
