@@ -12,7 +12,7 @@ use edge_common::{
     abi::{MssExit, MssLimits},
     decap::{
         Words,
-        mss::{self, Answers, Leaving},
+        mss::{self, Answers, Egress},
     },
     wire::packet::{Packet, Wire},
 };
@@ -104,7 +104,7 @@ impl Packet for Skb<'_> {
     }
 }
 
-impl Leaving for Skb<'_> {
+impl Egress for Skb<'_> {
     #[inline(always)]
     fn update_checksum(&mut self, at: usize, was: [u8; 2], now: [u8; 2]) -> Option<()> {
         let [was, now] = [was, now].map(|word| u64::from(u16::from_ne_bytes(word)));

@@ -24,7 +24,7 @@ use crate::{
 const CHECKSUM: usize = 16;
 
 /// A packet that leaves by an interface.
-pub trait Leaving: Packet {
+pub trait Egress: Packet {
     /// Updates the TCP checksum at offset `at` after a change of two bytes, which are a word of the sum. If the checksum is
     /// only started and the driver is to complete it, it is right as it is.
     fn update_checksum(&mut self, at: usize, was: [u8; 2], now: [u8; 2]) -> Option<()>;
@@ -39,7 +39,7 @@ pub trait Answers {
 
 /// Lowers the maximum segment size in a SYN-ACK from a VIP. `None` for any other packet, which is not counted.
 #[inline(always)]
-pub fn lower<P: Leaving, A: Answers>(packet: &mut P, answers: &A) -> Option<MssExit> {
+pub fn lower<P: Egress, A: Answers>(packet: &mut P, answers: &A) -> Option<MssExit> {
     let link = Link::parse(packet)?;
     let exit = match link.ether_type {
         ethernet::IPV4 => of_family::<V4, P, A>(packet, answers, link, answers.limits().v4)?,
@@ -51,7 +51,7 @@ pub fn lower<P: Leaving, A: Answers>(packet: &mut P, answers: &A) -> Option<MssE
 }
 
 #[inline(always)]
-fn of_family<F: Address, P: Leaving, A: Answers>(
+fn of_family<F: Address, P: Egress, A: Answers>(
     packet: &mut P,
     answers: &A,
     link: Link,

@@ -76,7 +76,7 @@ pub enum Stage {
     BackendClosed = 7,
 }
 
-/// What a packet shows about its flow.
+/// The kind of a packet, which changes the life of its flow's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     Syn,

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::{
-    decap::mss::Leaving,
+    decap::mss::Egress,
     wire::{
         checksum,
         packet::{Packet, Places, Wire},
@@ -140,7 +140,7 @@ impl Places for Frame {
     }
 }
 
-impl Leaving for Frame {
+impl Egress for Frame {
     fn update_checksum(&mut self, at: usize, was: [u8; 2], now: [u8; 2]) -> Option<()> {
         let before = self.load(at)?;
         self.store(at, checksum::update(before, was, now))

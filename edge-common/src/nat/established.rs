@@ -2,7 +2,7 @@
 //! packet.
 //!
 //! The step handles only packets that change nothing in their flow's entry but the time. If an entry is to be made or
-//! changed, a hop to be learned, an answer to be sent or a header of the other IP version to be made, the step changes
+//! changed, a hop to be learnt, an answer to be sent or a header of the other IP version to be made, the step changes
 //! neither packet nor entry, and the packet is handed over to the translation.
 
 use super::{

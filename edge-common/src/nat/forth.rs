@@ -119,7 +119,7 @@ const fn closes(stage: Stage) -> bool {
     matches!(stage, Stage::Closed | Stage::Finished | Stage::ClientClosed)
 }
 
-/// The hop by which a frame arrived; `None` for a frame with two tags, which has no return path.
+/// The hop by which a frame arrived; `None` for a frame with two tags, which has no return route.
 #[inline(always)]
 pub(super) fn came_by<P: Packet>(packet: &P) -> Option<Came> {
     let (station, from, link) = Link::parse_with_ends(packet)?;

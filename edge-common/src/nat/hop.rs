@@ -1,7 +1,7 @@
 //! Return paths to clients: an answer leaves by the interface and to the MAC address that the client's packets came
 //! from.
 //!
-//! Hops are learned from packets: the few routers before an edge are the hops of all flows. A flow's entry contains the
+//! Hops are learnt from packets: the few routers before an edge are the hops of all flows. A flow's entry contains the
 //! number of its hop, and each of the flow's packets is compared with this hop.
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// Number of places that are searched for a hop.
 const PROBES: u32 = 8;
 
-/// A return path to clients, in four words:
+/// A return route to clients, in four words:
 ///
 /// - the MAC address that frames came from, the VLAN identifier above it, and [`Hop::RETIRED`]; 0 if the place is free
 /// - the [`Station`] that frames came to; 0 while the CPU that has claimed the place fills it

@@ -1,4 +1,4 @@
-//! What a packet shows about its translated flow. The code that follows is the same for both IP versions.
+//! Reads from a packet of a translated flow what its entry needs. The code that follows is the same for both IP versions.
 
 use super::{rewrite::Translated, sign::Sign};
 use crate::{

@@ -1,4 +1,4 @@
-//! What a packet's transport header shows about its translated flow.
+//! Reads the signal and the sequence numbers in the transport header of a translated packet.
 
 use network_types::tcp::TcpHdr;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What a packet shows about its flow.
+/// The signal and the sequence numbers in a packet of TCP; 0 for other protocols.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sign {
     pub(super) signal: Signal,

@@ -22,7 +22,7 @@ pub struct Translation {
     pub source: u8,
     /// Whether the client's segments carry timestamps.
     pub is_stamped: bool,
-    /// The number of the return path to the client; 0 if not known.
+    /// The number of the return route to the client; 0 if not known.
     pub hop: u8,
     pub service: u16,
     /// The backend's port, in the byte order of the header.

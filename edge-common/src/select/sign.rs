@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What a packet shows about its flow.
+/// The sign of a flow in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sign {
     pub signal: Signal,

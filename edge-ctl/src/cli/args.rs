@@ -1,38 +1,32 @@
 //! The command line: every verb and flag of `edge-ctl`.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use super::dirs::Dirs;
 use super::{
     decap::DecapArgs,
     file::{DaemonFileArgs, FileArgs},
 };
-use crate::{
-    config::Protocol,
-    control::explain::Assumption,
-    daemon::{Directories, api::HealthWord},
-};
+use crate::{config::Protocol, control::explain::Assumption, daemon::api::HealthWord};
 
-/// Exit codes in `--help`; docs/cli.md has the same.
+/// Exit codes in `--help`; docs/cli.md has more about them.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  failed; the message has the reason
-  2  wrong usage, or a configuration that was refused
-  3  no daemon answers, and there are no pinned maps to work on instead
-  4  no such backend, service or pool
+  2  wrong usage, an ambiguous name, or a configuration that was refused
+  3  no daemon answers, and there are no pinned maps to work on instead (or the verb needs a daemon)
+  4  no such backend, service, pool, generation or incident
   5  another daemon runs; the message has its PID
   6  of run: `edge-ctl detach` has ended it
 
 FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
 Without a daemon, status, drain, enable, disable, weight, health, failover, failback, evacuate, return, apply, confirm,
-rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them.";
+rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them, and
+incident reads what the daemon has written.";
 
 /// XDP load balancer: run it, watch it and move its traffic.
 #[derive(Debug, Parser)]
@@ -42,33 +36,6 @@ pub(crate) struct Args {
     pub(crate) dirs: Dirs,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Directories of the daemon and of the packet path.
-#[derive(Clone, Debug, clap::Args)]
-#[expect(clippy::struct_field_names, reason = "the names of the flags")]
-pub(crate) struct Dirs {
-    /// Directory on a bpffs under which maps, programs and links are pinned.
-    #[arg(long, global = true, env = "EDGE_PIN_DIR", default_value = "/sys/fs/bpf/edge", value_name = "DIR")]
-    pub(crate) pin_dir: PathBuf,
-    /// Directory of the daemon's socket and lock file.
-    #[arg(long, global = true, env = "EDGE_RUN_DIR", default_value = "/run/edge", value_name = "DIR")]
-    pub(crate) run_dir: PathBuf,
-    /// Directory of the state that survives a reboot: earlier configurations and operators' decisions.
-    #[arg(long, global = true, env = "EDGE_STATE_DIR", default_value = "/var/lib/edge", value_name = "DIR")]
-    pub(crate) state_dir: PathBuf,
-}
-
-impl Dirs {
-    /// The daemon's directories.
-    pub(crate) fn directories<'a>(&'a self, socket: &'a Path) -> Directories<'a> {
-        Directories { pin_dir: &self.pin_dir, run_dir: &self.run_dir, state_dir: &self.state_dir, socket }
-    }
-
-    /// The daemon's socket.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.run_dir.join("edge.sock")
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +65,7 @@ pub(crate) enum Command {
     Confirm,
     /// Bring an earlier generation's configuration back; without a number, the last good one.
     Rollback {
+        /// The generation to go back to (see `history`).
         generation: Option<u64>,
         #[command(flatten)]
         words: WordArgs,
@@ -184,6 +152,7 @@ pub(crate) enum Command {
     Evacuate(EvacuateArgs),
     /// End the evacuation of a pool.
     Return {
+        /// The pool's name.
         pool: String,
         /// Show the outcome, and change nothing.
         #[arg(long)]
@@ -346,6 +315,7 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvacuateArgs {
+    /// The pool's name.
     pub(crate) pool: String,
     /// Return by itself after this time.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]

@@ -97,7 +97,14 @@ impl Failure {
             Self::Run(error) => match error {
                 RunError::Config(_) => Code::Refused,
                 RunError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
-                _ => Code::Failed,
+                RunError::Lock(_)
+                | RunError::Network(_)
+                | RunError::Apply(_)
+                | RunError::Maps(_)
+                | RunError::Attach(_)
+                | RunError::Socket { .. }
+                | RunError::Descriptors(_)
+                | RunError::Signals(_) => Code::Failed,
             },
             Self::Client(error) => match error {
                 ClientError::Refused { status: StatusCode::NOT_FOUND, .. } => Code::NotFound,

@@ -156,9 +156,9 @@ fn step_lines(since: u64, step: &Step, colour: bool) -> Vec<String> {
         format!("+{}", age(after.as_secs()))
     };
     let shade = match step.part {
-        Part::Known => Shade::Red,
-        Part::Moved | Part::Did => Shade::Yellow,
-        Part::Back | Part::Aside => Shade::Green,
+        Part::Fault => Shade::Red,
+        Part::Move | Part::Action => Shade::Yellow,
+        Part::Recovery | Part::Aside => Shade::Green,
     };
     let subjects = few(&step.subjects, NAMED);
     let of = if step.subjects.len() > 1 { ", the first" } else { "" };

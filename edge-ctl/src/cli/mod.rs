@@ -3,6 +3,7 @@
 
 #![expect(clippy::result_large_err, reason = "an error here ends the process")]
 
+mod dirs;
 mod args;
 mod change;
 mod check;

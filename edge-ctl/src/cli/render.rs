@@ -72,7 +72,7 @@ fn head(status: &Status) -> String {
             let _ = writeln!(text, "program     NOT LOADED; the attached program goes on, and the load is retried:");
             indent(&mut text, why);
         }
-        if let Some(why) = &daemon.unkept {
+        if let Some(why) = &daemon.state_error {
             let _ =
                 writeln!(text, "state       NOT STORED ON DISK; traffic is not affected, and the write is retried:");
             indent(&mut text, why);
@@ -246,7 +246,7 @@ mod tests {
             refused: None,
             program: None,
             loading: false,
-            unkept: None,
+            state_error: None,
             repaired: 0,
             frozen: None,
             http: None,

@@ -21,19 +21,19 @@ pub(crate) struct Headline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
-    Well,
+    Ok,
     /// Clients are served, but something needs attention.
-    Attention,
+    Warning,
     /// Clients are not served, or may not be.
-    Trouble,
+    Critical,
 }
 
 /// The headline for the worst condition that holds.
 pub(crate) fn headline(status: &Status) -> Headline {
     let (level, text) = fault(status)
-        .map(|text| (Level::Trouble, text))
-        .or_else(|| attention(status).map(|text| (Level::Attention, text)))
-        .unwrap_or_else(|| (Level::Well, well(status)));
+        .map(|text| (Level::Critical, text))
+        .or_else(|| attention(status).map(|text| (Level::Warning, text)))
+        .unwrap_or_else(|| (Level::Ok, well(status)));
     Headline { level, text }
 }
 
@@ -77,7 +77,8 @@ fn attention(status: &Status) -> Option<String> {
             .as_ref()
             .map(|trial| format!("on trial: goes back to generation {} unless confirmed", trial.back_to))
     };
-    let unkept = || Some(format!("a reboot would lose operators' decisions: {}", first_line(daemon?.unkept.as_ref()?)));
+    let state_error =
+        || Some(format!("a reboot would lose operators' decisions: {}", first_line(daemon?.state_error.as_ref()?)));
     let unfit = || {
         let finding = status.host.first()?;
         Some(format!("{}: {}", finding.subject, first_line(&finding.message)))
@@ -95,7 +96,7 @@ fn attention(status: &Status) -> Option<String> {
         .or_else(program)
         .or_else(absent)
         .or_else(on_trial)
-        .or_else(unkept)
+        .or_else(state_error)
         .or_else(unknown)
         .or_else(unfit)
 }
@@ -175,21 +176,21 @@ mod tests {
         let well = headline_after(|_| {});
         assert_eq!(
             (well.level, &*well.text),
-            (Level::Well, "all 2 services are served by the first pool; all 6 backends are up")
+            (Level::Ok, "all 2 services are served by the first pool; all 6 backends are up")
         );
         let one = headline_after(|plane| down(plane, &[1]));
         assert_eq!(
             (one.level, &*one.text),
-            (Level::Attention, "1 of 6 backends out: provider-a/a1 (connection refused)")
+            (Level::Warning, "1 of 6 backends out: provider-a/a1 (connection refused)")
         );
         let pool = headline_after(|plane| down(plane, &[1, 2, 3]));
-        assert_eq!(pool.level, Level::Attention);
+        assert_eq!(pool.level, Level::Warning);
         assert_eq!(pool.text, "service web: provider-a has 0 of 3 available, needs 2");
         let other = headline_after(|plane| {
             down(plane, &[1, 4, 5, 6]);
             plane.set_failover(1, Failover { first: 1, evacuate: false }).unwrap();
         });
-        assert_eq!(other.level, Level::Trouble);
+        assert_eq!(other.level, Level::Critical);
         assert!(other.text.starts_with("service dns: has no backend left"), "{}", other.text);
     }
 }

@@ -62,7 +62,7 @@ fn daemon(registry: &mut Registry, status: &Status) {
             flag(daemon.frozen.is_some()),
         );
         one("maps_repaired", "How often another program's writes were repaired", count(daemon.repaired));
-        one("state_unkept", "Whether operators' decisions are missing on disk", flag(daemon.unkept.is_some()));
+        one("state_unsaved", "Whether operators' decisions are missing on disk", flag(daemon.state_error.is_some()));
     }
     one("host_findings", "Findings where the configuration does not fit this host", count(status.host.len() as u64));
     let attached = gauges(registry, "interface_attached", "Whether the program is attached; absent if unknown");
@@ -102,8 +102,8 @@ fn services(registry: &mut Registry, status: &Status) {
         }
         transition.get_or_create(&labels).set(flag(service.transition.is_some()));
         traffic.count(&labels, &service.traffic);
-        for (what, number) in &service.flows {
-            records.get_or_create(&with(&labels, "what", what)).inc_by(*number);
+        for (operation, number) in &service.flows {
+            records.get_or_create(&with(&labels, "operation", operation)).inc_by(*number);
         }
     }
 }

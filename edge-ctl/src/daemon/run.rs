@@ -190,7 +190,7 @@ pub(super) struct Daemon {
     keeper: Keeper,
     chronicle: Chronicle,
     /// Why the state that survives a reboot is not on the disk, as last reported.
-    unkept: Option<String>,
+    state_error: Option<String>,
     started: u64,
     senders: Senders,
     /// Replace the receivers of the loop once backends have new numbers: pending reports still have the old ones.
@@ -263,7 +263,7 @@ impl Daemon {
             soak: Soak::default(),
             keeper: Keeper::start(state_dir),
             chronicle: Chronicle::start(state_dir),
-            unkept: None,
+            state_error: None,
             started: unix_ms(),
             fit: Fit::default(),
             probes: ProbeEngine::new(senders.reports.clone(), Arc::clone(&descriptors), probing.network()),

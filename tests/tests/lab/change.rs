@@ -345,9 +345,9 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     let disk = Tmpfs::mount(&lab.edge().unwrap().state_dir(), "size=4k").unwrap();
     lab.start_daemon().expect("the load balancer starts");
     let requests = lab.start_requests().expect("a client");
-    let unkept = |lab: &Small| status(lab)["daemon"]["unkept"].as_str().map(str::to_owned);
+    let state_error = |lab: &Small| status(lab)["daemon"]["state_error"].as_str().map(str::to_owned);
     let soon = Duration::from_secs(20);
-    wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("No space left")));
+    wait_for(&lab, "the alarm", soon, || state_error(&lab).is_some_and(|why| why.contains("No space left")));
     assert!(lab.ctl(&["status"]).unwrap().contains("NOT STORED ON DISK"));
     let event = || {
         lab.edge().unwrap().log_text().contains("operators' decisions are not on disk, and a reboot would lose them")
@@ -358,10 +358,10 @@ fn a_disk_that_is_full_or_read_only_costs_an_alarm_and_nothing_else() {
     lab.ctl(&["rollback"]).unwrap();
     lab.ctl(&["drain", "p6/be1"]).unwrap();
     disk.remount("size=4m").unwrap();
-    wait_for(&lab, "it is written", soon, || unkept(&lab).is_none() && kept(&lab).contains("p6/be1"));
+    wait_for(&lab, "it is written", soon, || state_error(&lab).is_none() && kept(&lab).contains("p6/be1"));
     disk.remount("ro").unwrap();
     lab.ctl(&["enable", "p6/be1"]).unwrap();
-    wait_for(&lab, "the alarm", soon, || unkept(&lab).is_some_and(|why| why.contains("Read-only")));
+    wait_for(&lab, "the alarm", soon, || state_error(&lab).is_some_and(|why| why.contains("Read-only")));
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 60))]).unwrap();
     let counts = requests.stop().unwrap();
     assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}");

@@ -33,7 +33,7 @@ const NEW: u32 = 2_000;
 /// Frames per second of each flood.
 const FLOOD: u32 = 10_000;
 /// So short that owners are handed over during the test.
-const LINGER: Duration = Duration::from_secs(2);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last records may take to go: the daemon pauses nine times as long as it needed to read them, which is
 /// long on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -139,7 +139,7 @@ fn run(tcp: &str, script: Script) -> Run {
     thread::sleep(Duration::from_secs(2));
     let mut upheaval = Upheaval::new(&mut lab, configuration(tcp), seed);
     let mut watch = Watch::default();
-    let owners = Owners::watch(upheaval.lab, LINGER).expect("slots can be read");
+    let owners = Owners::watch(upheaval.lab, IDLE_TIMEOUT).expect("slots can be read");
     let mut running = Vec::new();
     for burst in 0..script.bursts {
         if script.floods && burst % 2 == 0 {
@@ -165,7 +165,7 @@ fn run(tcp: &str, script: Script) -> Run {
     outages.extend(believed);
     let services: Vec<_> = Service::of(Protocol::Tcp).collect();
     let mut unexplained = outage::unexplained(&tally.broken, &outages, &services);
-    let silent = unexplained.extract_if(.., |broken| broken.had_waited(LINGER)).count();
+    let silent = unexplained.extract_if(.., |broken| broken.had_waited(IDLE_TIMEOUT)).count();
     let displaced = unexplained.extract_if(.., |broken| owners.explains(broken)).count();
     report(start, &done, &tally, &unexplained, &owners);
     let unexplained = unexplained.len();

@@ -67,7 +67,7 @@ fn it_is_read_in_every_state_and_changes_nothing() {
     assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
     assert!(get(&lab, "/metrics").unwrap().contains("edge_daemon_up 1.0"));
     let shown = page(&lab).unwrap();
-    assert_eq!(shown["headline"]["level"], "well", "{}", shown["headline"]);
+    assert_eq!(shown["headline"]["level"], "ok", "{}", shown["headline"]);
     assert_eq!(shown["status"]["source"], "daemon");
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         for path in ["/", "/v1/status", "/v1/backends/p4/be1/drain", "/v1/reload"] {
@@ -79,7 +79,7 @@ fn it_is_read_in_every_state_and_changes_nothing() {
             assert!(["404", "405"].contains(&&*code), "{method} {path}: {code}");
         }
     }
-    assert_eq!(page(&lab).unwrap()["headline"]["level"], "well", "nothing was changed");
+    assert_eq!(page(&lab).unwrap()["headline"]["level"], "ok", "nothing was changed");
 
     // Each provider is down, and the daemon has just started: that is when it is read.
     let counts = requests.stop().unwrap();
@@ -87,13 +87,13 @@ fn it_is_read_in_every_state_and_changes_nothing() {
     for backend in BACKENDS {
         lab.netns(backend).ip("link set eth0 down\n").unwrap();
     }
-    wait_for(&lab, "trouble is reported", || page(&lab).is_some_and(|page| page["headline"]["level"] == "trouble"));
+    wait_for(&lab, "trouble is reported", || page(&lab).is_some_and(|page| page["headline"]["level"] == "critical"));
     let events = get(&lab, "/v1/events?last=5").unwrap();
     assert_eq!(events.lines().count(), 5, "{events}");
     lab.kill_daemon().unwrap();
     lab.launch_daemon().unwrap();
     wait_for(&lab, "a daemon that has just started reports it", || {
-        page(&lab).is_some_and(|page| page["headline"]["level"] == "trouble" && get(&lab, "/").is_some())
+        page(&lab).is_some_and(|page| page["headline"]["level"] == "critical" && get(&lab, "/").is_some())
     });
 }
 

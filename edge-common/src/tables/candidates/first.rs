@@ -15,8 +15,8 @@ pub(super) fn match_slots(roster: &Roster, slots: u32) -> Vec<MemberIndex> {
     let mut held = vec![Claim::NONE; slots as usize];
     let mut wanted = quotas(roster, slots);
     let mut suitors: Vec<Suitor> = roster.places().map(|place| Suitor::new(roster, place, slots)).collect();
-    let mut asking: Vec<MemberIndex> = roster.places().rev().collect();
-    while let Some(place) = asking.pop() {
+    let mut unassigned: Vec<MemberIndex> = roster.places().rev().collect();
+    while let Some(place) = unassigned.pop() {
         let suitor = &mut suitors[usize::from(place)];
         // The sum of all quotas is the number of slots, so a member that lacks slots has not yet claimed all of them.
         while wanted[usize::from(place)] > 0 {
@@ -27,7 +27,7 @@ pub(super) fn match_slots(roster: &Roster, slots: u32) -> Vec<MemberIndex> {
                 if displaced != Claim::NONE {
                     let displaced = displaced.place();
                     if wanted[usize::from(displaced)] == 0 {
-                        asking.push(displaced);
+                        unassigned.push(displaced);
                     }
                     wanted[usize::from(displaced)] += 1;
                 }

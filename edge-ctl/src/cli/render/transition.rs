@@ -162,7 +162,7 @@ mod tests {
             refused: None,
             program: None,
             loading: false,
-            unkept: None,
+            state_error: None,
             repaired: 0,
             frozen: None,
             http: None,

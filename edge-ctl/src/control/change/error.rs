@@ -37,7 +37,14 @@ impl ChangeError {
         match self {
             Self::Maps(error) => error.is_damage(),
             Self::Inventory(_) => true,
-            _ => false,
+            Self::Config(_)
+            | Self::Plan(_)
+            | Self::Guard(_)
+            | Self::Rehearsal(_)
+            | Self::NothingToGoBackTo { .. }
+            | Self::NoTrial
+            | Self::Replaced { .. }
+            | Self::Detach(_) => false,
         }
     }
 

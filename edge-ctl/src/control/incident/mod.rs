@@ -102,7 +102,7 @@ pub(crate) fn incidents(events: &[Event], flows: Option<u64>, still: &impl Fn(Ki
         let since = events[*first].at;
         let began = events[..*first].iter().rposition(|event| since.saturating_sub(event.at) > BEFORE);
         let earlier = &events[began.map_or(0, |place| place + 1)..*first];
-        let done: Vec<_> = earlier.iter().filter(|event| Part::of(event.kind) == Part::Did).cloned().collect();
+        let done: Vec<_> = earlier.iter().filter(|event| Part::of(event.kind) == Part::Action).cloned().collect();
         let steps = story::steps(&events[*first..=end]);
         let flows_then = if until.is_some() { events[end].flows } else { flows.or(events[end].flows) };
         let new_flows = flows_then.zip(events[*first].flows).and_then(|(then, first)| then.checked_sub(first));

@@ -13,14 +13,14 @@ const TOGETHER: u64 = 3_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Part {
-    /// A finding, such as a fault.
-    Known,
+    /// A fault that was found.
+    Fault,
     /// The load balancer sends flows elsewhere.
-    Moved,
+    Move,
     /// An action of an operator, a new file, or a start or stop of the daemon.
-    Did,
+    Action,
     /// A fault has ended.
-    Back,
+    Recovery,
     /// Not part of the incident.
     Aside,
 }
@@ -28,10 +28,10 @@ pub(crate) enum Part {
 impl Part {
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Known => "known",
-            Self::Moved => "moved",
-            Self::Did => "done",
-            Self::Back => "back",
+            Self::Fault => "fault",
+            Self::Move => "move",
+            Self::Action => "action",
+            Self::Recovery => "recovery",
             Self::Aside => "",
         }
     }
@@ -49,8 +49,8 @@ impl Part {
             | EventKind::Frozen
             | EventKind::LocalFault
             | EventKind::HostUnfit
-            | EventKind::Repaired => Self::Known,
-            EventKind::PoolLeft | EventKind::PoolReturning | EventKind::Panic => Self::Moved,
+            | EventKind::Repaired => Self::Fault,
+            EventKind::PoolLeft | EventKind::PoolReturning | EventKind::Panic => Self::Move,
             EventKind::DaemonStarted
             | EventKind::DaemonStopped
             | EventKind::ConfigApplied
@@ -67,7 +67,7 @@ impl Part {
             | EventKind::Failover
             | EventKind::Failback
             | EventKind::PoolEvacuated
-            | EventKind::EvacuationOver => Self::Did,
+            | EventKind::EvacuationOver => Self::Action,
             EventKind::BackendUp
             | EventKind::PoolReturned
             | EventKind::FlowsRecorded
@@ -77,7 +77,7 @@ impl Part {
             | EventKind::CertificateValid
             | EventKind::Thawed
             | EventKind::PanicOver
-            | EventKind::HostFits => Self::Back,
+            | EventKind::HostFits => Self::Recovery,
             EventKind::Adopted
             | EventKind::ConfigGood
             | EventKind::Attached

@@ -50,12 +50,12 @@ fn the_story_of_an_outage() {
     assert_eq!(
         steps,
         [
-            (Part::Known, BackendDown),
-            (Part::Moved, PoolLeft),
-            (Part::Did, PoolEvacuated),
-            (Part::Back, BackendUp),
-            (Part::Moved, PoolReturning),
-            (Part::Back, PoolReturned)
+            (Part::Fault, BackendDown),
+            (Part::Move, PoolLeft),
+            (Part::Action, PoolEvacuated),
+            (Part::Recovery, BackendUp),
+            (Part::Move, PoolReturning),
+            (Part::Recovery, PoolReturned)
         ]
     );
     assert_eq!(incident.new_flows, Some(18_000));

@@ -80,7 +80,7 @@ pub(crate) struct DaemonStatus {
     pub(crate) loading: bool,
     /// Why operators' decisions would not survive a reboot: an error of the disk.
     #[serde(default)]
-    pub(crate) unkept: Option<String>,
+    pub(crate) state_error: Option<String>,
     /// How often the maps differed from the daemon's state and were repaired.
     pub(crate) repaired: u64,
     /// Set while this host may be the cause of unanswered probes: the health of backends does not change meanwhile.

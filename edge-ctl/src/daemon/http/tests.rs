@@ -64,7 +64,7 @@ async fn what_can_be_read_is_read_and_nothing_is_changed() {
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/html") && page.contains("default-src 'none'"));
     assert!(get(address, "/metrics").await.contains("edge_generation 7.0"));
     assert!(get(address, "/v1/status").await.contains("\"provider-a/a1\""));
-    assert!(get(address, "/v1/page").await.contains("\"headline\":{\"level\":\"attention\""));
+    assert!(get(address, "/v1/page").await.contains("\"headline\":{\"level\":\"warning\""));
     let last = get(address, "/v1/events?last=1").await;
     assert!(last.contains("<script>") && last.contains("application/x-ndjson"), "{last}");
     assert!(get(address, "/v1/nothing").await.starts_with("HTTP/1.1 404"));

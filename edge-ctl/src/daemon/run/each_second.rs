@@ -86,10 +86,10 @@ impl Daemon {
         let Controller { inventory, plane, events, .. } = &self.controller;
         self.keeper.keep(Kept::of(inventory, plane, &self.history));
         let fault = self.keeper.fault();
-        if let Some(why) = fault.as_ref().filter(|_| self.unkept.is_none()) {
+        if let Some(why) = fault.as_ref().filter(|_| self.state_error.is_none()) {
             events.report(EventKind::LocalFault, "state", why.clone());
         }
-        self.unkept = fault;
+        self.state_error = fault;
     }
 
     /// Restores the pins of maps if they were removed, and the lock if it was removed with them.

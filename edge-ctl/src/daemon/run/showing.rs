@@ -26,7 +26,7 @@ impl Daemon {
             probes: self.probing.why_not(),
             program: None,
             loading: false,
-            unkept: self.keeper.fault(),
+            state_error: self.keeper.fault(),
             repaired: self.controller.repaired,
             frozen: self.controller.frozen(),
             http: self.http.as_ref().and_then(Http::status),

@@ -68,7 +68,7 @@ pub(crate) fn test(deb: &Path, successor: &Path) -> Result<()> {
     let root = step("booting a fresh Debian 12", || Root::boot(&network.edge, packages))?;
     step("installing: nothing starts", || installed(&root, &name(deb)))?;
     let traffic = step("starting: it serves", || started(&root, &network))?;
-    step("the group may ask, others may not", || asked(&root))?;
+    step("the group may send requests, others may not", || requests_by_group(&root))?;
     step("a refused file fails the reload, and is a warning in the journal", || refused(&root))?;
     step("a provider is left, and returned to when its time is over", || evacuated(&root))?;
     step("a hung daemon is ended, and another one follows", || hung(&root))?;
@@ -133,7 +133,7 @@ fn started(root: &Root, network: &Network) -> Result<Sequence> {
     Sequence::start(&network.client, &[format!("{VIP}:7007").parse()?], PER_SECOND)
 }
 
-fn asked(root: &Root) -> Result<()> {
+fn requests_by_group(root: &Root) -> Result<()> {
     let socket = root.ok("stat -c '%U %G %a' /run/edge/edge.sock")?;
     ensure!(socket.trim() == "root edge 660", "{socket}");
     root.ok("setpriv --reuid=nobody --regid=nogroup --groups=edge edge-ctl status")?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{known::Known, reset::Resets};
 
 /// Answers from this last part of an act show which backends serve at its end.
-const SETTLED: Duration = Duration::from_millis(500);
+const AFTER_CHANGE: Duration = Duration::from_millis(500);
 
 /// Results of a chapter, as `--json` prints them.
 #[derive(Serialize)]
@@ -65,7 +65,7 @@ impl Story {
             many => format!("{many} requests failed, the last one sent {} ms after it", event.recovered_after_ms),
         };
         let now = Instant::now();
-        let serving: Vec<_> = served(records, now.checked_sub(SETTLED).unwrap_or(now), now).into_keys().collect();
+        let serving: Vec<_> = served(records, now.checked_sub(AFTER_CHANGE).unwrap_or(now), now).into_keys().collect();
         println!("          -> {failed}; now served by {}", serving.join(" "));
         if let Some(Known { backends, median_ms, longest_ms, .. }) = known {
             println!(

@@ -158,7 +158,7 @@ impl Rig {
         {
             let expected = if state.counts().contains(&what) { sent } else { 0 };
             let is_right = match state {
-                _ if state.may_ask() && what == FlowCount::Lookups => true,
+                _ if state.may_look_up() && what == FlowCount::Lookups => true,
                 // Occasionally two packets share a slot.
                 State::OwnerTakenOver => count <= expected && 20 * count >= 19 * expected,
                 _ => count == expected,

@@ -134,7 +134,7 @@ impl State {
 
     /// Whether packets may look records up in a stable service as well: a slot without an owner always makes them look
     /// further.
-    pub(super) const fn may_ask(self) -> bool {
+    pub(super) const fn may_look_up(self) -> bool {
         matches!(self, Self::Reject)
     }
 

@@ -24,7 +24,7 @@ pub(super) enum Reuse {
 
 /// Results of a load; sums over all its processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Found {
+pub(super) struct WrkResult {
     pub(super) requests: u64,
     pub(super) per_second: f64,
     errors: u64,
@@ -40,7 +40,7 @@ pub(super) fn run(
     connections: usize,
     reuse: Reuse,
     time: Duration,
-) -> Result<Found> {
+) -> Result<WrkResult> {
     let each = (connections / (CLIENTS.len() * EACH)).to_string();
     let mut loads: Vec<(Process, PathBuf)> = Vec::new();
     for client in CLIENTS {
@@ -60,7 +60,7 @@ pub(super) fn run(
     }
     interrupt::pause(time)?;
     loads.iter().try_for_each(|(process, _)| process.signal(Signal::SIGINT))?;
-    let mut sum = Found::default();
+    let mut sum = WrkResult::default();
     for (mut process, log) in loads {
         let ended = lab::wait_until(Duration::from_secs(5), || Ok(process.ended()?.is_some()))?;
         ensure!(ended, "wrk does not end");
@@ -73,19 +73,19 @@ pub(super) fn run(
     Ok(sum)
 }
 
-fn read(log: &Path) -> Result<Found> {
+fn read(log: &Path) -> Result<WrkResult> {
     let output = std::fs::read_to_string(log)?;
     parse(&output).with_context(|| format!("wrk printed something else than its figures:\n{output}"))
 }
 
-fn parse(output: &str) -> Option<Found> {
+fn parse(output: &str) -> Option<WrkResult> {
     let number = |text: &str| text.trim().parse::<f64>().ok();
     let requests =
         output.lines().find(|line| line.contains(" requests in "))?.split_whitespace().next()?.parse().ok()?;
     let per_second = output.lines().find_map(|line| number(line.strip_prefix("Requests/sec:")?))?;
     let errors = output.lines().filter(|line| line.contains("Socket errors:") || line.contains("Non-2xx"));
     let errors = errors.flat_map(|line| line.split([' ', ','])).filter_map(|word| word.parse::<u64>().ok()).sum();
-    Some(Found { requests, per_second, errors })
+    Some(WrkResult { requests, per_second, errors })
 }
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
                     Req/Sec    43.92k     2.76k   47.01k    80.00%\n  43715 requests in 1.00s, 6.67MB read\n  \
                     Socket errors: connect 1, read 2, write 0, timeout 3\n  Non-2xx or 3xx responses: 5\n\
                     Requests/sec:  43699.13\nTransfer/sec:      6.67MB\n";
-        assert_eq!(parse(output), Some(Found { requests: 43715, per_second: 43699.13, errors: 11 }));
+        assert_eq!(parse(output), Some(WrkResult { requests: 43715, per_second: 43699.13, errors: 11 }));
         assert_eq!(parse("unable to connect"), None);
     }
 }

@@ -101,9 +101,9 @@ fn late_fault(stage: &mut Stage) -> Result<Observed> {
         lab.ctl(&["reload"])?;
         sleep(Duration::from_secs(3));
         let last_good = history(lab)?.last_good;
-        let asked = Instant::now();
+        let requested = Instant::now();
         lab.ctl(&["rollback"])?;
-        Ok(((before, last_good), asked.elapsed()))
+        Ok(((before, last_good), requested.elapsed()))
     })?;
     stage.lab.wait_for_health(|_| "up")?;
     let ((), toll) = stage.toll(Duration::from_secs(1), |_| Ok(()))?;
@@ -238,9 +238,9 @@ fn doubled_file(stage: &mut Stage) -> Result<Observed> {
     let (answers, toll) = stage.toll(Duration::from_secs(1), |lab| {
         let answers = bad.iter().map(|(what, text)| {
             std::fs::write(&path, text)?;
-            let asked = Instant::now();
+            let requested = Instant::now();
             let (status, answer) = api(lab, "POST", "/v1/reload", "")?;
-            Ok((*what, status, asked.elapsed(), answer))
+            Ok((*what, status, requested.elapsed(), answer))
         });
         let answers = answers.collect::<Result<Vec<_>>>();
         std::fs::write(&path, &good)?;

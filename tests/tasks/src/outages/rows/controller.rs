@@ -154,12 +154,12 @@ fn late_writer(stage: &mut Stage) -> Result<Observed> {
     let ((refused, drained), toll) = stage.toll(Duration::from_secs(1), |lab| {
         lab.edge().signal(Signal::SIGSTOP)?;
         // A request with a deadline in half a second, which the daemon can only read after the deadline.
-        let asked = ask_by(lab, "/v1/backends/provider-a-wan4/a3/disable", boot_ms()? + 500);
+        let requested = request_by(lab, "/v1/backends/provider-a-wan4/a3/disable", boot_ms()? + 500);
         let drained = lab.ctl(&["drain", "provider-a-wan4/a2", "--reason", "disk swap"]);
         sleep(Duration::from_millis(500));
         lab.edge().signal(Signal::SIGCONT)?;
         let mut answer = String::new();
-        asked?.read_to_string(&mut answer)?;
+        requested?.read_to_string(&mut answer)?;
         Ok((!answer.starts_with("HTTP/1.1 200"), drained))
     })?;
     let drained = drained.is_ok();
@@ -182,7 +182,7 @@ fn late_writer(stage: &mut Stage) -> Result<Observed> {
 }
 
 /// Requests a change before `deadline`, in milliseconds since the host's start, and does not wait for the answer.
-fn ask_by(lab: &Lab, path: &str, deadline: u64) -> Result<UnixStream> {
+fn request_by(lab: &Lab, path: &str, deadline: u64) -> Result<UnixStream> {
     let mut socket = UnixStream::connect(lab.edge().run_dir().join("edge.sock"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     write!(

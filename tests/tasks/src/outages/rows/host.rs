@@ -136,7 +136,8 @@ fn full_disk(stage: &mut Stage) -> Result<Observed> {
         let failed_over = lab.status()?["services"].to_string().contains("\"failover\":{");
         lab.ctl(&["failback", "web-dsr4"])?;
         lab.ctl(&["rollback"])?;
-        let alarm = || Ok(lab.status()?["daemon"]["unkept"].as_str().is_some_and(|why| why.contains("No space left")));
+        let alarm =
+            || Ok(lab.status()?["daemon"]["state_error"].as_str().is_some_and(|why| why.contains("No space left")));
         Ok((failed_over, wait_until(Duration::from_secs(10), alarm)?))
     })?;
     restart(&mut stage.lab, |_| {
