@@ -133,3 +133,17 @@ fn circles_are_found() {
     let found = circle(arrows(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "b"), ("c", "e")]));
     assert_eq!(found.map(|found| found.concat()), Some(["b", "c", "d"].map(str::to_owned).to_vec()));
 }
+
+#[test]
+fn files_that_the_architecture_names_are_there() {
+    let root = package("edge-common").join("..");
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the architecture");
+    let mut files = Vec::new();
+    for package in ["edge-common", "edge-ebpf", "edge-ctl", "xtask", "tests"] {
+        sources(&root.join(package), &mut files);
+    }
+    // The name in a pair of backticks; a path may begin anywhere in it.
+    let named = text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs") && !name.contains([' ', '*']));
+    let gone: Vec<_> = named.filter(|name| !files.iter().any(|file| file.ends_with(name))).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+}
