@@ -22,8 +22,9 @@ use crate::interrupt;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The one of this name only; all that take seconds without a name.
-    name: Option<String>,
+    /// Those of these names only; all that take seconds without a name.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
     /// Those that take minutes, too.
     #[arg(long)]
     long: bool,
@@ -31,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
     /// Write docs/outages.md anew.
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, conflicts_with = "names")]
     page: bool,
 }
 
@@ -41,12 +42,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     setup::root("outages")?;
     setup::lab()?;
     build::all(Profile::Dev, false)?;
-    let chosen: Vec<_> = rows::all()
-        .into_iter()
-        .filter(|row| options.name.as_ref().map_or(options.long || !row.long, |name| name == row.name))
-        .collect();
-    let names: Vec<_> = rows::all().iter().map(|row| row.name).collect();
-    ensure!(!chosen.is_empty(), "no such outage; there are: {}", names.join(", "));
+    let all = rows::all();
+    for name in &options.names {
+        let names: Vec<_> = all.iter().map(|row| row.name).collect();
+        ensure!(names.contains(&name.as_str()), "no outage has the name {name}; there are: {}", names.join(", "));
+    }
+    let is_chosen = |row: &Incident| match &*options.names {
+        [] => options.long || !row.long,
+        names => names.iter().any(|name| name == row.name),
+    };
+    let chosen: Vec<_> = all.into_iter().filter(is_chosen).collect();
     let replayed = replay(&chosen)?;
     if options.page {
         page::write(&replayed)?;

@@ -56,8 +56,10 @@ pub(super) fn write(rows: &[Row]) -> Result<()> {
         "# Outages\n\nReal outages, and how this load balancer handles each. `cargo xtask outages --page` wrote this page: it \
          replays\nthem in namespaces, with a lab of two providers under load (HTTP requests over kept and new connections, and \
          numbered\ndatagrams), and records the results. `cargo xtask test` replays those that take seconds.\n\n\
-         What it can't do: it does not help *behind* a CDN that failed, or where DNS or certificates live only there. One edge \
-         is itself a\nsingle point of failure: run two. A TCP connection with a backend that died is lost.\n",
+         Limits: the edge does not help *behind* a failed CDN, or where DNS or certificates exist only at the failed \
+         provider. One edge is\nitself a single point of failure: run two. A TCP connection with a backend that died is lost. \
+         A gray failure, in which a backend\nanswers probes but loses clients' packets, is not detected yet, and has no replay \
+         here.\n",
     );
     for row in rows {
         let Incident { name, story, done, expected, helped, why, .. } = row.incident;

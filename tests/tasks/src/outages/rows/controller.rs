@@ -45,7 +45,18 @@ pub(super) fn rows() -> Vec<Incident> {
             helped: Helped::Yes,
             why: "the packet path does not depend on the controller",
             long: false,
-            replay: crash_loop,
+            replay: |stage| crash_loop(stage, Duration::from_secs(4)),
+        },
+        Incident {
+            name: "crash-loop-for-long",
+            story: "Google Cloud, 12 June 2025: blank fields in a policy, a null pointer, and a crash loop in all \
+                    regions",
+            done: "as `crash-loop`, for three minutes",
+            expected: "each blank value is refused with its line, no check panics, nothing is lost",
+            helped: Helped::Yes,
+            why: "the packet path does not depend on the controller",
+            long: true,
+            replay: |stage| crash_loop(stage, Duration::from_mins(3)),
         },
         Incident {
             name: "late-writer",
@@ -70,7 +81,18 @@ pub(super) fn rows() -> Vec<Incident> {
             helped: Helped::Partly,
             why: "emergency verbs here are the ordinary ones; a switch inside a provider is outside the edge's control",
             long: false,
-            replay: emergency_switch,
+            replay: |stage| emergency_switch(stage, 2000),
+        },
+        Incident {
+            name: "emergency-switch-for-long",
+            story: "Cloudflare, 5 December 2025: an emergency switch had never been used on the code path on which it \
+                    failed",
+            done: "as `emergency-switch`, with a hundred thousand operations",
+            expected: "no panic, no refusal without a reason, the state from before, and nothing is lost then",
+            helped: Helped::Partly,
+            why: "emergency verbs here are the ordinary ones; a switch inside a provider is outside the edge's control",
+            long: true,
+            replay: |stage| emergency_switch(stage, 100_000),
         },
         Incident {
             name: "no-network-but-the-data",
@@ -112,7 +134,7 @@ fn dead_controller(stage: &mut Stage) -> Result<Observed> {
     ]))
 }
 
-fn crash_loop(stage: &mut Stage) -> Result<Observed> {
+fn crash_loop(stage: &mut Stage, time: Duration) -> Result<Observed> {
     let path = stage.lab.edge().configuration();
     let good = std::fs::read_to_string(&path)?;
     let blank = path.with_file_name("blank.toml");
@@ -135,7 +157,7 @@ fn crash_loop(stage: &mut Stage) -> Result<Observed> {
     let (kills, toll) = stage.toll(Duration::ZERO, |lab| {
         let start = Instant::now();
         let mut kills = 0;
-        while start.elapsed() < Duration::from_secs(4) {
+        while start.elapsed() < time {
             lab.kill_daemon()?;
             lab.start_daemon()?;
             kills += 1;
@@ -192,7 +214,7 @@ fn request_by(lab: &Lab, path: &str, deadline: u64) -> Result<UnixStream> {
     Ok(socket)
 }
 
-fn emergency_switch(stage: &mut Stage) -> Result<Observed> {
+fn emergency_switch(stage: &mut Stage, operations: usize) -> Result<Observed> {
     let before = in_force(&stage.lab)?;
     let pid = stage.lab.status()?["daemon"]["pid"].clone();
     let mut random = Random::new(5);
@@ -207,7 +229,7 @@ fn emergency_switch(stage: &mut Stage) -> Result<Observed> {
         }
         Ok(())
     };
-    for _ in 0..2000 {
+    for _ in 0..operations {
         let dice = random.below(9);
         if dice < 3 {
             let service = random.choose(&services).context("there are services")?;
@@ -233,7 +255,7 @@ fn emergency_switch(stage: &mut Stage) -> Result<Observed> {
     let ((), toll) = stage.toll(Duration::from_secs(1), |_| Ok(()))?;
     let same = stage.lab.status()?["daemon"]["pid"] == pid;
     Ok(Observed::all([
-        (format!("2,000 operations, {} refused", refused.len()), refused.is_empty()),
+        (format!("{operations} operations, {} refused", refused.len()), refused.is_empty()),
         ("the controller lives, and the state is as before".to_owned(), same && undone),
         (format!("after that {toll}"), toll.is_nothing()),
     ]))

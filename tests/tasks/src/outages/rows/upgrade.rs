@@ -1,0 +1,56 @@
+//! Upgrades of the load balancer itself.
+
+use std::{collections::BTreeSet, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result};
+use edge_tests::lab::topology::EDGE;
+
+use crate::outages::{
+    incident::{Helped, Incident, Observed},
+    stage::Stage,
+};
+
+pub(super) fn rows() -> Vec<Incident> {
+    let few = Incident {
+        name: "upgrade",
+        story: "again and again, in load balancers that use XDP: an upgrade replaced program and maps one after the \
+                other, and packets in between were dropped",
+        done: "`edge-ctl upgrade`, five times in a row under load",
+        expected: "another program is attached each time, nothing is lost",
+        helped: Helped::Yes,
+        why: "the link to the interface changes its program in one step, and the new program has the maps already",
+        long: false,
+        replay: |stage| upgrades(stage, 5),
+    };
+    let many = Incident {
+        name: "upgrade-for-long",
+        done: "`edge-ctl upgrade`, 200 times in a row under load",
+        long: true,
+        replay: |stage| upgrades(stage, 200),
+        ..few
+    };
+    vec![few, many]
+}
+
+fn upgrades(stage: &mut Stage, times: usize) -> Result<Observed> {
+    let mut seen = BTreeSet::from([stage.lab.netns(EDGE).within(|| program("eth1"))??]);
+    let (others, toll) = stage.toll(Duration::from_secs(1), |lab| {
+        for _ in 0..times {
+            lab.ctl(&["upgrade"])?;
+            seen.insert(lab.netns(EDGE).within(|| program("eth1"))??);
+        }
+        Ok(seen.len() - 1)
+    })?;
+    Ok(Observed::all([
+        (format!("{times} upgrades, {others} times another program"), others == times),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
+}
+
+/// The number of the XDP program that is attached to an interface of this namespace.
+fn program(interface: &str) -> Result<String> {
+    let output = Command::new("ip").args(["-o", "link", "show", "dev", interface]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let (_, id) = text.split_once(" id ").with_context(|| format!("no program on {interface}: {text}"))?;
+    Ok(id.split_whitespace().next().unwrap_or_default().to_owned())
+}
