@@ -46,7 +46,7 @@ pub(crate) struct Count {
     out: u32,
     /// Backends that answer and are not down.
     answering: u32,
-    /// Backends that could not be probed.
+    /// Backends that can't be probed any more, for no reason of their own.
     pub(super) unprobed: u32,
     /// Backends that no packet can be sent to.
     pub(super) unreachable: u32,
@@ -77,7 +77,7 @@ impl Count {
         self.lately += u32::from(is_out || machine.was_silent_lately());
         self.out += u32::from(is_out);
         self.answering += u32::from(machine.answers() && !is_hard && !machine.is_silenced());
-        self.unprobed += u32::from(machine.is_unprobed());
+        self.unprobed += u32::from(machine.is_unprobed() && !unreachable);
         self.unreachable += u32::from(unreachable);
         self.hushed_since = self.hushed_since.max(hushed_since);
         self.answered = self.answered.max(machine.last_answer());

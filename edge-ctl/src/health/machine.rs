@@ -50,6 +50,8 @@ pub(crate) struct Machine {
     since_silence: u32,
     /// When the backend last answered, rightly or wrongly.
     answered: Option<Duration>,
+    /// Whether any probe of the backend could be made.
+    was_probed: bool,
 }
 
 /// A verdict without its reason.
@@ -83,6 +85,7 @@ impl Machine {
             unheard_since: Duration::ZERO,
             since_silence: u32::MAX,
             answered: None,
+            was_probed: false,
         }
     }
 
@@ -157,9 +160,12 @@ impl Machine {
         }
     }
 
-    /// Whether the backend could not be probed, for one probe less than makes it down.
+    /// Whether the backend can't be probed any more, for one probe less than makes it down. A backend whose probes could
+    /// never be made does not count: the cause may be its probe's configuration, and so is no sign of a fault of this host.
     pub(crate) fn is_unprobed(&self) -> bool {
-        self.last == Some(VerdictKind::Inconclusive) && self.run >= self.fall.saturating_sub(1).max(1)
+        self.was_probed
+            && self.last == Some(VerdictKind::Inconclusive)
+            && self.run >= self.fall.saturating_sub(1).max(1)
     }
 
     /// Discards evidence that is too old: the health becomes unknown.
@@ -241,6 +247,7 @@ impl Machine {
             (self.last, self.run, self.run_since) = (Some(kind), 1, now);
         }
         self.since_silence = self.since_silence.saturating_add(1);
+        self.was_probed |= kind != VerdictKind::Inconclusive;
         match kind {
             VerdictKind::Pass => (self.bad, self.unheard, self.answered) = (0, 0, Some(now)),
             VerdictKind::Fail => {
