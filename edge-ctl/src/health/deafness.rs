@@ -9,6 +9,8 @@
 //! | | nothing can be sent to any backend | deaf |
 //! | | most probes can't be made any more, and no pool whose probes are all made is heard | deaf |
 //!
+//! A backend that answers at its own address is heard, even if its services' probes are lost: this host is not deaf to it.
+//!
 //! A deaf host hears again when half of the pools answer, when one pool has answered for [`PATIENCE`], or when one of
 //! the reasons above excludes deafness. A pool that is still silent then does not count towards another wave until it
 //! has answered.
@@ -67,7 +69,7 @@ pub(crate) fn deafness(counts: &[Count], references: References, thawed: Option<
     if is_unable(counts) {
         return Some(Deafness::Unable);
     }
-    let silent = sum(|count| count.silent);
+    let silent = sum(Count::unheard);
     if references.are_silent && silent > 0 && silent == sum(Count::rest) {
         return Some(Deafness::References);
     }

@@ -52,6 +52,8 @@ pub(crate) struct Machine {
     answered: Option<Duration>,
     /// Whether any probe of the backend could be made.
     was_probed: bool,
+    /// Whether the backend answers at its own address, while probes through a service fail.
+    answers_at_address: bool,
 }
 
 /// A verdict without its reason.
@@ -86,6 +88,7 @@ impl Machine {
             since_silence: u32::MAX,
             answered: None,
             was_probed: false,
+            answers_at_address: false,
         }
     }
 
@@ -139,6 +142,15 @@ impl Machine {
     /// Whether a probe was lost not long ago: within twice as many probes as make the backend down.
     pub(crate) fn was_silent_lately(&self) -> bool {
         self.since_silence < self.fall.saturating_mul(2)
+    }
+
+    pub(crate) fn note_address(&mut self, answers: bool) {
+        self.answers_at_address = answers;
+    }
+
+    /// Whether the backend is silent through its services alone: it answers at its own address, so this host hears it.
+    pub(crate) fn is_heard_at_address(&self) -> bool {
+        self.answers_at_address && self.unheard > 0
     }
 
     /// When the backend last answered, if no probe was lost lately.

@@ -30,6 +30,7 @@ impl<P: DataPlane> Controller<P> {
                 }
             };
             let Some(probed) = self.judgement.probed.get_mut(&backend) else { continue };
+            probed.note_address(report.answers_at_address);
             if let Some(change) = probed.observe(&report.verdict, now, deaf) {
                 changes.push((backend, change));
             }

@@ -58,7 +58,12 @@ pub(super) fn rounds(
             let Some(verdict) = verdict(*backend) else { continue };
             controller.now += Duration::from_millis(10);
             controller
-                .report(&[Report { subject: Subject::Backend(*backend), verdict, certificate_end: None }])
+                .report(&[Report {
+                    subject: Subject::Backend(*backend),
+                    verdict,
+                    certificate_end: None,
+                    answers_at_address: false,
+                }])
                 .unwrap();
         }
         controller.now = next;
@@ -72,7 +77,9 @@ fn rounds_with_silent(controller: &mut Controller<FakeDataPlane>, silent: &[Back
 
 /// A verdict of the first reference target.
 fn reference(controller: &mut Controller<FakeDataPlane>, verdict: Verdict) {
-    controller.report(&[Report { subject: Subject::Reference(0), verdict, certificate_end: None }]).unwrap();
+    controller
+        .report(&[Report { subject: Subject::Reference(0), verdict, certificate_end: None, answers_at_address: false }])
+        .unwrap();
 }
 
 /// One letter per backend, as in the tests of judgement: `U` takes new flows, `k` keeps its flows, `x` gets no packets.
