@@ -83,7 +83,7 @@ fn next_hop_objects_are_followed() {
         // The group changes, but the route that refers to it does not.
         let mut watching = watch_all(&behind());
         sh("ip nexthop replace id 10 group 2");
-        watching.wait_for(Duration::from_secs(15), |watching| by(watching, OTHER).len() == 12);
+        watching.wait_for(Duration::from_secs(2), |watching| by(watching, OTHER).len() == 12);
     });
 }
 
