@@ -202,7 +202,7 @@ impl Machine {
         Some(HealthChange { from: Health::Down, to: self.health, reason: reason.to_owned() })
     }
 
-    /// Processes the next verdict, and returns the change of health if there is one. With `deaf` silence and
+    /// Processes the next verdict, and returns the change of health if there is one, or the reason why it stays unknown. With `deaf` silence and
     /// unreachability do not count, since this host is their cause.
     pub(crate) fn observe(&mut self, verdict: &Verdict, now: Duration, deaf: bool) -> Option<HealthChange> {
         let (kind, detail) = match verdict {
@@ -223,9 +223,12 @@ impl Machine {
                 (self.evidence == Evidence::Soft && self.run >= self.fall, self.fall, Health::Down)
             }
             (Health::Up, VerdictKind::Inconclusive) => (self.run >= self.fall, self.fall, Health::Unknown),
+            // Not a change, but a reason: nobody knows why the health is unknown otherwise.
+            (Health::Unknown, VerdictKind::Inconclusive) => (self.run == self.fall, self.fall, Health::Unknown),
             (Health::Up, VerdictKind::Pass)
-            | (Health::Down, VerdictKind::Unreachable | VerdictKind::Silent | VerdictKind::Inconclusive)
-            | (Health::Unknown, VerdictKind::Inconclusive) => return None,
+            | (Health::Down, VerdictKind::Unreachable | VerdictKind::Silent | VerdictKind::Inconclusive) => {
+                return None;
+            }
         };
         enough.then(|| self.change(to, now, reason(kind, needed, detail)))
     }

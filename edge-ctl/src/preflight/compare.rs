@@ -9,7 +9,7 @@ use std::{
 
 use edge_common::abi::{MAX_STATIONS, Mode};
 
-use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits};
+use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits, probes::Unmade};
 use crate::{
     config::{Announce, AttachMode, Config, Interface, Pool, Service},
     net::{Receiver, SurveyedRoute, stations},
@@ -184,6 +184,10 @@ fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, host: &Ho
     if pool.probe.is_none() {
         let message = "it has no probe: a backend that died keeps its flows and gets new ones";
         findings.warn(&subject, message, format!("a section [pool.probe] below `{}`", pool.name));
+    }
+    if let Some(Unmade { why, remedy }) = host.unmade.get(&pool.name) {
+        let message = format!("its probe can't be made: {why}; its backends serve, dead or not");
+        findings.fail(&subject, message, remedy);
     }
     let own = backends(pool).filter(|address| host.network.addresses.contains(address));
     for address in own {

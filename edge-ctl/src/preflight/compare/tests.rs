@@ -83,6 +83,7 @@ fn host() -> Host {
         sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
         ports: HostPorts::default(),
         pinned: Pinned::default(),
+        unmade: BTreeMap::new(),
         kernel: None,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -10,14 +9,9 @@ use std::{
     },
 };
 
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::RootCertStore;
 
-/// Files of trusted authorities on Debian, Fedora, Alpine and others.
-const SYSTEM: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+use crate::preflight::{authorities, text_of_authorities};
 
 /// The authorities of this host and of other files, each read once until all are to be read again.
 #[derive(Debug, Default)]
@@ -58,7 +52,7 @@ impl Roots {
         if let Some(known) = files.get(&key).filter(|known| known.reading == reading) {
             return Ok(Arc::clone(&known.roots));
         }
-        let (path, text) = text_of(file)?;
+        let (path, text) = text_of_authorities(file)?;
         if let Some(known) = files.get_mut(&key).filter(|known| known.text == text) {
             known.reading = reading;
             return Ok(Arc::clone(&known.roots));
@@ -67,24 +61,4 @@ impl Roots {
         files.insert(key, File { reading, text, roots: Arc::clone(&roots) });
         Ok(roots)
     }
-}
-
-/// The file of authorities, and its content.
-fn text_of(file: Option<&Path>) -> Result<(&Path, Vec<u8>), String> {
-    let file = match file {
-        Some(file) => file,
-        None => SYSTEM.iter().map(Path::new).find(|file| file.exists()).ok_or_else(|| {
-            "this host has no list of certificate authorities: install ca-certificates, or set ca or verify = false"
-                .to_owned()
-        })?,
-    };
-    let text = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok((file, text))
-}
-
-fn authorities(path: &Path, text: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    // A system's list may have certificates that can't be parsed; they are left out.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(text).flatten());
-    if roots.is_empty() { Err(format!("{} has no certificate in it", path.display())) } else { Ok(roots) }
 }
