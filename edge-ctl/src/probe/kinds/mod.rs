@@ -2,6 +2,7 @@
 
 mod tcp;
 mod http;
+mod version;
 mod http1;
 mod http2;
 mod roots;

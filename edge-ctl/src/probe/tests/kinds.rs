@@ -54,6 +54,7 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
         "HTTP/1.1 200 OK\r\nb@d header\r\n\r\nready",
         "HTTP/1.1 200 OK\r\nfolded: a\r\n b\r\n\r\nready",
         "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nready",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
     ] {
         let (address, _) = serve(Server::Sends(odd)).await;
