@@ -275,7 +275,8 @@ impl Watcher {
 
     async fn publish(&mut self, requests: &Requests) -> Listening {
         let (mut changed, mut routes, mut reach) = (Vec::new(), Vec::new(), Vec::new());
-        self.tables.note_given_up(&mut self.given_up);
+        let needed = self.neighbours(|_| true);
+        self.tables.note_given_up(&mut self.given_up, &needed);
         for (number, destination @ Destination { address, .. }) in &self.sought.backends {
             let resolution = resolve(&self.tables, *destination, &self.given_up);
             let route = resolved_route(&self.tables, *destination, &resolution);
