@@ -1,5 +1,6 @@
 //! Compares a configuration with a host, and finds what does not fit. Pure.
 
+mod announce;
 mod nat;
 
 use std::{
@@ -227,17 +228,8 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
             "`ip route get ADDRESS` shows what the kernel would do",
         );
     }
-    // The kernel goes by the larger of the two settings.
-    let ignores = |interface: &str| {
-        let names = ["all", interface].map(|name| of_interface("ipv4", name, "arp_ignore"));
-        names.into_iter().find(|name| host.sysctls.get(name) == Some(&8))
-    };
-    if let Announce::L2 { interface } = &service.announce
-        && let Some(name) = ignores(interface)
-        && let Some(vip) = service.vips.iter().find(|vip| vip.is_ipv4())
-    {
-        let message = format!("{name} is 8: the kernel answers no ARP request for {vip}");
-        findings.fail(&subject, message, format!("sysctl -w {name}=1"));
+    if let Announce::L2 { interface } = &service.announce {
+        announce::announced(findings, service, interface, host);
     }
 }
 

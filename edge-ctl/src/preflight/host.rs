@@ -107,6 +107,7 @@ fn names(config: &Config) -> Vec<String> {
         names.extend(config.interfaces.iter().map(|interface| of_interface(family, &interface.name, "forwarding")));
     }
     names.push(of_interface("ipv4", "all", "arp_ignore"));
+    names.extend(config.interfaces.iter().map(|interface| of_interface("ipv6", &interface.name, "disable_ipv6")));
     names.extend(config.interfaces.iter().map(|interface| of_interface("ipv4", &interface.name, "arp_ignore")));
     names
 }

@@ -133,6 +133,43 @@ fn a_probe_that_can_not_be_made_keeps_no_other_pool_from_failing_over() {
 }
 
 #[test]
+fn an_announced_vip_that_the_kernel_does_not_answer_for_is_named() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    let file = lab.prepare(Mode::Native, "").unwrap().configuration();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\nports =", "\nannounce = \"l2\"\nports =")).unwrap();
+    lab.start_daemon().unwrap();
+    let vip = Served::named("4in4").vip.to_string();
+    lab.netns(CLIENT).ip(&format!("route add {vip}/32 dev eth0\n")).unwrap();
+    let is_answered = || {
+        lab.netns(CLIENT).ip("neigh flush dev eth0\n").unwrap();
+        let mut ping = lab.netns(CLIENT).command("ping").unwrap();
+        ping.args(["-n", "-c", "1", "-W", "1", &vip]).output().unwrap().status.success()
+    };
+    let check = || {
+        let output = lab.edge().unwrap().output(lab.netns(EDGE), &["check", file.to_str().unwrap(), "--host"]).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let edge = lab.netns(EDGE);
+    assert!(is_answered() && !check().contains("ARP"), "{}", check());
+    edge.set("ipv4/conf/eth0/arp_ignore", "2").unwrap();
+    // The daemon's own announcements are known to neighbours as well, in the first seconds.
+    let becomes = |answered: bool| wait_until(SOON, || Ok(is_answered() == answered)).unwrap();
+    assert!(becomes(false) && check().contains("arp_ignore is 2"), "{}", check());
+    edge.ip("address add 192.0.2.1/24 dev eth0\n").unwrap();
+    let neighbour = format!("address add 192.0.2.2/24 dev eth0\nroute replace {vip}/32 dev eth0 src 192.0.2.2\n");
+    lab.netns(CLIENT).ip(&neighbour).unwrap();
+    assert!(becomes(true) && !check().contains("ARP"), "{}", check());
+    edge.set("ipv4/conf/eth0/arp_ignore", "0").unwrap();
+    edge.ip("link set eth0 arp off\n").unwrap();
+    assert!(becomes(false) && check().contains("does no ARP"), "{}", check());
+    edge.ip("link set eth0 arp on\n").unwrap();
+    edge.set("ipv6/conf/eth0/disable_ipv6", "1").unwrap();
+    assert!(check().contains("disable_ipv6 is 1"), "{}", check());
+}
+
+#[test]
 fn a_running_daemon_reports_changes_of_its_host() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
