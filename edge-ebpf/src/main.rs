@@ -33,6 +33,10 @@ use edge_common::{
 
 use crate::{maps::KernelMaps, packet::ContextPacket, subprograms::Global};
 
+/// Verdict of a tc program that lets the next program or filter decide about the packet (`TCX_NEXT`, `TC_ACT_UNSPEC`).
+/// `TC_ACT_OK` would end the chain, and with it the filters of this host's operator.
+const NEXT: i32 = -1;
+
 /// The load balancer.
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {

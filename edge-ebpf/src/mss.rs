@@ -18,7 +18,7 @@ use edge_common::{
 };
 
 use crate::{
-    decap,
+    NEXT, decap,
     packet::{at, hide},
 };
 
@@ -26,9 +26,6 @@ use crate::{
 static MSS_LIMITS: Array<MssLimits> = Array::with_max_entries(1, 0);
 #[map]
 static MSS_EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MssExit::COUNT, 0);
-
-/// The verdict that passes a packet on to the next program (`TC_ACT_UNSPEC`, `TCX_NEXT`).
-const NEXT: i32 = -1;
 
 struct KernelAnswers;
 

@@ -3,7 +3,7 @@
 //! They affect only packets whose flow is in the maps, where the controller adds the flows of its own sockets.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{BPF_F_NO_PREALLOC, TC_ACT_SHOT},
     helpers::{bpf_redirect, bpf_redirect_peer},
     macros::{classifier, map},
     maps::HashMap,
@@ -14,7 +14,7 @@ use edge_common::{
     probe::{self, Probes},
 };
 
-use crate::{maps::KernelMaps, packet::ContextPacket};
+use crate::{NEXT, maps::KernelMaps, packet::ContextPacket};
 
 /// Probes in flight at a time. User space loads these programs with room for more, and other programs without.
 const ENTRIES: u32 = 1;
@@ -53,16 +53,16 @@ fn probe_out(ctx: TcContext) -> i32 {
     }
 }
 
-/// On the interfaces that receive answers. All other packets pass.
+/// On the interfaces that receive answers. The next program decides about all other packets.
 #[classifier]
 fn probe_in(ctx: TcContext) -> i32 {
     let visible = (ctx.data_end() - ctx.data()) as u32;
     if visible < HEADERS && visible < ctx.len() && ctx.pull_data(HEADERS.min(ctx.len())).is_err() {
-        return TC_ACT_OK;
+        return NEXT;
     }
     match probe::answered(&ContextPacket::new(&ctx), &KernelProbes) {
         // SAFETY: as above.
         Some(door) => (unsafe { bpf_redirect_peer(door, 0) }) as i32,
-        None => TC_ACT_OK,
+        None => NEXT,
     }
 }

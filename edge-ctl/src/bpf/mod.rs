@@ -55,7 +55,7 @@ pub(crate) use self::{
     mapped::Mapped,
     nat::{NatBackend, NatFlow, NatUse},
     notes::text_of,
-    pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename},
+    pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename, swap_into},
     preview::Preview,
     publish::Staged,
     spec::check_object,

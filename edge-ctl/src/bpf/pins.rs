@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{FsType, statfs};
+use nix::{
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    sys::statfs::{FsType, statfs},
+};
 
 use edge_common::abi::{ABI_VERSION, program};
 
@@ -248,6 +251,18 @@ pub(crate) fn remove_dir(path: &Path) -> Result<bool, BpfError> {
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), BpfError> {
     fs::rename(from, to).map_err(|source| BpfError::file(to, source))
+}
+
+/// Exchanges two pins, or two directories of pins.
+fn exchange(one: &Path, other: &Path) -> Result<(), BpfError> {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
+        .map_err(|errno| BpfError::file(other, errno.into()))
+}
+
+/// Renames a pin or a directory of pins; if there is one of the new name, that gets the old one.
+pub(crate) fn swap_into(from: &Path, to: &Path) -> Result<(), BpfError> {
+    let is_there = to.try_exists().map_err(|source| BpfError::file(to, source))?;
+    if is_there { exchange(from, to) } else { rename(from, to) }
 }
 
 fn was_there(removed: io::Result<()>, path: &Path) -> Result<bool, BpfError> {

@@ -4,6 +4,8 @@ mod reverse_path;
 mod watch;
 
 #[cfg(test)]
+mod renamed;
+#[cfg(test)]
 mod tests;
 
 use std::{net::IpAddr, path::Path};

@@ -39,7 +39,17 @@ pub(super) async fn upgrade(dirs: &Dirs) -> Result<(), Failure> {
                     return Err(Failure::NotUpgraded { why: why.clone() });
                 }
                 if !daemon.loading {
-                    print_line(&format!("version {} runs, and its program is attached", daemon.version));
+                    let missing: Vec<_> = missing(&status).collect();
+                    let was_attached = |name: &str| !self::missing(&before).any(|(known, _)| known == name);
+                    if let Some((name, why)) = missing.iter().find(|(name, _)| was_attached(name)) {
+                        return Err(Failure::NotUpgraded { why: format!("{name} has not its program: {why}") });
+                    }
+                    let but: Vec<_> = missing.iter().map(|(name, why)| format!(", but not to {name}: {why}")).collect();
+                    print_line(&format!(
+                        "version {} runs, and its program is attached{}",
+                        daemon.version,
+                        but.concat()
+                    ));
                     return Ok(());
                 }
             }
@@ -48,4 +58,10 @@ pub(super) async fn upgrade(dirs: &Dirs) -> Result<(), Failure> {
         }
     }
     Err(Failure::NotUpgraded { why: format!("it is not done after {} s", PATIENCE.as_secs()) })
+}
+
+/// The interfaces that the program is not known to be attached to, and why.
+fn missing(status: &Status) -> impl Iterator<Item = (&str, &str)> {
+    let missing = status.interfaces.iter().filter(|interface| interface.attached != Some(true));
+    missing.map(|interface| (interface.name.as_str(), interface.why.as_deref().unwrap_or("the reason is not known")))
 }

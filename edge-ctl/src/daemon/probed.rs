@@ -62,6 +62,11 @@ impl Probed {
         self.machine.observe(verdict, now, deaf)
     }
 
+    /// Records whether the backend answers at its own address, while probes through a service fail.
+    pub(super) fn note_address(&mut self, answers: bool) {
+        self.machine.note_address(answers);
+    }
+
     /// Whether the backend is out for its silence. It stays out until it is up again, or until the silence is found to
     /// be this host's own.
     pub(super) fn is_out(&self) -> bool {

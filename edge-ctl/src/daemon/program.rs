@@ -222,6 +222,11 @@ impl Program {
         }
     }
 
+    /// Whether the loaded program is attached, and no other one of these maps is.
+    pub(crate) fn is_only_one(&self) -> bool {
+        matches!(&self.state, State::Loaded(program) if program.is_only_one().is_ok_and(|is| is))
+    }
+
     pub(crate) const fn is_loading(&self) -> bool {
         matches!(self.state, State::Loading(_))
     }

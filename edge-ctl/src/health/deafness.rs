@@ -6,7 +6,10 @@
 //! | the same | another pool of a silent pool's services was heard since | that pool's silence is its provider's |
 //! | the same | a reference target has answered since | not deaf |
 //! | all backends | all reference targets are silent as well | deaf |
-//! | | nothing can be sent to any backend, or most probes could not be made | deaf |
+//! | | nothing can be sent to any backend | deaf |
+//! | | most probes can't be made any more, and no pool whose probes are all made is heard | deaf |
+//!
+//! A backend that answers at its own address is heard, even if its services' probes are lost: this host is not deaf to it.
 //!
 //! A deaf host hears again when half of the pools answer, when one pool has answered for [`PATIENCE`], or when one of
 //! the reasons above excludes deafness. A pool that is still silent then does not count towards another wave until it
@@ -28,7 +31,7 @@ pub(crate) enum Deafness {
     References,
     /// No packet can be sent to any backend.
     CutOff,
-    /// Most probes could not be sent.
+    /// Most probes could not be made.
     Unable,
 }
 
@@ -63,10 +66,10 @@ pub(crate) fn deafness(counts: &[Count], references: References, thawed: Option<
     if sum(|count| count.unreachable) == members {
         return Some(Deafness::CutOff);
     }
-    if sum(|count| count.unprobed) * 2 > members {
+    if is_unable(counts) {
         return Some(Deafness::Unable);
     }
-    let silent = sum(|count| count.silent);
+    let silent = sum(Count::unheard);
     if references.are_silent && silent > 0 && silent == sum(Count::rest) {
         return Some(Deafness::References);
     }
@@ -77,6 +80,14 @@ pub(crate) fn deafness(counts: &[Count], references: References, thawed: Option<
     }
     let wave = Wave::of(counts, references, thawed);
     wave.is_of_this_host().then_some(Deafness::Pools(wave.pools))
+}
+
+/// Whether this host lacks what it needs to probe. A pool that it probes and hears shows that it does not: then the cause
+/// is in the other probes.
+fn is_unable(counts: &[Count]) -> bool {
+    let sum = |of: fn(&Count) -> u32| counts.iter().map(of).sum::<u32>();
+    let is_well = |count: &Count| count.unprobed == 0 && count.is_heard();
+    sum(|count| count.unprobed) * 2 > sum(|count| count.members) && !counts.iter().any(is_well)
 }
 
 /// Pools that fell silent together, and the evidence against this host as the cause.
@@ -137,7 +148,7 @@ pub(crate) fn hears(
     let members = sum(|count| count.members);
     let is_refuted = match why {
         Deafness::CutOff if sum(|count| count.unreachable) == members => return members == 0,
-        Deafness::Unable if sum(|count| count.unprobed) * 2 > members => return false,
+        Deafness::Unable if is_unable(counts) => return false,
         Deafness::CutOff | Deafness::Unable => false,
         Deafness::References => references.answered.is_some(),
         Deafness::Pools(_) => {

@@ -34,19 +34,22 @@ pub(crate) struct Count {
     wrong: u32,
     /// Backends that are down because of silence.
     pub(super) silenced: u32,
-    /// Backends whose last probe was lost, except those that are down because of wrong answers.
+    /// Backends whose last probe was lost, except those that are down because of wrong answers or answer at their own
+    /// address.
     hushed: u32,
     /// The `hushed` backends except those that have been out for longer than a wave of silence takes.
     fresh: u32,
     /// Backends that are silent now, except those that are down because of wrong answers.
     pub(super) silent: u32,
+    /// The `silent` backends that answer at their own address.
+    silent_through_services: u32,
     /// Backends that are silent, were silent not long ago, or are out for silence.
     lately: u32,
     /// Backends that are out for silence, beyond doubt.
     out: u32,
     /// Backends that answer and are not down.
     answering: u32,
-    /// Backends that could not be probed.
+    /// Backends that can't be probed any more, for no reason of their own.
     pub(super) unprobed: u32,
     /// Backends that no packet can be sent to.
     pub(super) unreachable: u32,
@@ -71,13 +74,16 @@ impl Count {
         self.hard += u32::from(is_hard);
         self.wrong += u32::from(is_hard && machine.answers());
         self.silenced += u32::from(machine.is_silenced());
-        self.hushed += u32::from(hushed_since.is_some());
-        self.fresh += u32::from(hushed_since.is_some() && !is_final);
-        self.silent += u32::from(machine.silent_since().is_some() && !is_hard);
+        let (is_hushed, is_heard_at_address) = (hushed_since.is_some(), machine.is_heard_at_address());
+        let is_silent = machine.silent_since().is_some() && !is_hard;
+        self.hushed += u32::from(is_hushed && !is_heard_at_address);
+        self.fresh += u32::from(is_hushed && !is_heard_at_address && !is_final);
+        self.silent += u32::from(is_silent);
+        self.silent_through_services += u32::from(is_silent && is_heard_at_address);
         self.lately += u32::from(is_out || machine.was_silent_lately());
         self.out += u32::from(is_out);
-        self.answering += u32::from(machine.answers() && !is_hard && !machine.is_silenced());
-        self.unprobed += u32::from(machine.is_unprobed());
+        self.answering += u32::from((machine.answers() || is_heard_at_address) && !is_hard && !machine.is_silenced());
+        self.unprobed += u32::from(machine.is_unprobed() && !unreachable);
         self.unreachable += u32::from(unreachable);
         self.hushed_since = self.hushed_since.max(hushed_since);
         self.answered = self.answered.max(machine.last_answer());
@@ -142,9 +148,14 @@ impl Count {
         self.another.well > Some(hushed) || self.another.at_all > Some(hushed + self.fall_time)
     }
 
-    /// Whether most of the pool is silent.
+    /// Backends from which this host hears nothing, not even at their own address.
+    pub(super) fn unheard(&self) -> u32 {
+        self.silent - self.silent_through_services
+    }
+
+    /// Whether nothing is heard from most of the pool.
     pub(super) fn is_silent(&self) -> bool {
-        self.silent * 2 > self.rest()
+        self.unheard() * 2 > self.rest()
     }
 
     /// Whether at least half of the backends that are not down answer.

@@ -50,6 +50,10 @@ pub(crate) struct Machine {
     since_silence: u32,
     /// When the backend last answered, rightly or wrongly.
     answered: Option<Duration>,
+    /// Whether any probe of the backend could be made.
+    was_probed: bool,
+    /// Whether the backend answers at its own address, while probes through a service fail.
+    answers_at_address: bool,
 }
 
 /// A verdict without its reason.
@@ -83,6 +87,8 @@ impl Machine {
             unheard_since: Duration::ZERO,
             since_silence: u32::MAX,
             answered: None,
+            was_probed: false,
+            answers_at_address: false,
         }
     }
 
@@ -138,6 +144,15 @@ impl Machine {
         self.since_silence < self.fall.saturating_mul(2)
     }
 
+    pub(crate) fn note_address(&mut self, answers: bool) {
+        self.answers_at_address = answers;
+    }
+
+    /// Whether the backend is silent through its services alone: it answers at its own address, so this host hears it.
+    pub(crate) fn is_heard_at_address(&self) -> bool {
+        self.answers_at_address && self.unheard > 0
+    }
+
     /// When the backend last answered, if no probe was lost lately.
     pub(crate) fn answered(&self) -> Option<Duration> {
         self.answered.filter(|_| !self.was_silent_lately())
@@ -157,9 +172,12 @@ impl Machine {
         }
     }
 
-    /// Whether the backend could not be probed, for one probe less than makes it down.
+    /// Whether the backend can't be probed any more, for one probe less than makes it down. A backend whose probes could
+    /// never be made does not count: the cause may be its probe's configuration, and so is no sign of a fault of this host.
     pub(crate) fn is_unprobed(&self) -> bool {
-        self.last == Some(VerdictKind::Inconclusive) && self.run >= self.fall.saturating_sub(1).max(1)
+        self.was_probed
+            && self.last == Some(VerdictKind::Inconclusive)
+            && self.run >= self.fall.saturating_sub(1).max(1)
     }
 
     /// Discards evidence that is too old: the health becomes unknown.
@@ -184,7 +202,7 @@ impl Machine {
         Some(HealthChange { from: Health::Down, to: self.health, reason: reason.to_owned() })
     }
 
-    /// Processes the next verdict, and returns the change of health if there is one. With `deaf` silence and
+    /// Processes the next verdict, and returns the change of health if there is one, or the reason why it stays unknown. With `deaf` silence and
     /// unreachability do not count, since this host is their cause.
     pub(crate) fn observe(&mut self, verdict: &Verdict, now: Duration, deaf: bool) -> Option<HealthChange> {
         let (kind, detail) = match verdict {
@@ -205,9 +223,12 @@ impl Machine {
                 (self.evidence == Evidence::Soft && self.run >= self.fall, self.fall, Health::Down)
             }
             (Health::Up, VerdictKind::Inconclusive) => (self.run >= self.fall, self.fall, Health::Unknown),
+            // Not a change, but a reason: nobody knows why the health is unknown otherwise.
+            (Health::Unknown, VerdictKind::Inconclusive) => (self.run == self.fall, self.fall, Health::Unknown),
             (Health::Up, VerdictKind::Pass)
-            | (Health::Down, VerdictKind::Unreachable | VerdictKind::Silent | VerdictKind::Inconclusive)
-            | (Health::Unknown, VerdictKind::Inconclusive) => return None,
+            | (Health::Down, VerdictKind::Unreachable | VerdictKind::Silent | VerdictKind::Inconclusive) => {
+                return None;
+            }
         };
         enough.then(|| self.change(to, now, reason(kind, needed, detail)))
     }
@@ -241,6 +262,7 @@ impl Machine {
             (self.last, self.run, self.run_since) = (Some(kind), 1, now);
         }
         self.since_silence = self.since_silence.saturating_add(1);
+        self.was_probed |= kind != VerdictKind::Inconclusive;
         match kind {
             VerdictKind::Pass => (self.bad, self.unheard, self.answered) = (0, 0, Some(now)),
             VerdictKind::Fail => {

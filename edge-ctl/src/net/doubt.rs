@@ -1,9 +1,11 @@
 //! Next hops in doubt: all backends behind such a next hop are silent, while a backend behind another next hop of the
-//! same route answers. The kernel is then made to probe the next hop in doubt. Pure.
+//! same route answers, or, for a backend on the link itself, any other backend. The kernel is then made to probe the next
+//! hop in doubt. Pure.
 //!
 //! The kernel sees none of the packets that XDP sends, so it believes in a router for most of a minute after it has
-//! died. A next hop is not probed if no other next hop of the route is heard: this host itself may be cut off then, and
-//! knowing which neighbour failed first would only take backends out one by one.
+//! died, and in the MAC address of a backend that has another one by now. A next hop is not probed if nothing else is
+//! heard: this host itself may be cut off then, and knowing which neighbour failed first would only take backends out one
+//! by one.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
@@ -12,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edge_common::abi::BackendNumber;
 
 use super::{
-    next_hop::{Lookup, Neighbour, NeighbourKey, Resolution, Tables, neighbours, resolve},
+    next_hop::{Neighbour, NeighbourKey, Resolution, Tables, neighbours, resolve},
     route::Destination,
 };
 
@@ -22,12 +24,6 @@ pub(super) type Heard = BTreeMap<BackendNumber, bool>;
 /// Records results of probes. Returns whether any result has changed.
 pub(super) fn note(known: &mut Heard, found: impl IntoIterator<Item = (BackendNumber, bool)>) -> bool {
     found.into_iter().fold(false, |other, (backend, heard)| (known.insert(backend, heard) != Some(heard)) || other)
-}
-
-/// Whether any route has several next hops.
-pub(super) fn has_choice(tables: &Tables) -> bool {
-    let several = |lookup: &Lookup| matches!(lookup, Lookup::Via(route) if route.hops.len() > 1);
-    tables.lookups.values().any(several)
 }
 
 /// The next hops in doubt.
@@ -54,7 +50,9 @@ pub(super) fn doubtful(
             Some(Neighbour::Fixed(_) | Neighbour::Pending | Neighbour::Failed | Neighbour::Unknown) | None => false,
         };
         let mut others = behind.iter().flat_map(|destination| neighbours(tables, *destination));
-        may_be_probed && !alive.contains(neighbour) && others.any(|(other, _)| alive.contains(&other))
+        let has_heard_alternative = others.any(|(other, _)| alive.contains(&other));
+        let is_backend = behind.iter().any(|destination| destination.address == neighbour.1) && !alive.is_empty();
+        may_be_probed && !alive.contains(neighbour) && (has_heard_alternative || is_backend)
     });
     silent.into_keys().collect()
 }
@@ -63,7 +61,7 @@ pub(super) fn doubtful(
 mod tests {
     use super::*;
     use crate::net::{
-        next_hop::Link,
+        next_hop::{Link, Lookup},
         route::{Hop, Route},
     };
 
@@ -108,7 +106,6 @@ mod tests {
     #[test]
     fn a_next_hop_with_silent_backends_alone_is_in_doubt_beside_one_that_is_heard() {
         let (mut tables, _) = scene();
-        assert!(has_choice(&tables));
         let [one, other] = ROUTERS.map(key);
         assert_eq!(in_doubt(&tables, |by, _| Some(by != one)), [one]);
         assert_eq!(in_doubt(&tables, |by, _| Some(by != other)), [other]);
@@ -119,8 +116,9 @@ mod tests {
         assert_eq!(in_doubt(&tables, |by, _| (by == one).then_some(false)), []);
         let first = (1..=12).find(|number| in_doubt(&tables, |_, other| Some(other != *number)).is_empty());
         assert_eq!(first, Some(1), "another one behind the same router answers");
-        // A next hop without an alternative is not probed.
-        assert_eq!(in_doubt(&tables, |_, number| Some(number != 13)), []);
+        // A backend on the link has no alternative, and is probed if any other one is heard.
+        assert_eq!(in_doubt(&tables, |_, number| Some(number != 13)), [key("10.0.0.7")]);
+        assert_eq!(in_doubt(&tables, |_, number| (number == 13).then_some(false)), []);
         // Nor is a neighbour that an operator has configured.
         tables.neighbours.insert(one, Neighbour::Fixed(MAC));
         assert_eq!(in_doubt(&tables, |by, _| Some(by != one)), []);

@@ -18,6 +18,7 @@ mod private;
 mod stations;
 mod survey;
 mod tables;
+mod next_hop_objects;
 mod watch;
 mod route;
 

@@ -206,10 +206,17 @@ impl Tables {
         self.links.iter().filter(move |(_, link)| is_port(link)).map(|(index, link)| (*index, link))
     }
 
-    /// Adds the neighbours that the kernel has given up on, and removes those that have a MAC address again. A neighbour
-    /// that is being resolved again stays until it answers.
-    pub(super) fn note_given_up(&self, given_up: &mut BTreeSet<NeighbourKey>) {
-        given_up.retain(|key| self.neighbours.get(key).is_some_and(|neighbour| neighbour.mac().is_none()));
+    /// Adds the neighbours that the kernel has given up on, and removes those that have a MAC address again, whose link is
+    /// not up, or that no route needs. A neighbour that is being resolved again stays until it answers, even if its entry
+    /// was deleted in between: nothing has been heard from it.
+    pub(super) fn note_given_up(&self, given_up: &mut BTreeSet<NeighbourKey>, needed: &BTreeSet<NeighbourKey>) {
+        given_up.retain(|key| {
+            let is_link_up = self.links.get(&key.0).is_some_and(|link| link.up);
+            match self.neighbours.get(key) {
+                Some(neighbour) => neighbour.mac().is_none(),
+                None => is_link_up && needed.contains(key),
+            }
+        });
         let failed = self.neighbours.iter().filter(|(_, neighbour)| **neighbour == Neighbour::Failed);
         given_up.extend(failed.map(|(key, _)| *key));
     }

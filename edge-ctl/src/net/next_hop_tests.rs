@@ -274,3 +274,23 @@ fn native_mode_sends_by_no_device_without_the_means_for_it() {
         assert!(egress(&tables).is_ok(), "{first:?} {second:?}");
     }
 }
+
+#[test]
+fn a_neighbour_that_was_given_up_stays_so_without_its_entry_until_it_answers() {
+    let key = (2, ip("10.0.0.9"));
+    let (needed, none) = (BTreeSet::from([key]), BTreeSet::new());
+    let noted = |tables: &Tables, needed: &BTreeSet<NeighbourKey>| {
+        let mut given_up = BTreeSet::from([key]);
+        tables.note_given_up(&mut given_up, needed);
+        !given_up.is_empty()
+    };
+    let mut tables = tables();
+    assert!(!noted(&tables, &needed), "it has a MAC address");
+    tables.neighbours.insert(key, Neighbour::Pending);
+    assert!(noted(&tables, &none), "it is being resolved");
+    tables.neighbours.clear();
+    assert!(noted(&tables, &needed), "somebody has deleted its entry");
+    assert!(!noted(&tables, &none), "no route needs it");
+    tables.links.get_mut(&2).unwrap().up = false;
+    assert!(!noted(&tables, &needed), "its link is down");
+}

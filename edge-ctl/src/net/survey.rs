@@ -2,7 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use rtnetlink::packet_route::{
+    address::{AddressAttribute, AddressMessage},
+    link::LinkFlags,
 };
 
 use super::{
@@ -26,6 +31,7 @@ pub(crate) struct Survey {
     pub routes: BTreeMap<IpAddr, SurveyedRoute>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SurveyedInterface {
     /// In bytes of IP packet.
@@ -33,6 +39,10 @@ pub(crate) struct SurveyedInterface {
     /// Whether the interface is administratively up, has a carrier, and is running.
     pub up: bool,
     pub ethernet: bool,
+    /// Whether the interface does no ARP (`ip link set IFACE arp off`).
+    pub no_arp: bool,
+    /// Own IPv4 addresses, each with the length of its network's prefix.
+    pub networks: Vec<(Ipv4Addr, u8)>,
     /// The XDP program on the interface.
     pub xdp: Option<AttachedXdp>,
     pub offloads: Offloads,
@@ -61,11 +71,23 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
         let links = tables::links(&messages);
         let xdp: BTreeMap<_, _> =
             messages.iter().map(|message| (message.header.index, netlink::xdp_of(message))).collect();
+        let no_arp: BTreeSet<_> = messages
+            .iter()
+            .filter(|message| message.header.flags.contains(LinkFlags::Noarp))
+            .map(|message| message.header.index)
+            .collect();
+        let addresses = requests.addresses().await?;
+        let networks = |index: u32| {
+            let here = addresses.iter().filter(move |message| message.header.index == index);
+            here.filter_map(|message| Some((local_v4(message)?, message.header.prefix_len))).collect()
+        };
         let native = Tables { native: true, links: links.clone(), ..Tables::default() };
         let interface = |index: &u32, link: &Link| SurveyedInterface {
             mtu: link.mtu,
             up: link.up,
             ethernet: link.mac.is_some(),
+            no_arp: no_arp.contains(index),
+            networks: networks(*index),
             xdp: xdp.get(index).copied().flatten(),
             // An interface that has disappeared meanwhile has none.
             offloads: offloads(&link.name).unwrap_or_default(),
@@ -92,6 +114,14 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
         }
         let interfaces = links.iter().map(|(index, link)| (link.name.clone(), interface(index, link))).collect();
         Ok(Survey { interfaces, devices: described(&links), addresses: own, routes })
+    })
+}
+
+/// The interface's own IPv4 address in a message about it.
+fn local_v4(message: &AddressMessage) -> Option<Ipv4Addr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        _ => None,
     })
 }
 

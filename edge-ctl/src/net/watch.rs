@@ -25,12 +25,13 @@ use tokio::{
 
 use super::{
     agenda::{Agenda, Work},
-    doubt::{Heard, doubtful, has_choice, note},
+    doubt::{Heard, doubtful, note},
     events::{NetEvent, Sought},
     netlink::{NetError, PARALLEL, Requests},
     next_hop::{
         Link, Lookup, Neighbour, NeighbourKey, NextHopEntry, Resolution, Tables, neighbours, resolve, resolved_route,
     },
+    next_hop_objects::NextHopObjects,
     route::{Destination, ResolvedRoute},
     survey::described,
     tables::{self, Change},
@@ -47,7 +48,7 @@ const REPEAT: Duration = Duration::from_millis(300);
 /// Interval at which resolution of unresolved neighbours is restarted; the kernel itself retries once a second.
 const KICK: Duration = Duration::from_secs(1);
 /// Every `RESYNC`th `KICK`, stale neighbours are resolved again and all tables are read again, to find changes without a
-/// notification (next hop objects, the path MTU).
+/// notification (the path MTU).
 const RESYNC: u64 = 10;
 
 const GROUPS: [MulticastGroup; 8] = [
@@ -159,6 +160,7 @@ impl Watcher {
             connection.socket_mut().socket_ref().set_rx_buf_sz(bytes).map_err(NetError::Open)?;
         }
         connections.spawn(connection);
+        let mut objects = NextHopObjects::open().map_err(NetError::Open)?;
         let requests = Requests::open()?;
         let mut agenda = Agenda::default();
         agenda.add(Work::Everything, Duration::ZERO);
@@ -176,6 +178,10 @@ impl Watcher {
                     }
                     self.kick_lost(&requests).await;
                 }
+                changed = objects.changed() => {
+                    changed.map_err(NetError::Open)?;
+                    agenda.add(Work::Lookups, DEBOUNCE);
+                }
                 work = agenda.wait() => {
                     agenda.done();
                     if !self.work(work, &requests, &mut agenda).await? {
@@ -192,9 +198,7 @@ impl Watcher {
                     }
                 }
                 Ok(()) = self.heard.changed() => {
-                    if has_choice(&self.tables) {
-                        agenda.add(Work::Evaluate, DEBOUNCE);
-                    }
+                    agenda.add(Work::Evaluate, DEBOUNCE);
                 }
                 () = self.events.closed() => {
                     drop(handle);
@@ -271,7 +275,8 @@ impl Watcher {
 
     async fn publish(&mut self, requests: &Requests) -> Listening {
         let (mut changed, mut routes, mut reach) = (Vec::new(), Vec::new(), Vec::new());
-        self.tables.note_given_up(&mut self.given_up);
+        let needed = self.neighbours(|_| true);
+        self.tables.note_given_up(&mut self.given_up, &needed);
         for (number, destination @ Destination { address, .. }) in &self.sought.backends {
             let resolution = resolve(&self.tables, *destination, &self.given_up);
             let route = resolved_route(&self.tables, *destination, &resolution);

@@ -185,6 +185,10 @@ fn a_neighbour_that_the_kernel_has_given_up_on_is_reported_and_one_that_was_flus
         assert_eq!(watching.reach.get(&1), Some(&None), "it answers at once");
         // No host has this address. The kernel sends three requests, a second apart.
         watching.expect_reach(2, Some("its next hop 10.0.0.77 does not answer"), Duration::from_secs(6));
+        // An operator deletes the entry: nothing was heard from it since.
+        sh("ip neigh del 10.0.0.77 dev edge0");
+        watching.quiet(Duration::from_millis(500));
+        assert!(watching.reach.get(&2).is_some_and(Option::is_some), "{:?}", watching.reach);
         lab.peer("ip link set peer0 arp off");
         sh("ip neigh flush dev edge0");
         watching.expect_reach(1, Some("its next hop 10.0.0.2 does not answer"), Duration::from_secs(6));

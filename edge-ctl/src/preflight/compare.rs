@@ -1,5 +1,6 @@
 //! Compares a configuration with a host, and finds what does not fit. Pure.
 
+mod announce;
 mod nat;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
 
 use edge_common::abi::{MAX_STATIONS, Mode};
 
-use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits};
+use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits, probes::Unmade};
 use crate::{
     config::{Announce, AttachMode, Config, Interface, Pool, Service},
     net::{Receiver, SurveyedRoute, stations},
@@ -185,6 +186,10 @@ fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, host: &Ho
         let message = "it has no probe: a backend that died keeps its flows and gets new ones";
         findings.warn(&subject, message, format!("a section [pool.probe] below `{}`", pool.name));
     }
+    if let Some(Unmade { why, remedy }) = host.unmade.get(&pool.name) {
+        let message = format!("its probe can't be made: {why}; its backends serve, dead or not");
+        findings.fail(&subject, message, remedy);
+    }
     let own = backends(pool).filter(|address| host.network.addresses.contains(address));
     for address in own {
         let message = format!("{address} is an address of this host: the packet path sends to other hosts only");
@@ -223,17 +228,8 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
             "`ip route get ADDRESS` shows what the kernel would do",
         );
     }
-    // The kernel goes by the larger of the two settings.
-    let ignores = |interface: &str| {
-        let names = ["all", interface].map(|name| of_interface("ipv4", name, "arp_ignore"));
-        names.into_iter().find(|name| host.sysctls.get(name) == Some(&8))
-    };
-    if let Announce::L2 { interface } = &service.announce
-        && let Some(name) = ignores(interface)
-        && let Some(vip) = service.vips.iter().find(|vip| vip.is_ipv4())
-    {
-        let message = format!("{name} is 8: the kernel answers no ARP request for {vip}");
-        findings.fail(&subject, message, format!("sysctl -w {name}=1"));
+    if let Announce::L2 { interface } = &service.announce {
+        announce::announced(findings, service, interface, host);
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use thiserror::Error;
 
-use super::ports::HostPorts;
+use super::{
+    ports::HostPorts,
+    probes::{Unmade, unmade},
+};
 use crate::{
     config::{Config, Range},
     net::{self, Destination, Destinations, NetError, Survey},
@@ -23,6 +26,8 @@ pub(crate) struct Host {
     /// Only read if some service translates.
     pub(super) ports: HostPorts,
     pub(super) pinned: Pinned,
+    /// Pools whose probes can't be made here, by name.
+    pub(super) unmade: BTreeMap<String, Unmade>,
     /// Why this kernel can't run the load balancer, if it was checked.
     pub(crate) kernel: Option<String>,
 }
@@ -65,7 +70,9 @@ impl Host {
         }
         let failed = |(name, source)| HostError::Sysctl { name, source };
         let ports = config.limits.nat_flows.map(|_| HostPorts::read()).transpose().map_err(failed)?.unwrap_or_default();
-        Ok(Self { network, sysctls, ports, pinned, kernel: None })
+        let unmade =
+            config.pools.iter().filter_map(|pool| Some((pool.name.clone(), unmade(&pool.probe.as_ref()?.kind)?)));
+        Ok(Self { network, sysctls, ports, pinned, unmade: unmade.collect(), kernel: None })
     }
 }
 
@@ -100,6 +107,7 @@ fn names(config: &Config) -> Vec<String> {
         names.extend(config.interfaces.iter().map(|interface| of_interface(family, &interface.name, "forwarding")));
     }
     names.push(of_interface("ipv4", "all", "arp_ignore"));
+    names.extend(config.interfaces.iter().map(|interface| of_interface("ipv6", &interface.name, "disable_ipv6")));
     names.extend(config.interfaces.iter().map(|interface| of_interface("ipv4", &interface.name, "arp_ignore")));
     names
 }

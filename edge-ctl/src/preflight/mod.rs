@@ -7,7 +7,9 @@
 // The result does not depend on the time.
 #![deny(clippy::disallowed_methods)]
 
+mod authorities;
 mod findings;
+mod probes;
 mod host;
 mod ports;
 mod limits;
@@ -18,6 +20,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
+    authorities::{authorities, text_of_authorities},
     compare::compare,
     host::{Host, HostError, Pinned, of_interface},
 };

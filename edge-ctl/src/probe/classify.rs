@@ -54,7 +54,8 @@ fn classify_kind(error: &io::Error) -> Verdict {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::WriteZero
-        | io::ErrorKind::InvalidData => Verdict::Fail(error.to_string()),
+        | io::ErrorKind::InvalidData
+        | io::ErrorKind::InvalidInput => Verdict::Fail(error.to_string()),
         _ => Verdict::Inconclusive(error.to_string()),
     }
 }

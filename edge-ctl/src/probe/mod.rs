@@ -90,6 +90,8 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     /// End of validity of the last certificate seen, in seconds since 1970; `None` if none was seen.
     pub(crate) certificate_end: Option<i64>,
+    /// Whether the backend answers at its own address, while probes through a service fail.
+    pub(crate) answers_at_address: bool,
 }
 
 /// Running probes; dropping this ends them, including those in flight.
@@ -175,8 +177,7 @@ impl ProbeEngine {
         }
         let count = wanted.values().map(Vec::len).sum::<usize>().max(1);
         let started = Instant::now();
-        // Files of authorities may have changed: new probes read them again.
-        self.roots = Arc::default();
+        self.roots.read_again();
         let steady = wanted.values().flatten().map(|(probe, ..)| probe.interval.as_secs_f64().recip()).sum();
         lock(&self.limits.allowance).resize(count, steady, started);
         let all =

@@ -82,9 +82,10 @@ impl Prober {
                     let verdict = self.explained(verdict, through, &mut second_look).await;
                     let subjects = lock(&self.audience).all.clone();
                     let certificate_end = self.kind.certificate_end();
+                    let answers_at_address = second_look.as_ref().is_some_and(SecondLook::is_answered);
                     for subject in subjects {
                         let verdict = verdict.clone();
-                        if reports.send(Report { subject, verdict, certificate_end }).await.is_err() {
+                        if reports.send(Report { subject, verdict, certificate_end, answers_at_address }).await.is_err() {
                             return;
                         }
                     }

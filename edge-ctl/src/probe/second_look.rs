@@ -32,6 +32,11 @@ impl SecondLook {
         matches!(self.found, Some(Verdict::Inconclusive(_)))
     }
 
+    /// Whether the backend is known to answer at its own address.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.found, Some(Verdict::Pass | Verdict::Fail(_)))
+    }
+
     /// The reason why a probe through a service failed, as far as it is known by now.
     pub(super) async fn explain(&mut self, through: &Through, why: &str) -> String {
         if let Some(task) = self.task.take_if(|task| task.is_finished()) {

@@ -156,6 +156,10 @@ async fn http_verdicts() {
             Server::Sends("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"),
             failed("end of file before message length reached"),
         ),
+        (
+            Server::Sends("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno number\r\n"),
+            failed("Invalid chunk size line: missing size digit"),
+        ),
         (Server::Sends("SSH-2.0-OpenSSH_9.2\r\n"), failed("not HTTP: invalid HTTP version parsed")),
         (Server::Sends("HTTP/1.1 200"), failed("closed without a complete answer")),
         (Server::Closes, failed("closed without a complete answer")),

@@ -64,6 +64,9 @@ pub(crate) fn attach(
     let interface = pins.interface();
     // Everything that can be refused is checked before anything is changed.
     let present = attached_xdp(interface)?;
+    if let Some(other) = present.filter(|_| matches!(is_ours(pins, present), Ok(false))) {
+        pins.follow_name(other.program)?;
+    }
     let replaces = is_ours(pins, present)?;
     if let Some(other) = present {
         let attached = mode_of(other);

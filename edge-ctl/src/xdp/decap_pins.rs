@@ -77,6 +77,21 @@ impl DecapPins {
         })
     }
 
+    /// Takes over the pins of the program that is attached to the interface, if it was attached under another name.
+    pub(super) fn follow_name(&self, program: u32) -> Result<(), BpfError> {
+        let is_it = |directory: &Path| Ok(link::program_id(&directory.join("link"))? == Some(program));
+        let Some(all) = self.directory.parent() else { return Ok(()) };
+        let failed = |source| BpfError::file(all, source);
+        let Some(entries) = if_present(fs::read_dir(all)).map_err(failed)? else { return Ok(()) };
+        for entry in entries {
+            let directory = entry.map_err(failed)?.path();
+            if directory != self.directory && is_it(&directory)? {
+                return bpf::swap_into(&directory, &self.directory);
+            }
+        }
+        Ok(())
+    }
+
     /// Removes every pin, the link first.
     pub(super) fn remove_all(&self) -> Result<(), BpfError> {
         link::remove(&self.link())?;

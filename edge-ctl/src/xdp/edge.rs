@@ -71,8 +71,16 @@ impl EdgeProgram {
         Ok(link::ends(&edge_links::path(&self.pins, interface, mode))? == Some(wanted))
     }
 
+    /// Whether no interface has another program of these pins, which may use other maps.
+    ///
+    /// # Errors
+    /// If that can't be looked up.
+    pub(crate) fn is_only_one(&self) -> Result<bool, XdpError> {
+        Ok(!edge_links::has_other_program(&self.pins, self.number)?)
+    }
+
     /// Attaches the program to an interface, so that it stays when this process ends. In a link that is pinned already,
-    /// the program is replaced between two packets; only another mode, or a recreated interface, needs a new link.
+    /// the program is replaced between two packets; only another mode, or a recreated interface, needs a new link. A link follows its interface to another name.
     ///
     /// # Errors
     /// If there is no such interface, its driver refuses the mode, or another XDP program is attached to it. The
@@ -80,6 +88,9 @@ impl EdgeProgram {
     pub(crate) fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), XdpError> {
         let index = link::interface_index(interface)?;
         bpf::make_dir(&self.pins.links())?;
+        for pins in self.pins.others()?.iter().chain([&self.pins]) {
+            edge_links::follow_names(pins)?;
+        }
         let other = match mode {
             AttachMode::Native => AttachMode::Generic,
             AttachMode::Generic => AttachMode::Native,

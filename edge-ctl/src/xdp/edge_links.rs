@@ -8,9 +8,9 @@ use std::{
 
 use super::{XdpError, link};
 use crate::{
-    bpf::{BpfError, PinDir, if_present, interface_file_name},
+    bpf::{self, BpfError, PinDir, if_present, interface_file_name},
     config::AttachMode,
-    net,
+    net::{self, attached_xdp},
 };
 
 /// The thread's own network namespace.
@@ -20,7 +20,36 @@ const HERE: &str = "/proc/thread-self/ns/net";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EdgeLink {
     pub(super) interface: String,
+    pub(super) mode: AttachMode,
     pub(super) path: PathBuf,
+}
+
+/// Gives each pinned link the name that its interface has now.
+///
+/// # Errors
+/// If an interface can't be looked up, or a pin not be renamed.
+pub(super) fn follow_names(pins: &PinDir) -> Result<(), XdpError> {
+    // Each round gives one more link its name for good.
+    for _ in 0..all(pins)?.len() {
+        let Some((from, to)) = misnamed(pins)? else { break };
+        bpf::swap_into(&from, &to)?;
+    }
+    Ok(())
+}
+
+/// The path of a link whose interface has another name by now, and the path that it should have.
+fn misnamed(pins: &PinDir) -> Result<Option<(PathBuf, PathBuf)>, XdpError> {
+    for EdgeLink { interface, mode, path: pinned } in all(pins)? {
+        let Some(ends) = link::ends(&pinned)?.filter(|ends| ends.interface != 0) else { continue };
+        let name = net::name_of(ends.interface);
+        let name = name.map_err(|source| XdpError::Interface { interface: interface.clone(), source })?;
+        let Some(name) = name.filter(|name| *name != interface) else { continue };
+        // An interface in another network namespace may have the index of one here.
+        if attached_xdp(&name)?.is_some_and(|attached| attached.program == ends.program) {
+            return Ok(Some((pinned, path(pins, &name, mode))));
+        }
+    }
+    Ok(None)
 }
 
 /// The path of an interface's pinned link.
@@ -38,8 +67,8 @@ pub(super) fn all(pins: &PinDir) -> Result<Vec<EdgeLink>, BpfError> {
         .map_err(failed)?
         .into_iter()
         .filter_map(|entry| {
-            let (interface, _) = target(entry.file_name().to_str()?)?;
-            Some(EdgeLink { interface, path: entry.path() })
+            let (interface, mode) = target(entry.file_name().to_str()?)?;
+            Some(EdgeLink { interface, mode, path: entry.path() })
         })
         .collect();
     links.sort_by(|a, b| a.path.cmp(&b.path));
@@ -63,6 +92,16 @@ pub(crate) fn attached_besides(pins: &PinDir, is_known: impl Fn(&str) -> bool) -
         }
     }
     Ok(interfaces)
+}
+
+/// Whether a program other than the one with this kernel ID is attached to any interface.
+pub(super) fn has_other_program(pins: &PinDir, number: u32) -> Result<bool, BpfError> {
+    for pinned in all(pins)? {
+        if link::ends(&pinned.path)?.is_some_and(|ends| ends.interface != 0 && ends.program != number) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The interfaces that another version's program, with pins under the same root, is attached to.

@@ -55,7 +55,7 @@ pub(super) fn hold(program: &SchedClassifier, name: &'static str) -> Result<Sche
     held.map_err(|source| XdpError::Program { name, source: Box::new(source) })
 }
 
-/// Attaches a loaded program. `place` distinguishes the filters of this crate's programs, and is not 0; with TCX links
+/// Attaches a loaded program before the present ones, whose verdicts could hide packets from it. `place` distinguishes the filters of this crate's programs, and is not 0; with TCX links
 /// it has no effect.
 pub(super) fn attach(
     program: &mut SchedClassifier,
@@ -65,7 +65,7 @@ pub(super) fn attach(
 ) -> Result<Attachment, XdpError> {
     let refused = |source| XdpError::Attach { interface: interface.to_owned(), source: Box::new(source) };
     let side = side.into();
-    let link = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let link = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = match program.attach_with_options(interface, side, link) {
         Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
             filter(program, interface, side, TcHandle::new(0, place)).map_err(refused)?

@@ -262,3 +262,75 @@ fn backends_behind_a_bridge_and_a_macvlan_interface_of_the_edge_are_sent_to() {
     let quiet = wait_until(patience(SOON), || Ok(!lab.ctl(&["status"])?.contains("its egress is a bridge")));
     assert!(quiet.unwrap(), "{}", lab.ctl(&["status"]).unwrap());
 }
+
+/// Replaces a line of the configuration, and has the daemon read it.
+fn reload_with(lab: &Small, from: &str, to: &str) {
+    let file = lab.edge().unwrap().configuration();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&file, text.replace(from, to)).unwrap();
+    lab.ctl(&["reload", "--allow-removal", "1"]).unwrap();
+}
+
+/// Upgrades to maps of another size, so that a program that goes on with the older maps would be noticed when a backend
+/// dies.
+fn upgrade_and_lose_a_backend(lab: &Small, flows: [u32; 2], after: &str) {
+    let [before, now] = flows.map(|flows| format!("flows = {flows}\n"));
+    reload_with(lab, &before, &now);
+    let upgraded = lab.ctl(&["upgrade"]).unwrap();
+    assert!(upgraded.contains("its program is attached\n"), "{after}: {upgraded}");
+    served(lab, &BOTH, after);
+    lab.decap(BACKENDS[0], &["--detach"]).unwrap();
+    lab.netns(EDGE).ip("link set eth1 down\n").unwrap();
+    served(lab, &BOTH[1..], after);
+    lab.netns(EDGE).ip(&format!("link set eth1 up\n{}", addresses("eth1", 1))).unwrap();
+    lab.decapsulate(BACKENDS[0], Mode::Native, &SOURCES).unwrap();
+    served(lab, &BOTH, after);
+}
+
+#[test]
+fn a_program_follows_its_interface_to_another_name() {
+    let mut lab = lab();
+    let ip = |lab: &Small, lines: &str| lab.netns(EDGE).ip(lines).unwrap();
+    let before = lab.attached(EDGE, "eth0").unwrap();
+    ip(&lab, "link set eth0 down\nlink set eth0 name lan0\nlink set lan0 up\n");
+    ip(&lab, &addresses("lan0", 0));
+    reload_with(&lab, "name = \"eth0\"", "name = \"lan0\"");
+    served(&lab, &BOTH, "eth0 is lan0");
+    assert_eq!(lab.attached(EDGE, "lan0").unwrap(), before, "it is the same program");
+    status_contains(&lab, "interfaces  lan0\n", "eth0 is lan0");
+    upgrade_and_lose_a_backend(&lab, [1024, 4096], "eth0 is lan0");
+
+    // Both interfaces have the program, and exchange their names.
+    ip(&lab, "link add wan0 type veth peer name wan1\nlink set wan0 up\nlink set wan1 up\n");
+    reload_with(
+        &lab,
+        "[[interface]]\nname = \"lan0\"",
+        "[[interface]]\nname = \"wan0\"\n[[interface]]\nname = \"lan0\"",
+    );
+    status_contains(&lab, "interfaces  wan0, lan0\n", "there is wan0");
+    ip(
+        &lab,
+        "link set lan0 down\nlink set wan0 down\nlink set lan0 name x0\nlink set wan0 name lan0\nlink set x0 name wan0\n\
+              link set lan0 up\nlink set wan0 up\n",
+    );
+    ip(&lab, &addresses("wan0", 0));
+    served(&lab, &BOTH, "they have exchanged their names");
+    upgrade_and_lose_a_backend(&lab, [4096, 2048], "they have exchanged their names");
+    assert!(!lab.ctl(&["status"]).unwrap().contains("NOT ATTACHED"), "{}", lab.ctl(&["status"]).unwrap());
+    lab.detach().unwrap();
+}
+
+/// A backend that is exchanged for another machine, or fails over to another NIC, and does not announce its MAC address:
+/// the kernel believes in the old one for half a minute.
+#[test]
+fn another_mac_address_of_a_backend_is_found_without_an_announcement() {
+    let lab = lab();
+    served(&lab, &BOTH, "the start");
+    lab.netns(BACKENDS[0]).ip("link set eth0 address 02:00:00:00:88:01\n").unwrap();
+    let is_out = || Ok(lab.ctl(&["status"])?.contains("1 of 2 available"));
+    assert!(wait_until(patience(SOON), is_out).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let is_back = || Ok(!lab.ctl(&["status"])?.contains("1 of 2 available"));
+    assert!(wait_until(patience(Duration::from_secs(10)), is_back).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    served(&lab, &BOTH, "it has another MAC address");
+}

@@ -55,6 +55,121 @@ fn what_does_not_go_with_the_host_is_named() {
 }
 
 #[test]
+fn a_probe_that_can_not_be_made_is_named() {
+    let mut lab = Small::on_veth().unwrap();
+    let edge = lab.prepare(Mode::Native, "").unwrap();
+    let (file, text) = (edge.configuration(), std::fs::read_to_string(edge.configuration()).unwrap());
+    let dir = file.parent().unwrap();
+    let no_program = dir.join("no-program");
+    std::fs::write(&no_program, "#!/bin/sh\n").unwrap();
+    let no_program = no_program.display();
+    let pool = |probe: &str| {
+        format!(
+            "{text}\n[[pool]]\nname = \"lab\"\nbackend = [{{ name = \"l1\", address = \"10.1.1.11\" }}]\n\
+             [pool.probe]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nport = 80\n{probe}\n"
+        )
+    };
+    let rows = [
+        ("type = \"https\"\nca = \"/nowhere/ca.pem\"".to_owned(), "/nowhere/ca.pem: No such file", "/nowhere/ca.pem"),
+        (
+            "type = \"command\"\ncommand = [\"/nowhere/look\"]".to_owned(),
+            "/nowhere/look: No such file",
+            "does not start",
+        ),
+        (format!("type = \"command\"\ncommand = [\"{no_program}\"]"), "may execute", "no-program does"),
+        (
+            "type = \"command\"\nuser = \"nobody-here\"\ncommand = [\"/bin/true\"]".to_owned(),
+            "no user nobody-here",
+            "nobody-here",
+        ),
+    ];
+    let ctl = |args: &[&str]| lab.edge().unwrap().output(lab.netns(EDGE), args).unwrap();
+    for (probe, why, _) in &rows {
+        std::fs::write(&file, pool(probe)).unwrap();
+        let output = ctl(&["check", file.to_str().unwrap(), "--host"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.code() == Some(2) && text.contains("pool lab") && text.contains(why), "{probe}: {text}");
+    }
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    std::fs::write(&file, pool(&rows[0].0)).unwrap();
+    lab.launch_daemon().unwrap();
+    for (probe, _, reason) in &rows {
+        std::fs::write(&file, pool(probe)).unwrap();
+        lab.ctl(&["reload"]).unwrap();
+        let is_said = || {
+            let status = lab.ctl(&["status"])?;
+            Ok(status.lines().any(|line| line.contains("could not be made") && line.contains(reason)))
+        };
+        assert!(wait_until(SOON, is_said).unwrap(), "{probe}: {}", lab.ctl(&["status"]).unwrap());
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let events = lab.ctl(&["events"]).unwrap();
+    let about = events.lines().filter(|line| line.contains("could not be made")).count();
+    assert_eq!(about, rows.len(), "{events}");
+}
+
+/// A pool with a probe that can't be made, and more backends than the others have.
+#[test]
+fn a_probe_that_can_not_be_made_keeps_no_other_pool_from_failing_over() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    let backends: Vec<_> =
+        (1..=9).map(|number| format!("{{ name = \"l{number}\", address = \"10.1.2.{}\" }}", 20 + number)).collect();
+    let more = format!(
+        "\n[[pool]]\nname = \"lab\"\nbackend = [{}]\n[pool.probe]\ntype = \"https\"\nport = 443\n\
+         ca = \"/nowhere/ca.pem\"\ninterval = \"100ms\"\ntimeout = \"100ms\"\n",
+        backends.join(", ")
+    );
+    lab.prepare(Mode::Native, &more).unwrap();
+    lab.start_daemon().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    lab.decap(BACKENDS[0], &["--detach"]).unwrap();
+    let is_out = || Ok(lab.ctl(&["status"])?.matches("1 of 2 available").count() >= 2);
+    assert!(wait_until(SOON, is_out).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    let events = lab.ctl(&["events"]).unwrap();
+    assert!(!events.contains("  frozen  "), "{events}");
+    let vip = Served::named("4in4").vip;
+    assert_eq!(lab.request(vip, 8).unwrap().into_iter().collect::<Vec<_>>(), [BACKENDS[1]]);
+}
+
+#[test]
+fn an_announced_vip_that_the_kernel_does_not_answer_for_is_named() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    let file = lab.prepare(Mode::Native, "").unwrap().configuration();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\nports =", "\nannounce = \"l2\"\nports =")).unwrap();
+    lab.start_daemon().unwrap();
+    let vip = Served::named("4in4").vip.to_string();
+    lab.netns(CLIENT).ip(&format!("route add {vip}/32 dev eth0\n")).unwrap();
+    let is_answered = || {
+        lab.netns(CLIENT).ip("neigh flush dev eth0\n").unwrap();
+        let mut ping = lab.netns(CLIENT).command("ping").unwrap();
+        ping.args(["-n", "-c", "1", "-W", "1", &vip]).output().unwrap().status.success()
+    };
+    let check = || {
+        let output = lab.edge().unwrap().output(lab.netns(EDGE), &["check", file.to_str().unwrap(), "--host"]).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let edge = lab.netns(EDGE);
+    assert!(is_answered() && !check().contains("ARP"), "{}", check());
+    edge.set("ipv4/conf/eth0/arp_ignore", "2").unwrap();
+    // The daemon's own announcements are known to neighbours as well, in the first seconds.
+    let becomes = |answered: bool| wait_until(SOON, || Ok(is_answered() == answered)).unwrap();
+    assert!(becomes(false) && check().contains("arp_ignore is 2"), "{}", check());
+    edge.ip("address add 192.0.2.1/24 dev eth0\n").unwrap();
+    let neighbour = format!("address add 192.0.2.2/24 dev eth0\nroute replace {vip}/32 dev eth0 src 192.0.2.2\n");
+    lab.netns(CLIENT).ip(&neighbour).unwrap();
+    assert!(becomes(true) && !check().contains("ARP"), "{}", check());
+    edge.set("ipv4/conf/eth0/arp_ignore", "0").unwrap();
+    edge.ip("link set eth0 arp off\n").unwrap();
+    assert!(becomes(false) && check().contains("does no ARP"), "{}", check());
+    edge.ip("link set eth0 arp on\n").unwrap();
+    edge.set("ipv6/conf/eth0/disable_ipv6", "1").unwrap();
+    assert!(check().contains("disable_ipv6 is 1"), "{}", check());
+}
+
+#[test]
 fn a_running_daemon_reports_changes_of_its_host() {
     let mut lab = Small::on_veth().unwrap();
     lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();

@@ -1,5 +1,5 @@
 //! The programs for probes through services are refused, or lost: backends are then probed at their addresses, this is
-//! reported, and the programs are tried again.
+//! reported, and the programs are tried again. Beside the tc programs and filters of others, both do their work.
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -12,6 +12,7 @@ use edge_tests::{
         small::{BACKENDS, Mode, Small},
         status,
         tc_crowd::TcCrowd,
+        tool,
         topology::EDGE,
         wait_until,
     },
@@ -101,6 +102,43 @@ fn backends_whose_answers_can_not_be_taken_are_probed_at_their_addresses_until_t
     let status = lab.ctl(&["status"]).unwrap();
     assert!(found.unwrap() && !status.contains("no answers by"), "{status}");
     assert_eq!(events(&lab, "answers by eth1 are taken again"), 1, "{}", lab.ctl(&["events"]).unwrap());
+}
+
+#[test]
+fn filters_of_this_host_decide_about_all_packets_but_probes() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    lab.balance(Mode::Native).expect("all backends are up");
+    let edge = lab.netns(EDGE);
+    let tc = |args: &str| {
+        tool::run(edge.command("tc").unwrap().args(args.split(' ').map(|word| word.replace('_', " ")))).unwrap()
+    };
+    let ping = || {
+        let mut ping = edge.command("ping").unwrap();
+        tool::run(ping.args(["-n", "-c", "1", "-W", "1", "10.1.1.11"])).is_ok()
+    };
+    assert!(ping(), "nothing is dropped yet");
+    if !tool::run(edge.command("tc").unwrap().args(["qdisc", "show", "dev", "eth1"])).unwrap().contains("clsact") {
+        tc("qdisc add dev eth1 clsact");
+    }
+    // It drops IPv4, and is asked after the filter of probes where the kernel has no TCX links.
+    tc("filter add dev eth1 ingress pref 65000 protocol ip bpf da bytecode 1,6_0_0_2");
+    assert!(!ping(), "the filter drops");
+    std::thread::sleep(patience(WHILE));
+    assert_eq!(health(&lab, BACKENDS[0]), ["up", "up"], "answers to probes are taken before that");
+}
+
+#[test]
+fn answers_are_taken_before_another_program_decides() {
+    let test = "answers_are_taken_before_another_program_decides";
+    if missing(test, &[Feature::TcxLinks]).is_some() {
+        return;
+    }
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    let _other = TcCrowd::ending(lab.netns(EDGE), "eth1").unwrap();
+    lab.balance(Mode::Native).expect("all backends are up");
+    assert!(finds_a_missing_end(&lab, BACKENDS[0]));
 }
 
 #[test]

@@ -157,6 +157,26 @@ fn a_fault_on_the_path_takes_a_backend_out_and_is_reported() {
 }
 
 #[test]
+fn backends_without_their_part_of_the_tunnel_are_no_fault_of_this_host() {
+    let mut lab = Small::on_veth().expect("the lab comes up");
+    lab.prepare(Mode::Native, "").expect("a configuration");
+    lab.launch_daemon().expect("it starts");
+    let all = || BACKENDS.iter().flat_map(|backend| seen(&lab, backend).into_values()).collect::<Vec<_>>();
+    let mut last = Vec::new();
+    let found = wait_until(patience(SOON), || {
+        last = all();
+        Ok(!last.is_empty()
+            && last.iter().all(|(health, why)| health == "down" && why.contains("decap or VIP missing?")))
+    });
+    let events = lab.ctl(&["events"]).expect("events");
+    assert!(found.expect("a status"), "{last:#?}\n{events}");
+    assert!(!events.contains("  frozen  "), "{events}");
+    BACKENDS.iter().try_for_each(|backend| lab.decapsulate(backend, Mode::Native, &SOURCES)).unwrap();
+    let up = wait_until(patience(SOON), || Ok(all().iter().all(|(health, _)| health == "up")));
+    assert!(up.expect("a status"), "{:#?}", all());
+}
+
+#[test]
 fn nothing_is_left_of_probes_when_the_daemon_is_killed() {
     let mut lab = Small::on_veth().expect("the lab comes up");
     BACKENDS.iter().try_for_each(|backend| lab.decapsulate(backend, Mode::Native, &SOURCES)).unwrap();

@@ -1,9 +1,15 @@
 //! Reverse-path filtering of decapsulated packets, which the kernel applies before the backend sees them.
 
-use std::fs;
+use std::{fs, net::IpAddr};
 
 use super::DecapArgs;
-use crate::preflight::of_interface;
+use crate::{
+    net::{self, Destination, SurveyedRoute},
+    preflight::of_interface,
+};
+
+/// An address that only a default route leads to: answers to most clients go that way.
+const ANY_CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 0, 1));
 
 /// Value of `rp_filter` with which the kernel drops packets whose source its routes reach by another interface. With 2,
 /// any interface suffices; with 0, packets are not filtered.
@@ -19,7 +25,22 @@ pub(super) fn warning(args: &DecapArgs) -> Option<String> {
         let value = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter")).ok()?;
         value.trim().parse().ok()
     };
-    strict(&args.interface, &args.egress, [read("all"), read(&args.interface)])
+    let settings = [read("all"), read(&args.interface)];
+    if !args.egress.is_empty() {
+        return strict(&args.interface, &args.egress, settings);
+    }
+    let default = default_egress()?;
+    let text = strict(&args.interface, std::slice::from_ref(&default), settings)?;
+    Some(format!("{text}\n  and give --egress {default}, so that the segment sizes of those answers are lowered, too"))
+}
+
+/// The interface of the default route, if there is one and it can be looked up.
+fn default_egress() -> Option<String> {
+    let survey = net::survey(&[Destination::of(ANY_CLIENT)].into(), &[]).ok()?;
+    match survey.routes.get(&ANY_CLIENT)? {
+        SurveyedRoute::Via { egress, .. } => Some(egress.clone()),
+        SurveyedRoute::None(_) => None,
+    }
 }
 
 /// The warning for packets that come to the host by `interface`, and whose answers leave by `egress`. `settings` are the
@@ -44,6 +65,7 @@ mod tests {
         super::tests::{decap, in_bpf_lab},
         *,
     };
+    use crate::net::lab::sh;
 
     #[test]
     fn strict_filtering_matters_where_answers_leave_by_another_interface() {
@@ -81,6 +103,14 @@ mod tests {
                 let line = format!("--interface edge0 --from 10.0.0.2 --vip {vip} --egress {egress}");
                 let output = decap(pins, &line).unwrap();
                 assert_eq!(output.contains("sysctl -w net.ipv4.conf.edge0.rp_filter=2"), warns, "{line}: {output}");
+            }
+            fs::write("/proc/sys/net/ipv4/conf/edge0/rp_filter", "1").unwrap();
+            let without = || decap(pins, "--interface edge0 --from 10.0.0.2 --vip 192.0.2.10").unwrap();
+            assert!(!without().contains("warning"), "no default route: {}", without());
+            sh("ip link add other0 type veth peer name other1 && ip link set other0 up && ip link set other1 up");
+            for (egress, warns) in [("other0", true), ("edge0", false)] {
+                sh(&format!("ip route replace default dev {egress}"));
+                assert_eq!(without().contains(&format!("--egress {egress}")), warns, "{}", without());
             }
         });
     }

@@ -30,6 +30,7 @@ impl<P: DataPlane> Controller<P> {
                 }
             };
             let Some(probed) = self.judgement.probed.get_mut(&backend) else { continue };
+            probed.note_address(report.answers_at_address);
             if let Some(change) = probed.observe(&report.verdict, now, deaf) {
                 changes.push((backend, change));
             }
@@ -194,6 +195,10 @@ impl<P: DataPlane> Controller<P> {
     /// Writes a backend's present state, and reports it. Returns whether the state changed.
     pub(super) fn enact(&mut self, backend: BackendNumber, change: &HealthChange) -> Result<bool, BpfError> {
         let (before, after) = self.write(backend, &change.reason)?;
+        if change.from == Health::Unknown && change.to == Health::Unknown {
+            let operators = self.operators_reason(backend);
+            self.plane.change_state(backend, |state| state, operators.as_deref().unwrap_or(&change.reason))?;
+        }
         let Some(name) = self.inventory.name(backend) else { return Ok(false) };
         let kind = match change.to {
             Health::Up => EventKind::BackendUp,

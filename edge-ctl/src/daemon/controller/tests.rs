@@ -33,14 +33,26 @@ fn controller() -> Controller<FakeDataPlane> {
 fn fail(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
         let verdict = Verdict::Fail("connection refused".to_owned());
-        controller.report(&[Report { subject: Subject::Backend(backend), verdict, certificate_end: None }]).unwrap();
+        controller
+            .report(&[Report {
+                subject: Subject::Backend(backend),
+                verdict,
+                certificate_end: None,
+                answers_at_address: false,
+            }])
+            .unwrap();
     }
 }
 
 fn pass(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
         controller
-            .report(&[Report { subject: Subject::Backend(backend), verdict: Verdict::Pass, certificate_end: None }])
+            .report(&[Report {
+                subject: Subject::Backend(backend),
+                verdict: Verdict::Pass,
+                certificate_end: None,
+                answers_at_address: false,
+            }])
             .unwrap();
     }
 }

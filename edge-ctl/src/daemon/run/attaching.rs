@@ -24,14 +24,15 @@ impl Daemon {
             }
         }
         self.program.loaded(loaded, &inventory.config, events);
-        if is_loaded {
-            self.leave_outgrown_maps();
-        }
+        self.leave_outgrown_maps();
     }
 
     /// Carries over the flows that were recorded in smaller maps while the program was being loaded onto the present
-    /// ones, and gives the smaller maps up.
+    /// ones, and gives the smaller maps up, unless an interface still has the program that uses them.
     pub(super) fn leave_outgrown_maps(&mut self) {
+        if self.before.is_none() || !self.program.is_only_one() {
+            return;
+        }
         let Some(before) = self.before.take() else { return };
         if let Err(error) = before.carry_newer_flows(&self.controller.plane) {
             self.fault("flows", &error);

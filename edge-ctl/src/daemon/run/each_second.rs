@@ -52,6 +52,7 @@ impl Daemon {
         if let Some(http) = &mut self.http {
             http.look(&self.controller.events);
         }
+        self.leave_outgrown_maps();
         self.clear_others();
         self.chronicle.keep(&self.controller.events);
         LoopStep::Continue

@@ -83,6 +83,7 @@ fn host() -> Host {
         sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
         ports: HostPorts::default(),
         pinned: Pinned::default(),
+        unmade: BTreeMap::new(),
         kernel: None,
     }
 }
@@ -204,7 +205,28 @@ fn settings_of_the_host() {
     assert_eq!(set("net.ipv4.conf.eth0.forwarding", 0), [warning("interface eth0")]);
     assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 8), [error("service direct")]);
     assert_eq!(set("net.ipv4.conf.all.arp_ignore", 8), [error("service direct")]);
-    assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 2), []);
+    assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 2), [error("service direct")], "the VIP is in no network of eth0");
+    assert_eq!(set("net.ipv4.conf.eth0.arp_ignore", 1), []);
+    let eth0 = |host: &mut Host, upset: &dyn Fn(&mut SurveyedInterface)| {
+        upset(host.network.interfaces.get_mut("eth0").unwrap());
+    };
+    let strict = |address: &str, length| {
+        findings(|host| {
+            host.sysctls.insert("net.ipv4.conf.all.arp_ignore".to_owned(), 2);
+            eth0(host, &|found| found.networks = vec![(address.parse().unwrap(), length)]);
+        })
+    };
+    assert_eq!(strict("192.0.2.1", 24), []);
+    assert_eq!(strict("192.0.2.11", 32), [error("service direct")], "no neighbour is in it");
+    assert_eq!(strict("10.0.0.1", 24), [error("service direct")]);
+    assert_eq!(findings(|host| eth0(host, &|found| found.no_arp = true)), [error("service direct")]);
+    let v6 = TEXT.replace("\"192.0.2.11\"", "\"2001:db8::11\"");
+    let v6 = configuration(&v6.replace("10.0.0.11", "fd00::11").replace("10.0.0.12", "fd00::12"));
+    let mut host_without = host();
+    host_without.sysctls.insert("net.ipv6.conf.eth0.disable_ipv6".to_owned(), 1);
+    let of_v6: Vec<_> =
+        compare(&v6, &host_without).into_iter().filter(|one| one.message.contains("disable_ipv6")).collect();
+    assert_eq!(of_v6.len(), 1, "{of_v6:?}");
     // Three next hops: a router and two backends.
     assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 3), []);
     assert_eq!(set("net.ipv4.neigh.default.gc_thresh3", 2), [warning("net.ipv4.neigh.default.gc_thresh3")]);

@@ -4,7 +4,7 @@ use std::io;
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query},
-    rr::{Name, RecordType},
+    rr::{Name, RData, RecordType},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -73,16 +73,60 @@ fn judge(dns: &DnsProbe, question: &Message, answer: &Message) -> Result<(), Ver
         return Err(Verdict::Fail(format!("DNS returned {}, not {}", rcode(code), rcode(dns.rcode.0))));
     }
     let Some(expected) = &dns.answer else { return Ok(()) };
-    let texts: Vec<_> = answer.answers().iter().map(|record| record.data().to_string()).collect();
-    if texts.iter().any(|text| text.trim_end_matches('.') == expected.trim_end_matches('.')) {
+    if answer.answers().iter().any(|record| is_expected(record.data(), expected)) {
         return Ok(());
     }
+    let texts: Vec<_> = answer.answers().iter().map(|record| record.data().to_string()).collect();
     let texts = if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") };
     Err(Verdict::Fail(format!("DNS answers {texts}, not {expected}")))
+}
+
+/// Whether a record has the expected content: an address in any notation, a text with or without its quotes, or names
+/// whose case and final dots do not matter.
+fn is_expected(data: &RData, expected: &str) -> bool {
+    if let Some(address) = data.ip_addr() {
+        return expected.parse() == Ok(address);
+    }
+    if let RData::TXT(text) = data {
+        let text = text.txt_data().concat();
+        let unquoted = expected.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        return text == expected.as_bytes() || unquoted.is_some_and(|unquoted| text == unquoted.as_bytes());
+    }
+    let plain = |text: &str| text.trim_end_matches('.').to_ascii_lowercase();
+    plain(&data.to_string()) == plain(expected)
 }
 
 /// The name of a response code; a code without a name is shown as a number.
 fn rcode(code: u16) -> String {
     let known = crate::config::RCODES.iter().find(|(_, known)| known.0 == code);
     known.map_or_else(|| format!("code {code}"), |(name, _)| name.to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, TXT};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_compared_by_its_meaning() {
+        let name = |text: &str| text.parse().expect("a name");
+        let v6 = RData::AAAA(AAAA("2001:db8::1".parse().expect("an address")));
+        let text = RData::TXT(TXT::new(vec!["v=spf1 ".to_owned(), "-all".to_owned()]));
+        for (data, expected, is) in [
+            (&RData::A(A::new(192, 0, 2, 1)), "192.0.2.1", true),
+            (&RData::A(A::new(192, 0, 2, 1)), "192.0.2.11", false),
+            (&v6, "2001:db8::1", true),
+            (&v6, "2001:DB8:0:0::1", true),
+            (&v6, "2001:db8::2", false),
+            (&RData::CNAME(CNAME(name("Web.Example.org."))), "web.example.org", true),
+            (&RData::CNAME(CNAME(name("web.example.org."))), "web.example.net", false),
+            (&RData::MX(MX::new(10, name("mail.example.org."))), "10 MAIL.example.org", true),
+            (&text, "v=spf1 -all", true),
+            (&text, "\"v=spf1 -all\"", true),
+            (&text, "V=spf1 -all", false),
+        ] {
+            assert_eq!(is_expected(data, expected), is, "{data} {expected}");
+        }
+    }
 }

@@ -13,7 +13,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::super::classify::{Stage, classify};
+use super::{
+    super::classify::{Stage, classify},
+    version::Raised,
+};
 use crate::health::Verdict;
 
 /// Upper bounds on what is read of an answer, so that a faulty backend does not exhaust memory: bytes and fields of the
@@ -40,7 +43,7 @@ pub(super) async fn exchange(
         .allow_spaces_after_header_name_in_responses(true)
         .allow_obsolete_multiline_headers_in_responses(true)
         .ignore_invalid_headers_in_responses(true)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Raised::new(stream)))
         .await;
     let (mut sender, connection) = handshake.map_err(|error| http_error(&error))?;
     let answer = async {

@@ -2,8 +2,10 @@
 
 mod tcp;
 mod http;
+mod version;
 mod http1;
 mod http2;
+mod roots;
 mod tls;
 mod verify;
 mod expiry;
@@ -15,7 +17,7 @@ mod grpc;
 
 use std::{net::IpAddr, sync::Arc};
 
-pub(super) use self::tls::Roots;
+pub(super) use self::roots::Roots;
 use self::{http::Get, tls::Handshake};
 use super::dial::Dial;
 use crate::{

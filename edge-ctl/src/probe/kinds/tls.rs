@@ -1,10 +1,8 @@
 //! A TLS handshake: names, certificates, and session resumption to make the next handshake cheap.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    io,
     net::IpAddr,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +11,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::ServerName,
 };
 use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -23,13 +21,10 @@ use super::{
         classify::{Stage, classify},
         dial::{Connection, Dial},
     },
+    roots::Roots,
     verify::{Noted, Noting, Unchecked},
 };
 use crate::{config::TlsProbe, health::Verdict};
-
-/// Files of trusted authorities on Debian, Fedora, Alpine and others.
-const SYSTEM: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Number of sessions kept per backend: that of the last look, and of the looks that overlap with it.
 const SESSIONS: usize = 8;
@@ -46,14 +41,26 @@ pub(super) async fn look(dial: &Dial<'_>, handshake: Option<&Handshake>) -> Resu
     }
 }
 
+/// The present configuration of handshakes.
+#[derive(Debug)]
+struct Known {
+    /// When its sessions began.
+    since: Instant,
+    /// The reading of the authorities' files that it is of.
+    reading: u64,
+    /// `None` if certificates are not checked.
+    roots: Option<Arc<RootCertStore>>,
+    config: Arc<ClientConfig>,
+}
+
 /// TLS handshakes with one backend.
 #[derive(Debug)]
 pub(super) struct Handshake {
     tls: TlsProbe,
     name: ServerName<'static>,
     roots: Arc<Roots>,
-    /// Made at the first look, since it reads a file; with the time at which its sessions began.
-    config: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
+    /// Made at the first look, since it reads a file.
+    config: Mutex<Option<Known>>,
     noted: Arc<Noted>,
 }
 
@@ -82,27 +89,33 @@ impl Handshake {
     #[cfg(test)]
     pub(super) fn age(&self) {
         let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = known.take().and_then(|(since, config)| Some((since.checked_sub(RESUMED_FOR)?, config)));
+        *known = known.take().and_then(|known| Some(Known { since: known.since.checked_sub(RESUMED_FOR)?, ..known }));
     }
 
+    /// The sessions end with their time, or when the authorities are others.
     fn config(&self) -> Result<Arc<ClientConfig>, Verdict> {
         let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut config = match &*known {
-            Some((since, config)) if since.elapsed() < RESUMED_FOR => return Ok(Arc::clone(config)),
-            Some((_, config)) => ClientConfig::clone(config),
-            None => self.make().map_err(Verdict::Inconclusive)?,
-        };
+        let reading = self.roots.reading();
+        if let Some(known) = known.as_ref().filter(|known| known.reading == reading && !known.is_old()) {
+            return Ok(Arc::clone(&known.config));
+        }
+        let read = || self.roots.read(self.tls.ca.as_deref());
+        let roots = self.tls.verify.then(read).transpose().map_err(Verdict::Inconclusive)?;
+        if let Some(known) = known.as_mut().filter(|known| known.is_of(roots.as_ref()) && !known.is_old()) {
+            known.reading = reading;
+            return Ok(Arc::clone(&known.config));
+        }
+        let mut config = self.make(roots.clone()).map_err(Verdict::Inconclusive)?;
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         let config = Arc::new(config);
-        *known = Some((Instant::now(), Arc::clone(&config)));
+        *known = Some(Known { since: Instant::now(), reading, roots, config: Arc::clone(&config) });
         Ok(config)
     }
 
     /// Sessions are kept per backend: another server cannot decrypt its tickets, even if it has the same name.
-    fn make(&self) -> Result<ClientConfig, String> {
+    fn make(&self, roots: Option<Arc<RootCertStore>>) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = if self.tls.verify {
-            let roots = self.roots.read(self.tls.ca.as_deref())?;
+        let verifier: Arc<dyn ServerCertVerifier> = if let Some(roots) = roots {
             let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
             builder.build().map_err(|error| format!("no certificate can be checked: {error}"))?
         } else {
@@ -127,35 +140,15 @@ fn fault(error: &io::Error) -> Verdict {
     }
 }
 
-/// The authorities of this host and of other files, each read once.
-#[derive(Debug, Default)]
-pub(in crate::probe) struct Roots(Mutex<BTreeMap<Option<PathBuf>, Arc<RootCertStore>>>);
-
-impl Roots {
-    fn read(&self, file: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = file.map(Path::to_owned);
-        if let Some(roots) = known.get(&key) {
-            return Ok(Arc::clone(roots));
-        }
-        let roots = Arc::new(authorities(file)?);
-        known.insert(key, Arc::clone(&roots));
-        Ok(roots)
+impl Known {
+    fn is_old(&self) -> bool {
+        self.since.elapsed() >= RESUMED_FOR
     }
-}
 
-fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
-    let file = match file {
-        Some(file) => file,
-        None => SYSTEM.iter().map(Path::new).find(|file| file.exists()).ok_or_else(|| {
-            "this host has no list of certificate authorities: install ca-certificates, or set ca or verify = false"
-                .to_owned()
-        })?,
-    };
-    let shown = file.display();
-    let text = fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
-    let mut roots = RootCertStore::empty();
-    // A system's list may have certificates that can't be parsed; they are left out.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
-    if roots.is_empty() { Err(format!("{shown} has no certificate in it")) } else { Ok(roots) }
+    fn is_of(&self, roots: Option<&Arc<RootCertStore>>) -> bool {
+        match (&self.roots, roots) {
+            (Some(known), Some(roots)) => Arc::ptr_eq(known, roots),
+            (known, roots) => known.is_none() && roots.is_none(),
+        }
+    }
 }

@@ -64,7 +64,7 @@ async fn probes_that_stay_the_same_keep_their_schedule_when_others_change() {
 }
 
 /// An unlimited number of descriptors.
-fn descriptors() -> Arc<Semaphore> {
+pub(super) fn descriptors() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
 }
 

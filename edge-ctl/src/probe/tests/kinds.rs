@@ -15,7 +15,7 @@ use rustls::{
 use tokio::net::UdpSocket;
 use tokio_rustls::TlsAcceptor;
 
-use super::*;
+use super::{engine, *};
 use crate::config::{self, Config};
 
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/src/lab/pem");
@@ -54,6 +54,7 @@ async fn http_answers_are_taken_as_other_clients_take_them() {
         "HTTP/1.1 200 OK\r\nb@d header\r\n\r\nready",
         "HTTP/1.1 200 OK\r\nfolded: a\r\n b\r\n\r\nready",
         "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nready",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
     ] {
         let (address, _) = serve(Server::Sends(odd)).await;
@@ -172,6 +173,51 @@ async fn sessions_are_resumed() {
         assert_eq!(prober.once().await, Verdict::Pass);
     }
     assert_eq!(*resumed.lock().unwrap(), [false, true, true, true]);
+}
+
+#[tokio::test]
+async fn authorities_are_read_again_and_sessions_last_as_long_as_they_are_the_same() {
+    let (address, resumed) = secure(&["http/1.1"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    let write = |name: &str| std::fs::copy(format!("{PEM}/{name}"), &ca).map(drop).unwrap();
+    write("ca.pem");
+    let target =
+        target(address, kind(&format!("type = \"https\"\nhost = \"www.example.org\"\nca = \"{}\"", ca.display())));
+    let roots = Arc::new(Roots::default());
+    let kind = Arc::new(PreparedProbe::new(target.address, target.probe.clone(), Arc::clone(&roots)));
+    let prober = Prober { kind, ..Prober::of(&target) };
+    for _ in 0..2 {
+        assert_eq!(prober.once().await, Verdict::Pass);
+    }
+    roots.read_again();
+    assert_eq!(prober.once().await, Verdict::Pass);
+    assert_eq!(*resumed.lock().unwrap(), [false, true, true], "the file is as it was");
+    write("server.pem");
+    assert_eq!(prober.once().await, Verdict::Pass, "the configuration was not read again yet");
+    roots.read_again();
+    let refused = why(prober.once().await);
+    assert!(refused.contains("UnknownIssuer"), "{refused}");
+    std::fs::remove_file(&ca).unwrap();
+    roots.read_again();
+    let missing = prober.once().await;
+    assert!(matches!(&missing, Verdict::Inconclusive(why) if why.contains("ca.pem: No such file")), "{missing:?}");
+    write("ca.pem");
+    roots.read_again();
+    assert_eq!(prober.once().await, Verdict::Pass);
+
+    // A reload keeps its probes running, and has them read the file again.
+    let (sender, mut receiver) = mpsc::channel(10);
+    let mut engine = ProbeEngine::new(sender, engine::descriptors(), Network::default());
+    engine.probe(vec![quick(target.clone(), SHORT)]);
+    assert_eq!(receiver.recv().await.expect("it runs").verdict, Verdict::Pass);
+    write("server.pem");
+    engine.probe(vec![quick(target, SHORT)]);
+    let mut verdicts = Vec::new();
+    while verdicts.len() < 10 && !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Fail(_))) {
+        verdicts.push(receiver.recv().await.expect("it runs").verdict);
+    }
+    assert!(matches!(verdicts.last(), Some(Verdict::Fail(why)) if why.contains("UnknownIssuer")), "{verdicts:?}");
 }
 
 #[tokio::test]

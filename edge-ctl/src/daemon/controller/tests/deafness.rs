@@ -58,7 +58,12 @@ pub(super) fn rounds(
             let Some(verdict) = verdict(*backend) else { continue };
             controller.now += Duration::from_millis(10);
             controller
-                .report(&[Report { subject: Subject::Backend(*backend), verdict, certificate_end: None }])
+                .report(&[Report {
+                    subject: Subject::Backend(*backend),
+                    verdict,
+                    certificate_end: None,
+                    answers_at_address: false,
+                }])
                 .unwrap();
         }
         controller.now = next;
@@ -72,7 +77,9 @@ fn rounds_with_silent(controller: &mut Controller<FakeDataPlane>, silent: &[Back
 
 /// A verdict of the first reference target.
 fn reference(controller: &mut Controller<FakeDataPlane>, verdict: Verdict) {
-    controller.report(&[Report { subject: Subject::Reference(0), verdict, certificate_end: None }]).unwrap();
+    controller
+        .report(&[Report { subject: Subject::Reference(0), verdict, certificate_end: None, answers_at_address: false }])
+        .unwrap();
 }
 
 /// One letter per backend, as in the tests of judgement: `U` takes new flows, `k` keeps its flows, `x` gets no packets.
@@ -257,4 +264,51 @@ fn a_freeze_for_silent_references_ends_when_one_answers() {
     rounds_with_silent(&mut controller, &[1, 2], 10);
     assert!(controller.frozen().is_none());
     assert_eq!(states(&controller), "UU", "all of a pool without another one serve");
+}
+
+fn unmade() -> Verdict {
+    Verdict::Inconclusive("the file does not exist".to_owned())
+}
+
+/// A service with two pools of one backend each, 1 and 2, and a pool with more backends, whose probe is another one since
+/// a reload.
+fn beside_a_lab() -> Controller<FakeDataPlane> {
+    let mut controller = layout(&[("web", 1), ("other", 1), ("lab", 4)], &[&["web", "other"]]);
+    let mut inventory = controller.inventory.clone();
+    inventory.config.pools[2].probe.as_mut().unwrap().port = 81;
+    controller.replace(inventory).unwrap();
+    controller
+}
+
+#[test]
+fn a_probe_that_can_never_be_made_concerns_its_own_pool() {
+    let mut controller = beside_a_lab();
+    rounds(&mut controller, 8, |backend| Some(if backend > 2 { unmade() } else { Verdict::Pass }));
+    assert!(controller.frozen().is_none());
+    let lost = |backend| if backend > 2 { unmade() } else { silence() };
+    rounds(&mut controller, 8, |backend| Some(if backend == 2 { Verdict::Pass } else { lost(backend) }));
+    assert_eq!((&states(&controller)[..2], controller.frozen()), ("xU", None), "it fails over");
+    // Nor does such a pool excuse silence where no other pool answers.
+    let mut controller = layout(&[("web", 2), ("lab", 4)], &[&["web"]]);
+    let mut inventory = controller.inventory.clone();
+    inventory.config.pools[1].probe.as_mut().unwrap().port = 81;
+    controller.replace(inventory).unwrap();
+    rounds(&mut controller, 8, |backend| Some(if backend > 2 { unmade() } else { Verdict::Pass }));
+    rounds(&mut controller, 8, |backend| Some(if backend == 2 { Verdict::Pass } else { lost(backend) }));
+    assert_eq!((&states(&controller)[..2], controller.frozen()), ("xU", None), "one of two");
+}
+
+#[test]
+fn a_probe_that_can_not_be_made_any_more_concerns_its_own_pool_while_another_is_heard() {
+    let mut controller = beside_a_lab();
+    rounds(&mut controller, 4, |_| Some(Verdict::Pass));
+    rounds(&mut controller, 8, |backend| Some(if backend > 2 { unmade() } else { Verdict::Pass }));
+    assert!(controller.frozen().is_none());
+    let lost = |backend| if backend > 2 { unmade() } else { silence() };
+    rounds(&mut controller, 8, |backend| Some(if backend == 2 { Verdict::Pass } else { lost(backend) }));
+    assert_eq!((&states(&controller)[..2], controller.frozen()), ("xU", None), "it fails over");
+    // With no probe at all, this host can't look.
+    rounds(&mut controller, 4, |_| Some(Verdict::Pass));
+    rounds(&mut controller, 8, |_| Some(unmade()));
+    assert!(controller.frozen().is_some());
 }

@@ -20,6 +20,7 @@ fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber,
         subject: Subject::Backend(*backend),
         verdict: verdict.clone(),
         certificate_end: None,
+        answers_at_address: false,
     };
     for verdict in verdicts {
         controller.now += Duration::from_millis(10);
@@ -253,6 +254,7 @@ fn references_distinguish_a_pool_that_is_cut_off_from_a_host_that_is() {
                 subject: Subject::Reference(0),
                 verdict,
                 certificate_end: None,
+                answers_at_address: false,
             });
             controller.report(reference.as_slice()).unwrap();
             silent(&mut controller, &[1, 2, 3], 1);

@@ -112,7 +112,7 @@ fn candidate(text: &str, how: How) -> Candidate {
 
 fn failed(backend: BackendNumber) -> Report {
     let verdict = Verdict::Fail("connection refused".to_owned());
-    Report { subject: Subject::Backend(backend), verdict, certificate_end: None }
+    Report { subject: Subject::Backend(backend), verdict, certificate_end: None, answers_at_address: false }
 }
 
 fn judge(controller: &mut Controller<PinnedMaps>, reports: &[Report]) {
@@ -149,7 +149,12 @@ fn measured(size: Size) -> Row {
     let providers: Vec<_> = controller.inventory.members().map(|member| member.pool.name.starts_with('a')).collect();
     let passes: Vec<_> = numbers
         .iter()
-        .map(|number| Report { subject: Subject::Backend(*number), verdict: Verdict::Pass, certificate_end: None })
+        .map(|number| Report {
+            subject: Subject::Backend(*number),
+            verdict: Verdict::Pass,
+            certificate_end: None,
+            answers_at_address: false,
+        })
         .collect();
     timed(&mut row, "the first verdicts", || judge(&mut controller, &passes));
     timed(&mut row, "as many good verdicts", || judge(&mut controller, &passes));

@@ -98,7 +98,14 @@ fn an_unreachable_backend_neither_explains_silence_nor_counts_as_heard() {
     for _ in 0..5 {
         rounds_without(&mut controller, &[1, 2], 1);
         let verdict = unreachable();
-        controller.report(&[Report { subject: Subject::Reference(0), verdict, certificate_end: None }]).unwrap();
+        controller
+            .report(&[Report {
+                subject: Subject::Reference(0),
+                verdict,
+                certificate_end: None,
+                answers_at_address: false,
+            }])
+            .unwrap();
         controller.reconsider().unwrap();
     }
     assert!(controller.frozen().is_some());

@@ -158,7 +158,12 @@ impl Run {
     fn probe(&mut self, backend: BackendNumber, answer: Answer) {
         self.model.probed(&self.controller, backend, matches!(answer, Answer::Fail | Answer::Silent));
         self.controller.now += Duration::from_millis(7);
-        let report = Report { subject: Subject::Backend(backend), verdict: answer.verdict(), certificate_end: None };
+        let report = Report {
+            subject: Subject::Backend(backend),
+            verdict: answer.verdict(),
+            certificate_end: None,
+            answers_at_address: false,
+        };
         self.controller.report(&[report]).unwrap();
     }
 
