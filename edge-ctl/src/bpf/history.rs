@@ -13,6 +13,13 @@ pub(crate) struct HistoryBank {
     count: u64,
 }
 
+impl HistoryBank {
+    /// Number of the write that it was written by.
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 impl PinnedMaps {
     /// The contents of both banks, latest first; fewer if a bank is empty or damaged.
     pub(crate) fn histories(&self) -> Vec<HistoryBank> {

@@ -119,18 +119,34 @@ impl Daemon {
             self.take_over(inventory).await?;
             self.controller.repaired += 1;
         }
-        if self.controller.plane.is_bank_damaged()? {
-            let Controller { inventory, plane, events, .. } = &mut self.controller;
-            let message = "another program has written into it; it is published anew";
-            events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
-            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
-            self.controller.replace(inventory)?;
-            self.controller.repaired += 1;
-        }
+        self.audit()?;
         self.controller.age()?;
         self.controller.look_at_records();
         self.controller.look_at_ports()?;
         self.controller.look_at_paths();
         Ok(self.controller.reconcile()?)
+    }
+    /// Repairs what another program, or a fault, has changed in the maps.
+    fn audit(&mut self) -> Result<(), ChangeError> {
+        let Controller { inventory, plane, events, repaired, .. } = &mut self.controller;
+        let found = plane.audit(&inventory.config)?;
+        for (subject, message) in found.repaired {
+            events.report(EventKind::Repaired, &subject, message);
+            *repaired += 1;
+        }
+        if plane.is_history_damaged() {
+            let message = "another program has written into it; it is stored again";
+            events.report(EventKind::Repaired, "history", message);
+            *repaired += 1;
+            change::write_down(plane, &mut self.history)?;
+        }
+        if found.is_bank_damaged {
+            let message = "another program has written into it; it is published anew";
+            events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
+            *repaired += 1;
+            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
+            self.controller.replace(inventory)?;
+        }
+        Ok(())
     }
 }
