@@ -7,7 +7,7 @@
 //!                        a, b, c -> no other pool: left alone
 //! ```
 //!
-//! [`passed`] implements that rule; evacuation and return set the failover that it returns. If a service's failover
+//! [`settled`] implements that rule; evacuation and return set the failover that it returns. If a service's failover
 //! differs from it, an operator has changed it since, and it stays as it is.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
@@ -64,7 +64,7 @@ pub(crate) struct Evacuation {
     pub(crate) until_ms: Option<u64>,
     pub(crate) drain: bool,
     pub(crate) reason: Option<String>,
-    /// Names (`POOL/BACKEND`) of the backends that the evacuation has drained or disabled.
+    /// Names (`POOL/BACKEND`) of the backends that the evacuation has drained (if `drain`) or disabled (if not).
     pub(crate) backends: Vec<String>,
     /// Earlier failovers by operators of the services concerned.
     pub(crate) before: Vec<Base>,
@@ -79,6 +79,14 @@ pub(crate) struct Base {
 }
 
 impl Evacuation {
+    /// Sets the deadline anew after a reboot, with which the clock has started anew: the evacuation goes on for the time
+    /// that was left if the deadline shows it, and else for the whole time.
+    pub(crate) fn restart(&mut self, boot_ms: u64) {
+        if let Some(left) = self.left(boot_ms) {
+            self.until_ms = Some(boot_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+        }
+    }
+
     /// Time until the evacuation ends; `None` if it ends by a request only.
     pub(crate) fn left(&self, boot_ms: u64) -> Option<Duration> {
         // A deadline further in the future than the whole duration was set before a reboot.
@@ -96,6 +104,13 @@ pub(crate) fn over(evacuations: &[Evacuation], boot_ms: u64) -> Option<&Evacuati
 fn base_of(evacuations: &[Evacuation], service: &Service) -> Option<Failover> {
     let kept = evacuations.iter().flat_map(|evacuation| &evacuation.before).find(|base| base.service == service.name);
     kept.map(|base| Failover { first: base.first, evacuate: base.evacuate })
+}
+
+/// The failover that a service has during these evacuations, the oldest first: evacuations that would leave it without a
+/// pool leave it alone.
+fn settled(inventory: &Inventory, service: &Service, evacuations: &[Evacuation], base: Failover) -> Failover {
+    let first = |count| passed(inventory, service, &evacuations[..count], base);
+    (0..=evacuations.len()).rev().find_map(first).unwrap_or(base)
 }
 
 /// The failover that takes a service past the evacuated pools; `None` if there is no other pool.
