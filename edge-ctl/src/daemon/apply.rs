@@ -10,7 +10,7 @@ use super::{
     keeper, program, reading,
 };
 use crate::{
-    bpf::{Before, BpfError, PinDir, PinnedMaps},
+    bpf::{Before, BpfError, PinDir, PinnedMaps, boot_ms},
     config::{Config, ConfigError},
     control::{
         chain,
@@ -41,6 +41,8 @@ pub(crate) struct Start {
     pub(crate) before: Option<Before>,
     /// Why the file is not in force.
     pub(crate) refused: Option<String>,
+    /// The state directory has a state that could not be read.
+    pub(crate) is_unread: bool,
 }
 
 /// Brings the file into force, in the pinned maps or else in new ones.
@@ -85,11 +87,18 @@ fn cold(
     events: &Events,
 ) -> Result<Start, ChangeError> {
     pins.forget_outgrown()?;
-    let kept = keeper::read_at_start(state_dir).unwrap_or_else(|error| {
-        let message = format!("the state from before the reboot cannot be read: {}", chain(&error));
+    let read = keeper::read_at_start(state_dir);
+    let is_unread = read.is_err();
+    let mut kept = read.unwrap_or_else(|error| {
+        let message = format!(
+            "the state from before the reboot cannot be read, and is set aside in `unread`: {}; operators' decisions in it are \
+             not in force: repeat them",
+            chain(&error)
+        );
         events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
         None
     });
+    kept.iter_mut().for_each(|kept| kept.restart(boot_ms()));
     let mut rehearser = Rehearser::default();
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
@@ -121,7 +130,7 @@ fn cold(
     if let Some(why) = &refused {
         events.report(EventKind::ConfigRefused, &path.display().to_string(), why.clone());
     }
-    Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, before: None, refused })
+    Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, before: None, refused, is_unread })
 }
 
 /// Applies operators' decisions to the published configuration. The maps are usable from here on.
@@ -241,7 +250,7 @@ fn warm(
             Some(chain(&error))
         }
     };
-    Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused })
+    Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused, is_unread: false })
 }
 
 /// Earlier maps that a program still records flows in: the process that replaced them was killed before it had attached

@@ -40,10 +40,12 @@ struct Desk {
 }
 
 impl Keeper {
-    pub(super) fn start(directory: &Path) -> Self {
+    /// Starts the thread. If `is_unread`, the directory has a state that could not be read: it is set aside before
+    /// anything is written.
+    pub(super) fn start(directory: &Path, is_unread: bool) -> Self {
         let shared = Arc::<(Mutex<Desk>, Condvar)>::default();
         let (theirs, path) = (Arc::clone(&shared), directory.to_owned());
-        thread::spawn(move || write_on(&path, &theirs));
+        thread::spawn(move || write_on(&path, is_unread, &theirs));
         Self { directory: directory.to_owned(), shared, last: None }
     }
 
@@ -91,7 +93,7 @@ impl Drop for Keeper {
     }
 }
 
-fn write_on(directory: &Path, (desk, rung): &(Mutex<Desk>, Condvar)) {
+fn write_on(directory: &Path, mut is_unread: bool, (desk, rung): &(Mutex<Desk>, Condvar)) {
     let mut failed: Option<Kept> = None;
     loop {
         let kept = {
@@ -111,7 +113,7 @@ fn write_on(directory: &Path, (desk, rung): &(Mutex<Desk>, Condvar)) {
             guard.writing = Some(Instant::now());
             kept
         };
-        let written = kept::save(directory, &kept);
+        let written = set_aside(directory, &mut is_unread).and_then(|()| kept::save(directory, &kept));
         let mut guard = locked(desk);
         guard.writing = None;
         guard.fault = written.as_ref().err().map(ToString::to_string);
@@ -120,6 +122,15 @@ fn write_on(directory: &Path, (desk, rung): &(Mutex<Desk>, Condvar)) {
             return;
         }
     }
+}
+
+fn set_aside(directory: &Path, is_unread: &mut bool) -> io::Result<()> {
+    if *is_unread {
+        kept::set_aside(directory)
+            .map_err(|error| io::Error::other(format!("a state that cannot be read cannot be set aside: {error}")))?;
+        *is_unread = false;
+    }
+    Ok(())
 }
 
 fn locked(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
@@ -159,7 +170,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("state");
         std::fs::write(&path, "no directory").expect("written");
-        let mut keeper = Keeper::start(&path);
+        let mut keeper = Keeper::start(&path, false);
         keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
         let waited = Instant::now();
         while keeper.fault().is_none() {
@@ -175,5 +186,36 @@ mod tests {
         keeper.keep(Kept { version: kept::VERSION, generation: 9, ..Kept::default() });
         keeper.flush(PATIENCE);
         assert_eq!(read_at_start(&path).expect("readable").expect("there").generation, 9);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_set_aside_and_never_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let state = path.join("state.json");
+        for (number, unread) in ["{\"version\": 2}", "{\"ver", "no json"].into_iter().enumerate() {
+            std::fs::write(&state, unread).expect("written");
+            std::fs::write(path.join(format!("generation-{number}-0.toml")), unread).expect("written");
+            assert!(read_at_start(path).is_err());
+            let mut keeper = Keeper::start(path, true);
+            keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
+            keeper.flush(PATIENCE);
+            assert_eq!(keeper.fault(), None);
+            let aside = |name: &str| std::fs::read_to_string(path.join("unread").join(name)).expect("it is there");
+            assert_eq!(aside("state.json"), unread);
+            assert_eq!(aside(&format!("generation-{number}-0.toml")), unread);
+            assert_eq!(read_at_start(path).expect("readable").expect("there").generation, 7);
+        }
+        assert_eq!(std::fs::read_to_string(path.join("unread.1/state.json")).expect("kept"), "{\"ver");
+
+        // Nothing is written while the state cannot be set aside.
+        std::fs::write(&state, "no json").expect("written");
+        std::fs::remove_dir_all(path.join("unread")).expect("a directory");
+        std::fs::write(path.join("unread"), "in the way").expect("written");
+        let mut keeper = Keeper::start(path, true);
+        keeper.keep(Kept { version: kept::VERSION, generation: 8, ..Kept::default() });
+        keeper.flush(PATIENCE);
+        assert!(keeper.fault().expect("an alarm").contains("cannot be set aside"));
+        assert_eq!(std::fs::read_to_string(&state).expect("there"), "no json");
     }
 }

@@ -235,7 +235,7 @@ impl Daemon {
         senders: Senders,
     ) -> Result<Self, RunError> {
         let events = Events::after(chronicle::read_at_start(state_dir));
-        let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused } =
+        let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused, is_unread } =
             apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
                 // The first error counts, and an empty directory does no harm.
                 let _unused = pins.remove_unused();
@@ -261,7 +261,7 @@ impl Daemon {
             rehearsing: Rehearsing::new(rehearser),
             before,
             soak: Soak::default(),
-            keeper: Keeper::start(state_dir),
+            keeper: Keeper::start(state_dir, is_unread),
             chronicle: Chronicle::start(state_dir),
             unkept: None,
             started: unix_ms(),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     choose::{Choice, choose},
     chronicle::{append_events, load_events},
-    disk::{load, save},
+    disk::{load, save, set_aside},
 };
 use super::{change::History, data_plane::DataPlane, inventory::Inventory};
 use crate::{
@@ -97,6 +97,11 @@ pub(crate) struct FailoverWord {
 }
 
 impl Kept {
+    /// Sets deadlines anew, at `boot_ms` of `CLOCK_BOOTTIME`, which has started anew with the host.
+    pub(crate) fn restart(&mut self, boot_ms: u64) {
+        self.history.evacuations.iter_mut().for_each(|evacuation| evacuation.restart(boot_ms));
+    }
+
     /// The state to keep now.
     pub(crate) fn of(inventory: &Inventory, plane: &impl DataPlane, history: &History) -> Self {
         let mut backends = Vec::new();
