@@ -30,6 +30,7 @@ use super::{
     chronicle::{self, Chronicle},
     controller::Controller,
     descriptors,
+    faults::Faults,
     fit::{self, Fit},
     http::Http,
     keeper::Keeper,
@@ -191,6 +192,7 @@ pub(super) struct Daemon {
     chronicle: Chronicle,
     /// Why the state that survives a reboot is not on the disk, as last reported.
     unkept: Option<String>,
+    faults: Faults,
     started: u64,
     senders: Senders,
     /// Replace the receivers of the loop once backends have new numbers: pending reports still have the old ones.
@@ -264,6 +266,7 @@ impl Daemon {
             keeper: Keeper::start(state_dir, is_unread),
             chronicle: Chronicle::start(state_dir),
             unkept: None,
+            faults: Faults::default(),
             started: unix_ms(),
             fit: Fit::default(),
             probes: ProbeEngine::new(senders.reports.clone(), Arc::clone(&descriptors), probing.network()),
@@ -310,6 +313,13 @@ impl Daemon {
         }
     }
 
+    /// Writes operators' decisions and events to the disk before the process ends or executes another program, which ends
+    /// the threads that write.
+    fn write_at_last(&mut self) {
+        self.keep_at_last();
+        self.chronicle.keep_at_last(&self.controller.events, FAREWELL);
+    }
+
     /// Writes operators' decisions to the disk before the process ends: the host may go down, too.
     fn keep_at_last(&mut self) {
         self.keep();
@@ -346,7 +356,13 @@ impl Daemon {
             Command::Evacuate(pool, wanted, back) => self.evacuate(&pool, &wanted, back),
             Command::Return(pool, back) => self.bring_back(&pool, back),
             Command::Weigh(wanted, back) => self.weigh(&wanted, back).await,
-            Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
+            Command::Upgrade(back) => {
+                if let Some(executable) = upgrade::answer(back).await {
+                    self.write_at_last();
+                    let error = upgrade::execute(executable);
+                    self.fault(&executable.display().to_string(), &error);
+                }
+            }
             Command::Detach(back) => {
                 // First stops the tasks that would restore the removed attachments.
                 self.outside = None;
@@ -371,7 +387,11 @@ impl Daemon {
         LoopStep::Continue
     }
 
-    pub(super) fn fault(&self, subject: &str, error: &dyn std::error::Error) {
-        self.controller.events.report(EventKind::LocalFault, subject, chain(error));
+    /// Reports a fault, unless it lasts and was reported lately.
+    pub(super) fn fault(&mut self, subject: &str, error: &dyn std::error::Error) {
+        let message = chain(error);
+        if self.faults.note(subject, &message, Instant::now().into_std()) {
+            self.controller.events.report(EventKind::LocalFault, subject, message);
+        }
     }
 }
