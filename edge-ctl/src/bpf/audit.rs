@@ -4,11 +4,16 @@ mod backends;
 mod candidates;
 mod records;
 
-use std::{collections::BTreeMap, mem::offset_of, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use edge_common::abi::{BackendNumber, Generation, NatHead, Pool, Service, Station};
 
 pub(super) use self::backends::SetHop;
+pub(crate) use self::records::Records;
 use super::{BpfError, PinnedMaps, maps::position};
 use crate::{config::Config, plan::Snapshot};
 
@@ -23,8 +28,10 @@ pub(super) struct Audited {
     pub(super) hops: BTreeMap<BackendNumber, SetHop>,
     /// The table of `CANDIDATES` that is checked next.
     next_table: usize,
-    /// How many banks of the history were intact at the last check, and the count of the newest.
-    histories: (usize, u64),
+    /// How many banks of the history were intact at the last check.
+    banks: usize,
+    /// The count of the newest bank, as found or written last.
+    pub(super) newest: AtomicU64,
 }
 
 /// What an audit has found.

@@ -45,6 +45,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub(crate) use self::{
     absence::if_present,
+    audit::Records,
     carry::Before,
     clock::{boot_ms, monotonic_time},
     error::BpfError,

@@ -124,11 +124,12 @@ pub(super) fn weigh(dirs: &Dirs, args: WeightArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let answer = runtime(false)?.block_on(async {
-        let mut client = Client::connect(&dirs.socket(), LATER).await?;
+        let mut client = Client::connect_alive(&dirs.socket(), LATER).await?;
         client.post("/v1/weights", &wanted).await
     });
     let outcome = match answer {
-        Err(ClientError::Absent { .. }) => {
+        // A weight is a publication: while a hanging daemon holds the lock, it fails with the daemon's PID.
+        Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
             offline::weigh(&dirs.pin_dir, &wanted, || eprintln!("{NOTICE}")).map_err(offline)?
         }
         answer => answer?,

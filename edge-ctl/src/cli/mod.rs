@@ -272,11 +272,12 @@ async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
 fn detach(dirs: &Dirs) -> Result<(), Failure> {
     let runtime = runtime(false)?;
     let answer = runtime.block_on(async {
-        let mut client = Client::connect(&dirs.socket(), LATER).await?;
+        let mut client = Client::connect_alive(&dirs.socket(), LATER).await?;
         client.post("/v1/detach", &()).await
     });
     let outcome = match answer {
-        Err(ClientError::Absent { .. }) => {
+        // A hanging daemon holds the lock: the failure names the daemon's PID.
+        Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
             let notify = || eprintln!("{NOTICE}");
             let detached = runtime.block_on(offline::detach(&dirs.pin_dir, &dirs.run_dir, notify));
             detached.map_err(|error| Failure::offline(error, dirs))?
@@ -288,7 +289,7 @@ fn detach(dirs: &Dirs) -> Result<(), Failure> {
 }
 
 async fn needed(dirs: &Dirs, verb: &'static str, patience: Duration) -> Result<Client, Failure> {
-    Client::connect(&dirs.socket(), patience).await.map_err(|error| match error {
+    Client::connect_alive(&dirs.socket(), patience).await.map_err(|error| match error {
         ClientError::Absent { .. } => Failure::DaemonNeeded { socket: dirs.socket(), verb },
         other => other.into(),
     })

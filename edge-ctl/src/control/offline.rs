@@ -23,7 +23,7 @@ use super::{
     takedown,
 };
 use crate::{
-    bpf::{self, BpfError, LockError, PinDir, PinnedMaps, monotonic_time},
+    bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, monotonic_time},
     config::Config,
     plan,
     preflight::Pinned,
@@ -115,15 +115,20 @@ pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce
     let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
     // The lock is taken only if there are pins, since taking it creates the directory of its file.
     Offline::open(pin_dir)?;
-    let _lock = match bpf::lock_pins(&pins) {
-        Err(LockError::Held { .. }) => None,
-        taken => Some(taken?),
-    };
+    let _lock = lock_if_free(&pins)?;
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
     let states = states(&inventory, &maps);
     let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
     Ok(operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?)
+}
+
+/// The writer's lock; `None` if another process holds it.
+fn lock_if_free(pins: &PinDir) -> Result<Option<Lock>, LockError> {
+    match bpf::lock_pins(pins) {
+        Err(LockError::Held { .. }) => Ok(None),
+        taken => taken.map(Some),
+    }
 }
 
 /// A request about a pool as a whole.
@@ -142,7 +147,7 @@ pub(crate) fn evacuate(
 ) -> Result<Outcome, OfflineError> {
     let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
     Offline::open(pin_dir)?;
-    let _lock = bpf::lock_pins(&pins)?;
+    let _lock = lock_if_free(&pins)?;
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
     let mut history = change::recall(&maps, &inventory, Clock::now());

@@ -98,7 +98,9 @@ fn cold(
         events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
         None
     });
-    kept.iter_mut().for_each(|kept| kept.restart(boot_ms()));
+    if let Some(kept) = &mut kept {
+        kept.restart(boot_ms());
+    }
     let mut rehearser = Rehearser::default();
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {

@@ -10,7 +10,7 @@ use std::{
 const FIRST: Duration = Duration::from_mins(1);
 const LONGEST: Duration = Duration::from_hours(1);
 /// A fault that has not come back for this long is over.
-const OVER: Duration = Duration::from_secs(60);
+const OVER: Duration = Duration::from_mins(1);
 
 /// The faults that last.
 #[derive(Debug, Default)]

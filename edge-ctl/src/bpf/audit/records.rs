@@ -1,6 +1,18 @@
 //! The snapshot and the history: the records from which the next start goes on.
 
-use crate::bpf::{BpfError, PinnedMaps};
+use std::{cmp, sync::atomic::Ordering};
+
+use crate::bpf::{BpfError, PinnedMaps, history::HistoryBank};
+
+/// The history in the maps, compared with what this process knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Records {
+    Same,
+    /// A bank was lost. The remedy is to write the history again.
+    Damaged,
+    /// Another program has written a newer one.
+    Foreign,
+}
 
 impl PinnedMaps {
     /// Stores the snapshot again if it is damaged; returns whether it was.
@@ -15,11 +27,15 @@ impl PinnedMaps {
         Ok(true)
     }
 
-    /// Whether a bank of the history was lost since the last call. The remedy is to write the history again.
-    pub(crate) fn is_history_damaged(&mut self) -> bool {
+    /// Compares the banks of the history with the last look, and with what this process has written since.
+    pub(crate) fn look_at_history(&mut self) -> Records {
         let intact = self.histories();
-        let now = (intact.len(), intact.first().map_or(0, |newest| newest.count()));
-        let before = std::mem::replace(&mut self.audited.histories, now);
-        now.0 < before.0 || now.1 < before.1
+        let (banks, newest) = (intact.len(), intact.first().map_or(0, HistoryBank::count));
+        let before = std::mem::replace(&mut self.audited.banks, banks);
+        match newest.cmp(&self.audited.newest.swap(newest, Ordering::Relaxed)) {
+            cmp::Ordering::Greater => Records::Foreign,
+            cmp::Ordering::Equal if banks >= before => Records::Same,
+            cmp::Ordering::Equal | cmp::Ordering::Less => Records::Damaged,
+        }
     }
 }

@@ -166,7 +166,7 @@ fn b0(maps: &PinnedMaps) -> Backend {
 const DAMAGES: [Damage; 7] = [
     Damage {
         of: "one",
-        done: |maps| (0..16).for_each(|cell| maps.maps.candidates.write(cell, Default::default()).expect("in range")),
+        done: |maps| (0..16).for_each(|cell| maps.maps.candidates.write(cell, abi::Cell::default()).expect("in range")),
         is_repaired: |maps| maps.maps.candidates.read(0).is_some_and(|cell| cell.0[0] != 0),
     },
     Damage {
@@ -177,7 +177,7 @@ const DAMAGES: [Damage; 7] = [
     Damage {
         of: "one/b0",
         done: |maps| {
-            maps.maps.backends.write(B0, Backend { source_mac: Mac::default(), ..b0(maps) }).expect("in range")
+            maps.maps.backends.write(B0, Backend { source_mac: Mac::default(), ..b0(maps) }).expect("in range");
         },
         is_repaired: |maps| b0(maps).source_mac == Mac::new(HOP.source_mac) && b0(maps).next_hop == Mac::new(HOP.mac),
     },
@@ -199,7 +199,7 @@ const DAMAGES: [Damage; 7] = [
         done: |maps| {
             (0..maps.maps.snapshot.len()).for_each(|page| {
                 maps.maps.snapshot.write(page, abi::SnapshotPage([0; abi::SNAPSHOT_PAGE])).expect("in range");
-            })
+            });
         },
         is_repaired: |maps| maps.snapshot().is_ok_and(|snapshot| snapshot.is_some()),
     },
@@ -252,7 +252,7 @@ fn a_repair_of_candidates_looks_at_the_owners_again() {
     let web = service_number(&one, "web");
     one.audit(&config()).expect("readable");
     assert!(!one.in_transition(web));
-    one.maps.candidates.write(0, Default::default()).expect("in range");
+    one.maps.candidates.write(0, abi::Cell::default()).expect("in range");
     one.audit(&config()).expect("readable");
     assert!(one.in_transition(web), "a pass may have picked others meanwhile");
 }
@@ -269,23 +269,28 @@ fn numbers_that_are_given_again_have_no_next_hop_of_before() {
 }
 
 #[test]
-fn a_history_that_is_lost_is_noticed_once() {
+fn a_history_that_is_lost_or_anothers_is_noticed_once() {
     let bpffs = Bpffs::mount();
     let mut one = started(&bpffs.pins(), &config());
+    let looks = |one: &mut PinnedMaps| [one.look_at_history(), one.look_at_history()];
     one.write_history(b"first", None).expect("it fits");
     one.write_history(b"second", one.histories().first()).expect("it fits");
-    assert!(!one.is_history_damaged());
+    assert_eq!(looks(&mut one), [Records::Same; 2]);
+    let erased = abi::SnapshotPage([0; abi::SNAPSHOT_PAGE]);
     let newest = one.maps.history.read(1).expect("in range");
-    one.maps.history.write(1, abi::SnapshotPage([0; abi::SNAPSHOT_PAGE])).expect("in range");
-    assert!(one.is_history_damaged() && !one.is_history_damaged());
-    one.maps.history.write(1, newest).expect("in range");
-    assert!(!one.is_history_damaged());
+    one.maps.history.write(1, erased).expect("in range");
+    assert_eq!(looks(&mut one), [Records::Damaged, Records::Same]);
+    one.write_history(b"second", one.histories().first()).expect("it fits");
+    assert_eq!((one.maps.history.read(1), looks(&mut one)), (Some(newest), [Records::Same; 2]));
     for page in 0..one.maps.history.len() {
-        one.maps.history.write(page, abi::SnapshotPage([0; abi::SNAPSHOT_PAGE])).expect("in range");
+        one.maps.history.write(page, erased).expect("in range");
     }
-    assert!(one.is_history_damaged());
+    assert_eq!(looks(&mut one), [Records::Damaged, Records::Same]);
     one.write_history(b"again", None).expect("it fits");
-    assert!(!one.is_history_damaged());
+    assert_eq!(looks(&mut one), [Records::Same; 2]);
+    let other = reopened(&bpffs.pins());
+    other.write_history(b"theirs", other.histories().first()).expect("it fits");
+    assert_eq!(looks(&mut one), [Records::Foreign, Records::Same]);
 }
 
 #[test]

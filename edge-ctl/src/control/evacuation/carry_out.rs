@@ -176,7 +176,7 @@ pub(crate) fn bring_back(
         warnings.push(format!("failed over otherwise since, and left as they are: {names}"));
     }
     if !decided_since.is_empty() {
-        let names = joined_backends(decided_since.into_iter());
+        let names = joined_backends(decided_since);
         warnings.push(format!(
             "drained or disabled otherwise since, and left as they are: {} (`edge-ctl enable` brings them back)",
             few(&names, NAMED)

@@ -2,7 +2,7 @@
 
 use super::{Daemon, RunError, ended::LoopStep};
 use crate::{
-    bpf::{self, BpfError, LockError, boot_ms},
+    bpf::{self, BpfError, LockError, Records, boot_ms},
     control::{
         change::{self, ChangeError, Verdict},
         events::{EventKind, unix_ms},
@@ -134,11 +134,18 @@ impl Daemon {
             events.report(EventKind::Repaired, &subject, message);
             *repaired += 1;
         }
-        if plane.is_history_damaged() {
-            let message = "another program has written into it; it is stored again";
-            events.report(EventKind::Repaired, "history", message);
-            *repaired += 1;
-            change::write_down(plane, &mut self.history)?;
+        match plane.look_at_history() {
+            Records::Same => {}
+            Records::Damaged => {
+                let message = "another program has written into it; it is stored again";
+                events.report(EventKind::Repaired, "history", message);
+                *repaired += 1;
+                change::write_down(plane, &mut self.history)?;
+            }
+            // The command line evacuates pools, and brings them back, while this process does not answer.
+            Records::Foreign => {
+                self.history.evacuations = change::recall(plane, inventory, Clock::now()).evacuations;
+            }
         }
         if found.is_bank_damaged {
             let message = "another program has written into it; it is published anew";
