@@ -46,8 +46,7 @@ fn carry_out(dirs: &Dirs, pool: &str, what: &Evacuate, dry_run: bool) -> Result<
             let notify = || eprintln!("{NOTICE}");
             let mut outcome = offline::evacuate(&dirs.pin_dir, pool, what, notify).map_err(offline)?;
             if matches!(what, Evacuate::Leave(Wanted { for_ms: Some(_), .. })) {
-                let warning = "no daemon answers: one that runs after that time ends it";
-                outcome.warnings.push(warning.to_owned());
+                outcome.warnings.push(many::ENDED_LATER.to_owned());
             }
             outcome
         }

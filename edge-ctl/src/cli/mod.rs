@@ -117,10 +117,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
             let operation = |backend| Operation::Health { backend, health, reason: reason.clone() };
             many::each(dirs, &args.backends, What::Backends, args.dry_run, operation)
         }
-        Command::Failover { services, to, evacuate, dry_run } => {
-            let operation = |service| Operation::Failover { service, to: to.clone(), evacuate };
-            many::each(dirs, &services, What::Services, dry_run, operation)
-        }
+        Command::Failover(args) => many::fail_over(dirs, &args),
         Command::Failback { services, dry_run } => {
             many::each(dirs, &services, What::Services, dry_run, |service| Operation::Failback { service })
         }

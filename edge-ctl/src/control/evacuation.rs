@@ -17,13 +17,11 @@ mod carry_out;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use edge_common::abi::Failover;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::carry_out::{bring_back, carry_out};
-use super::inventory::Inventory;
+use super::{deadline::Deadline, inventory::Inventory};
 use crate::config::{Service, is_meant};
 
 /// Most evacuations at a time; all of them are kept in the maps.
@@ -59,9 +57,8 @@ pub(crate) struct Evacuation {
     pub(crate) pool: String,
     /// Milliseconds since 1970, UTC. For display only.
     pub(crate) since: u64,
-    pub(crate) for_ms: Option<u64>,
-    /// Milliseconds of `CLOCK_BOOTTIME`.
-    pub(crate) until_ms: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) deadline: Deadline,
     pub(crate) drain: bool,
     pub(crate) reason: Option<String>,
     /// Names (`POOL/BACKEND`) of the backends that the evacuation has drained (if `drain`) or disabled (if not).
@@ -78,26 +75,9 @@ pub(crate) struct Base {
     pub(crate) evacuate: bool,
 }
 
-impl Evacuation {
-    /// Sets the deadline anew after a reboot, with which the clock has started anew: the evacuation goes on for the time
-    /// that was left if the deadline shows it, and else for the whole time.
-    pub(crate) fn restart(&mut self, boot_ms: u64) {
-        if let Some(left) = self.left(boot_ms) {
-            self.until_ms = Some(boot_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
-        }
-    }
-
-    /// Time until the evacuation ends; `None` if it ends by a request only.
-    pub(crate) fn left(&self, boot_ms: u64) -> Option<Duration> {
-        // A deadline further in the future than the whole duration was set before a reboot.
-        let left = self.until_ms?.saturating_sub(boot_ms).min(self.for_ms.unwrap_or(u64::MAX));
-        Some(Duration::from_millis(left))
-    }
-}
-
 /// The first evacuation whose time is over.
 pub(crate) fn over(evacuations: &[Evacuation], boot_ms: u64) -> Option<&Evacuation> {
-    evacuations.iter().find(|evacuation| evacuation.left(boot_ms).is_some_and(|left| left.is_zero()))
+    evacuations.iter().find(|evacuation| evacuation.deadline.is_over(boot_ms))
 }
 
 /// A service's failover without evacuations, if it was recorded.

@@ -15,6 +15,7 @@ use super::{
     evacuation::{self, Moment, Wanted as Leave},
     events::Events,
     explain::{self, Assumption, ExplainError, Explanation, FlowQuery},
+    failovers,
     flow_list::{self, Listing, Wanted},
     inventory::{Inventory, InventoryError},
     operations::{self, Operation, OperationError, Outcome},
@@ -85,7 +86,8 @@ impl Offline {
         maps.survey()?;
         let now = Sample::take(inventory, maps, Clock::now());
         let mut status = status::build(inventory, maps, earlier.as_ref(), &now, None);
-        let history = change::recall(maps, inventory, Clock::now());
+        let mut history = change::recall(maps, inventory, Clock::now());
+        failovers::forget_others(&mut history.failovers, inventory, maps, &history.evacuations);
         status.history = HistoryStatus::of(&history, inventory.generation, Clock::now());
         *earlier = Some(now);
         Ok(status)
@@ -120,7 +122,13 @@ pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce
     notify();
     let states = states(&inventory, &maps);
     let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
-    Ok(operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?)
+    let outcome = operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?;
+    let Clock { unix_ms, boot_ms } = Clock::now();
+    let mut history = change::recall(&maps, &inventory, Clock::now());
+    if failovers::note(&mut history.failovers, &inventory, &maps, operation, Moment { unix_ms, boot_ms }) {
+        change::write_down(&maps, &mut history)?;
+    }
+    Ok(outcome)
 }
 
 /// The writer's lock; `None` if another process holds it.

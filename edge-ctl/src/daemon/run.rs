@@ -344,11 +344,7 @@ impl Daemon {
             Command::Status(back) => {
                 let _ = back.send(Ok(Box::new(self.status())));
             }
-            Command::Operate(operation, back) => {
-                let _ = back.send(self.controller.operate(&operation).map_err(Refusal::from));
-                // At once and not in a second, since the host may be about to go down.
-                self.keep();
-            }
+            Command::Operate(operation, back) => self.operate(&operation, back),
             Command::Reload(words, back) => self.reader.begin((How::Reload, words), Some(back)),
             Command::Apply(candidate, back) => self.apply(*candidate, back).await,
             Command::Rollback(to, words, back) => self.roll_back(to, words, back).await,

@@ -269,7 +269,7 @@ fn numbers_that_are_given_again_have_no_next_hop_of_before() {
 }
 
 #[test]
-fn a_history_that_is_lost_or_anothers_is_noticed_once() {
+fn a_history_that_is_lost_or_foreign_is_noticed_once() {
     let bpffs = Bpffs::mount();
     let mut one = started(&bpffs.pins(), &config());
     let looks = |one: &mut PinnedMaps| [one.look_at_history(), one.look_at_history()];

@@ -7,6 +7,7 @@ use crate::{
     config::{Service, is_meant, joined_backends, joined_names},
     control::{
         data_plane::DataPlane,
+        deadline::Deadline,
         events::{EventKind, Events},
         few,
         inventory::{Inventory, Member},
@@ -45,8 +46,7 @@ pub(crate) fn carry_out(
     entry = Evacuation {
         pool: pool.to_owned(),
         since: now.unix_ms,
-        for_ms: wanted.for_ms,
-        until_ms: wanted.for_ms.map(|time| now.boot_ms.saturating_add(time)),
+        deadline: Deadline::after(wanted.for_ms, now.boot_ms),
         drain: wanted.drain,
         reason: wanted.reason.clone(),
         ..entry

@@ -80,7 +80,7 @@ fn drain_keeps_flows_and_a_time_ends_it() {
     assert_eq!(over(&rig.evacuations, NOW.boot_ms + 4999), None);
     assert_eq!(over(&rig.evacuations, NOW.boot_ms + 5000).map(|it| it.pool.as_str()), Some("provider-a"));
     // The clock starts anew after a reboot: the evacuation lasts at most as long as at first.
-    assert_eq!(rig.evacuations[0].left(0), Some(Duration::from_secs(5)));
+    assert_eq!(rig.evacuations[0].deadline.left(0), Some(std::time::Duration::from_secs(5)));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_repeated_evacuation_with_another_drain_takes_its_backends_along() {
         assert_eq!(admin(&rig), [taken(second); 3]);
         let longer = Wanted { for_ms: Some(5000), ..drains(second) };
         assert!(rig.evacuate("provider-b", &longer).unwrap().changed);
-        assert_eq!((rig.evacuations[0].for_ms, rig.evacuations[0].backends.len()), (Some(5000), 3));
+        assert_eq!((rig.evacuations[0].deadline.for_ms, rig.evacuations[0].backends.len()), (Some(5000), 3));
         let back = rig.bring_back("provider-b");
         assert_eq!((admin(&rig), back.warnings), ([Admin::Enabled; 3], Vec::new()));
     }

@@ -99,7 +99,11 @@ pub(crate) struct FailoverWord {
 impl Kept {
     /// Sets deadlines anew, at `boot_ms` of `CLOCK_BOOTTIME`, which has started anew with the host.
     pub(crate) fn restart(&mut self, boot_ms: u64) {
-        self.history.evacuations.iter_mut().for_each(|evacuation| evacuation.restart(boot_ms));
+        let History { evacuations, failovers, .. } = &mut self.history;
+        let deadlines = evacuations.iter_mut().map(|evacuation| &mut evacuation.deadline);
+        for deadline in deadlines.chain(failovers.iter_mut().map(|note| &mut note.deadline)) {
+            *deadline = deadline.restarted(boot_ms);
+        }
     }
 
     /// The state to keep now.

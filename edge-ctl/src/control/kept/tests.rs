@@ -10,6 +10,7 @@ use crate::{
     control::{
         change::{Candidate, ChangeError, Entry, How, Trial, Verdict, Words},
         data_plane::DataPlane as _,
+        deadline::Deadline,
         evacuation::{self, Evacuation},
         fixture::{FakeDataPlane, inventory},
     },
@@ -123,7 +124,8 @@ fn a_trial_does_not_survive_a_reboot() {
 #[test]
 fn an_evacuation_with_an_end_ends_after_a_reboot_too() {
     const HOURS: u64 = 3600 * 1000;
-    let evacuation = |until_ms| Evacuation { for_ms: Some(2 * HOURS), until_ms, ..Evacuation::default() };
+    let evacuation =
+        |until_ms| Evacuation { deadline: Deadline { for_ms: Some(2 * HOURS), until_ms }, ..Evacuation::default() };
     let over = |kept: &Kept, boot_ms| evacuation::over(&kept.history.evacuations, boot_ms).is_some();
     let mut kept = kept(&[(How::Start, &text(), Verdict::Good)]);
     // On a host that was up for twenty days.

@@ -28,6 +28,7 @@ impl Daemon {
         }
         self.end_trial().await;
         self.end_evacuation();
+        self.end_failover();
         if self.soak.tick(&self.controller, &self.program, &mut self.history, boot_ms()) {
             let subject = format!("generation {}", self.controller.inventory.generation);
             self.controller.events.report(
@@ -142,9 +143,10 @@ impl Daemon {
                 *repaired += 1;
                 change::write_down(plane, &mut self.history)?;
             }
-            // The command line evacuates pools, and brings them back, while this process does not answer.
+            // The command line evacuates pools and fails services over while this process does not answer.
             Records::Foreign => {
-                self.history.evacuations = change::recall(plane, inventory, Clock::now()).evacuations;
+                let theirs = change::recall(plane, inventory, Clock::now());
+                (self.history.evacuations, self.history.failovers) = (theirs.evacuations, theirs.failovers);
             }
         }
         if found.is_bank_damaged {

@@ -149,7 +149,7 @@ impl Run {
             Verb::Health(health) => Operation::Health { backend, health, reason },
             Verb::Failover(evacuate) => {
                 let to = if evacuate { "provider-b" } else { "provider-a" }.to_owned();
-                Operation::Failover { service, to, evacuate }
+                Operation::Failover { service, to, evacuate, terms: operations::Terms::default() }
             }
             Verb::Failback => Operation::Failback { service },
         }
