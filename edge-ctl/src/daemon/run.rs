@@ -27,7 +27,7 @@ use self::{
 use super::{
     api::{self, Command, Refusal, Request},
     apply,
-    chronicle::{self, Chronicle},
+    chronicle::Chronicle,
     controller::Controller,
     descriptors,
     faults::Faults,
@@ -236,7 +236,8 @@ impl Daemon {
         devices: Result<Devices, NetError>,
         senders: Senders,
     ) -> Result<Self, RunError> {
-        let events = Events::after(chronicle::read_at_start(state_dir));
+        let events = Events::new();
+        let chronicle = Chronicle::start(state_dir, &events);
         let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused, is_unread } =
             apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
                 // The first error counts, and an empty directory does no harm.
@@ -264,7 +265,7 @@ impl Daemon {
             before,
             soak: Soak::default(),
             keeper: Keeper::start(state_dir, is_unread),
-            chronicle: Chronicle::start(state_dir),
+            chronicle,
             unkept: None,
             faults: Faults::default(),
             started: unix_ms(),
