@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::control::kept::{self, Kept};
+use crate::control::{
+    events::unix_ms,
+    kept::{self, Kept},
+};
 
 /// Pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -51,9 +54,11 @@ impl Keeper {
 
     /// Hands `kept` over, if it differs from the last state. Never blocks.
     pub(super) fn keep(&mut self, kept: Kept) {
+        let kept = Kept { at: self.last.as_ref().map_or(0, |last| last.at), ..kept };
         if self.last.as_ref() == Some(&kept) {
             return;
         }
+        let kept = Kept { at: unix_ms(), ..kept };
         self.last = Some(kept.clone());
         self.desk().waiting = Some(kept);
         self.shared.1.notify_one();
@@ -143,6 +148,20 @@ pub(super) fn read_at_start(directory: &Path) -> io::Result<Option<Kept>> {
     read_within(PATIENCE, directory, kept::load)
 }
 
+/// Reads the copy of the kept state in the run directory, which is in memory: it has what a disk that fails has not. `None`
+/// after a reboot, or if the copy cannot be read.
+pub(super) fn read_copy(directory: &Path) -> Option<Kept> {
+    read_within(PATIENCE, directory, kept::load).unwrap_or_default()
+}
+
+/// The newer of two copies.
+pub(super) fn newer(copy: Option<Kept>, disk: Option<Kept>) -> Option<Kept> {
+    match (copy, disk) {
+        (Some(copy), Some(disk)) if disk.at > copy.at => Some(disk),
+        (copy, disk) => copy.or(disk),
+    }
+}
+
 /// Runs `read` on a thread of its own, since a disk may hang.
 ///
 /// # Errors
@@ -186,6 +205,34 @@ mod tests {
         keeper.keep(Kept { version: kept::VERSION, generation: 9, ..Kept::default() });
         keeper.flush(PATIENCE);
         assert_eq!(read_at_start(&path).expect("readable").expect("there").generation, 9);
+    }
+
+    #[test]
+    fn a_disk_that_fails_leaves_the_newer_copy_in_the_run_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [disk, run] = ["disk", "run"].map(|name| directory.path().join(name));
+        let read = || newer(read_copy(&run), read_at_start(&disk).expect("readable")).map(|kept| kept.generation);
+        assert_eq!(read(), None);
+        let mut keepers = [&disk, &run].map(|path| Keeper::start(path, false));
+        let keep = |keeper: &mut Keeper, generation| {
+            keeper.keep(Kept { version: kept::VERSION, generation, ..Kept::default() });
+            keeper.flush(PATIENCE);
+            thread::sleep(Duration::from_millis(2));
+        };
+        for keeper in &mut keepers {
+            keep(keeper, 7);
+        }
+        assert_eq!(read(), Some(7));
+        keep(&mut keepers[1], 8);
+        assert_eq!(read(), Some(8));
+        let written = std::fs::read(run.join("state.json")).expect("there");
+        keep(&mut keepers[1], 8);
+        assert_eq!(std::fs::read(run.join("state.json")).expect("there"), written, "it was the same");
+        // A run directory that is full.
+        keep(&mut keepers[0], 9);
+        assert_eq!(read(), Some(9));
+        std::fs::write(run.join("state.json"), "cut o").expect("written");
+        assert_eq!(read(), Some(9));
     }
 
     #[test]

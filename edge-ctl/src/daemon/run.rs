@@ -103,7 +103,8 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     let (senders, mut receivers) = channels();
     // Before the program is attached, since a program without stations takes no packets.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(pins, lock, others, config, state_dir, devices, senders)?;
+    let states = apply::States { disk: state_dir.to_owned(), copy: run_dir.join("state") };
+    let mut daemon = Daemon::start(pins, lock, others, config, &states, devices, senders)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -189,6 +190,8 @@ pub(super) struct Daemon {
     before: Option<Before>,
     pub(super) soak: Soak,
     keeper: Keeper,
+    /// Writes a copy into the run directory, for a start without usable maps while the disk fails.
+    copier: Keeper,
     chronicle: Chronicle,
     /// Why the state that survives a reboot is not on the disk, as last reported.
     unkept: Option<String>,
@@ -232,14 +235,14 @@ impl Daemon {
         lock: Lock,
         others: Vec<(PinDir, Lock)>,
         config_path: &Path,
-        state_dir: &Path,
+        states: &apply::States,
         devices: Result<Devices, NetError>,
         senders: Senders,
     ) -> Result<Self, RunError> {
         let events = Events::new();
-        let chronicle = Chronicle::start(state_dir, &events);
+        let chronicle = Chronicle::start(&states.disk, &events);
         let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused, is_unread } =
-            apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
+            apply::start(&pins, config_path, states, &events).inspect_err(|_| {
                 // The first error counts, and an empty directory does no harm.
                 let _unused = pins.remove_unused();
             })?;
@@ -264,7 +267,8 @@ impl Daemon {
             rehearsing: Rehearsing::new(rehearser),
             before,
             soak: Soak::default(),
-            keeper: Keeper::start(state_dir, is_unread),
+            keeper: Keeper::start(&states.disk, is_unread),
+            copier: Keeper::start(&states.copy, false),
             chronicle,
             unkept: None,
             faults: Faults::default(),
@@ -325,6 +329,7 @@ impl Daemon {
     fn keep_at_last(&mut self) {
         self.keep();
         self.keeper.flush(FAREWELL);
+        self.copier.flush(FAREWELL);
     }
 
     /// Judges again backends whose health was in doubt.

@@ -32,6 +32,9 @@ pub(crate) const VERSION: u32 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub(crate) version: u32,
+    /// When the state was handed over to be written, milliseconds since 1970, UTC. Tells which of two copies is newer.
+    #[serde(default)]
+    pub(crate) at: u64,
     /// The generation in force.
     pub(crate) generation: u64,
     pub(crate) history: History,
@@ -144,6 +147,7 @@ impl Kept {
         }
         Self {
             version: VERSION,
+            at: 0,
             generation: inventory.generation,
             history: history.clone(),
             backends,

@@ -82,10 +82,12 @@ impl Daemon {
         }
     }
 
-    /// Hands the state that survives a reboot to the thread that writes it, and reports a failed write.
+    /// Hands the state that survives a reboot to the threads that write it, and reports a failed write.
     pub(in crate::daemon) fn keep(&mut self) {
         let Controller { inventory, plane, events, .. } = &self.controller;
-        self.keeper.keep(Kept::of(inventory, plane, &self.history));
+        let kept = Kept::of(inventory, plane, &self.history);
+        self.copier.keep(kept.clone());
+        self.keeper.keep(kept);
         let fault = self.keeper.fault();
         if let Some(why) = fault.as_ref().filter(|_| self.unkept.is_none()) {
             events.report(EventKind::LocalFault, "state", why.clone());
