@@ -368,10 +368,7 @@ impl Daemon {
             Command::Detach(back) => {
                 // First stops the tasks that would restore the removed attachments.
                 self.outside = None;
-                if self.program.is_loading() {
-                    let loaded = self.program.loading().await;
-                    self.attach(loaded).await;
-                }
+                self.end_loading().await;
                 let announced = takedown::announced(&self.controller.inventory.config);
                 match takedown::detach(&self.pins, &announced, Vec::new()).await {
                     Ok(outcome) => {
