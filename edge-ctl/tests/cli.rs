@@ -10,7 +10,11 @@ use std::{
     process::{Command, Output},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::stat::Mode,
+    unistd::mkfifo,
+};
 
 const GOOD: &str = r#"
 hash_key = "000102030405060708090a0b0c0d0e0f"
@@ -143,6 +147,15 @@ fn what_is_wrong_in_an_included_file_is_named() {
         assert!(output.starts_with(&format!("edge-ctl: {included}:5:8: `mode` is \"gre\"")), "{output}");
         assert!(output.contains("\n5 | mode = \"gre\"\n"), "{output}");
     }
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_given_up() {
+    let host = Host::new();
+    mkfifo(&host.path("edge.toml"), Mode::S_IRWXU).unwrap();
+    let (code, _, output) = host.run(&["check", "edge.toml"]);
+    assert_eq!(code, 2, "{output}");
+    assert!(output.contains("was not read within 10 s"), "{output}");
 }
 
 #[test]

@@ -1,13 +1,79 @@
 //! Audit of the maps: finds changes by another writer, or by a fault.
 
-use std::{mem::offset_of, sync::atomic::Ordering};
+mod backends;
+mod candidates;
+mod records;
 
-use edge_common::abi::{Generation, NatHead, Pool, Service};
+use std::{
+    collections::BTreeMap,
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
+use edge_common::abi::{BackendNumber, Generation, NatHead, Pool, Service, Station};
+
+pub(super) use self::backends::SetHop;
+pub(crate) use self::records::Records;
 use super::{BpfError, PinnedMaps, maps::position};
-use crate::plan::Snapshot;
+use crate::{config::Config, plan::Snapshot};
+
+/// The values that this process has stored, and how far the audit has come.
+#[derive(Debug, Default)]
+pub(super) struct Audited {
+    /// A generation, and the checksum of its bank at the first check.
+    bank: Option<(u64, u32)>,
+    /// The stations that were stored last.
+    pub(super) stations: Option<Vec<Station>>,
+    /// The next hops that were stored last.
+    pub(super) hops: BTreeMap<BackendNumber, SetHop>,
+    /// The table of `CANDIDATES` that is checked next.
+    next_table: usize,
+    /// How many banks of the history were intact at the last check.
+    banks: usize,
+    /// The count of the newest bank, as found or written last.
+    pub(super) newest: AtomicU64,
+}
+
+/// What an audit has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Damage that is repaired: a subject, and a message.
+    pub(crate) repaired: Vec<(String, &'static str)>,
+    /// Whether the published bank is damaged. The remedy is to publish again.
+    pub(crate) is_bank_damaged: bool,
+}
 
 impl PinnedMaps {
+    /// Compares the contents of the maps with the published generation of `config` and with the values that this process
+    /// has stored, and repairs what does not need a publication. A call checks a part of the candidate tables; the calls
+    /// take turns.
+    ///
+    /// # Errors
+    /// If the snapshot cannot be read or stored.
+    pub(crate) fn audit(&mut self, config: &Config) -> Result<Found, BpfError> {
+        let mut found = Found::default();
+        if self.maps.published().is_none() {
+            return Ok(found);
+        }
+        if self.repair_snapshot()? {
+            found.repaired.push(("snapshot".to_owned(), "another program has written into it; it is stored again"));
+        }
+        if self.repair_stations() {
+            found
+                .repaired
+                .push(("stations".to_owned(), "they were not those of the host's devices; they are stored again"));
+        }
+        for name in self.repair_backends()? {
+            found.repaired.push((name, "its address or next hop was another one in the maps; it is stored again"));
+        }
+        let (pools, is_whole) = self.repair_candidates(config)?;
+        for name in pools {
+            found.repaired.push((name, "its candidates were others in the maps; they are stored again"));
+        }
+        found.is_bank_damaged = !is_whole || self.is_bank_damaged()?;
+        Ok(found)
+    }
+
     /// Brings the counts and the member lists of all pools in line with the states of their backends. Returns the names of
     /// the pools whose counts were wrong.
     pub(crate) fn repair_counts(&mut self) -> Result<Vec<String>, BpfError> {
@@ -30,10 +96,10 @@ impl PinnedMaps {
         let Some((bank, generation)) = self.maps.published() else { return Ok(false) };
         let known = self.known()?;
         let checksum = self.bank_checksum(bank, &generation, &known);
-        match self.bank_checksum {
+        match self.audited.bank {
             Some((number, known)) if number == generation.number => Ok(known != checksum),
             _ => {
-                self.bank_checksum = Some((generation.number, checksum));
+                self.audited.bank = Some((generation.number, checksum));
                 Ok(false)
             }
         }

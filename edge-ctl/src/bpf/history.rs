@@ -2,6 +2,8 @@
 //!
 //! A writer that is killed leaves the other bank intact.
 
+use std::sync::atomic::Ordering;
+
 use edge_common::abi::{SNAPSHOT_PAGE, SnapshotHead, SnapshotPage, map};
 
 use super::{BpfError, PinnedMaps, error::out_of, maps::position};
@@ -11,6 +13,13 @@ pub(crate) struct HistoryBank {
     pub(crate) bytes: Vec<u8>,
     bank: u32,
     count: u64,
+}
+
+impl HistoryBank {
+    /// Number of the write that it was written by.
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
 }
 
 impl PinnedMaps {
@@ -49,6 +58,7 @@ impl PinnedMaps {
             page.0[..chunk.len()].copy_from_slice(chunk);
             position(bank, n).and_then(|at| self.maps.history.write(at, page)).ok_or(out_of(map::HISTORY, n))?;
         }
+        self.audited.newest.store(count + 1, Ordering::Relaxed);
         Ok(())
     }
 

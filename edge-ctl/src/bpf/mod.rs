@@ -45,6 +45,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub(crate) use self::{
     absence::if_present,
+    audit::Records,
     carry::Before,
     clock::{boot_ms, monotonic_time},
     error::BpfError,
@@ -63,7 +64,7 @@ pub(crate) use self::{
 };
 use edge_common::abi::{Timeouts, map};
 
-use self::{maps::Maps, nat::NatWalk, pools::AllMembers, transition::Handover};
+use self::{audit::Audited, maps::Maps, nat::NatWalk, pools::AllMembers, transition::Handover};
 use crate::plan::{Capacity, Snapshot};
 
 /// The pinned maps, opened.
@@ -75,8 +76,7 @@ pub(crate) struct PinnedMaps {
     numbers: Vec<(&'static str, u32)>,
     /// The published snapshot, cached for state changes.
     known: Option<Arc<Snapshot>>,
-    /// A generation, and the checksum of its bank at the first check.
-    bank_checksum: Option<(u64, u32)>,
+    audited: Audited,
     /// The members of the generation's pools, sorted once per generation.
     members: AllMembers,
     handover: Handover,
@@ -132,7 +132,7 @@ impl PinnedMaps {
             capacity,
             numbers,
             known: None,
-            bank_checksum: None,
+            audited: Audited::default(),
             members,
             handover,
             nat_walk,

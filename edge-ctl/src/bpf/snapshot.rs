@@ -27,7 +27,17 @@ impl PinnedMaps {
         Err(damage)
     }
 
+    /// Whether the pages hold the snapshot of the published generation.
+    pub(super) fn is_snapshot_whole(&self) -> bool {
+        self.maps.published().is_some_and(|(bank, generation)| self.snapshot_json(bank, generation.number).is_ok())
+    }
+
     fn read_snapshot(&self, bank: u32, generation: u64) -> Result<Snapshot, BpfError> {
+        let json = self.snapshot_json(bank, generation)?;
+        serde_json::from_slice(&json).map_err(|error| BpfError::Snapshot { what: error.to_string() })
+    }
+
+    fn snapshot_json(&self, bank: u32, generation: u64) -> Result<Vec<u8>, BpfError> {
         let damaged = |what: &str| BpfError::Snapshot { what: what.to_owned() };
         let page = |n: u32| {
             position(bank, n).and_then(|at| self.maps.snapshot.read(at)).ok_or_else(|| damaged("longer than its map"))
@@ -44,20 +54,22 @@ impl PinnedMaps {
             bytes.extend_from_slice(&page(next)?.0);
             next += 1;
         }
-        let json = &bytes[size_of::<SnapshotHead>()..end];
-        if crc32fast::hash(json) != head.checksum {
+        bytes.truncate(end);
+        bytes.drain(..size_of::<SnapshotHead>());
+        if crc32fast::hash(&bytes) != head.checksum {
             return Err(damaged("its checksum is wrong"));
         }
-        serde_json::from_slice(json).map_err(|error| damaged(&error.to_string()))
+        Ok(bytes)
     }
 
     pub(super) fn write_snapshot(&self, image: &Image, bank: u32) -> Result<(), BpfError> {
-        let head = SnapshotHead {
-            generation: image.generation.number,
-            length: u32::try_from(image.json.len()).map_err(|_| out_of(map::SNAPSHOT, u32::MAX))?,
-            checksum: crc32fast::hash(&image.json),
-        };
-        let bytes = [bytemuck::bytes_of(&head), &image.json].concat();
+        self.store_snapshot(image.generation.number, &image.json, bank)
+    }
+
+    pub(super) fn store_snapshot(&self, generation: u64, json: &[u8], bank: u32) -> Result<(), BpfError> {
+        let length = u32::try_from(json.len()).map_err(|_| out_of(map::SNAPSHOT, u32::MAX))?;
+        let head = SnapshotHead { generation, length, checksum: crc32fast::hash(json) };
+        let bytes = [bytemuck::bytes_of(&head), json].concat();
         for (n, chunk) in (0..).zip(bytes.chunks(SNAPSHOT_PAGE)) {
             let mut page = SnapshotPage([0; SNAPSHOT_PAGE]);
             page.0[..chunk.len()].copy_from_slice(chunk);

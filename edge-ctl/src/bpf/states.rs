@@ -10,6 +10,7 @@ use edge_common::abi::{Backend, BackendNumber, Failover, Generation, MAX_STATION
 
 use super::{
     BpfError, PinnedMaps,
+    audit::SetHop,
     maps::{Maps, position},
     publish::next_edition,
     sys,
@@ -165,6 +166,7 @@ impl PinnedMaps {
         ) else {
             return Err(missing);
         };
+        self.audited.hops.insert(number, SetHop { address: old.address, entry });
         let Some(entry) = entry else {
             next_hop.store(0, Ordering::Release);
             return Ok(());
@@ -194,6 +196,7 @@ impl PinnedMaps {
     /// there.
     pub(crate) fn set_stations(&mut self, stations: &[Station]) -> usize {
         let kept = &stations[..stations.len().min(MAX_STATIONS)];
+        self.audited.stations = Some(kept.to_vec());
         for places in [0, 1].map(|bank| self.station_places(bank)) {
             let load = |number: usize| Station(places[number].load(Ordering::Acquire));
             for (number, new) in kept.iter().enumerate().take(places.len()) {

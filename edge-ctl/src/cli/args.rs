@@ -1,9 +1,12 @@
 //! The command line: every verb and flag of `edge-ctl`.
 
+mod failover;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use self::failover::FailoverArgs;
 pub(crate) use super::dirs::Dirs;
 use super::{
     decap::DecapArgs,
@@ -125,20 +128,7 @@ pub(crate) enum Command {
     /// Override the health that probes have determined.
     Health(HealthArgs),
     /// Send a service's new flows to another of its pools.
-    Failover {
-        /// Services, or patterns of their names.
-        #[arg(required = true, value_name = "SERVICE")]
-        services: Vec<String>,
-        /// The pool that receives the new flows, instead of the pools before it in the service's list.
-        #[arg(long, value_name = "POOL")]
-        to: String,
-        /// Move the established flows of the pools before it, too.
-        #[arg(long)]
-        evacuate: bool,
-        /// Show the outcome, and change nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Failover(FailoverArgs),
     /// Undo a failover.
     Failback {
         /// Services, or patterns of their names.

@@ -80,7 +80,7 @@ fn send(
     change: Change,
 ) -> Result<(), Failure> {
     let answer: Result<Outcome, _> = runtime(false)?.block_on(async {
-        let mut client = Client::connect(&dirs.socket(), patience).await?;
+        let mut client = Client::connect_alive(&dirs.socket(), patience).await?;
         client.post(path, body).await
     });
     let outcome = match answer {

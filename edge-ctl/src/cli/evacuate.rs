@@ -14,7 +14,7 @@ use crate::{
         offline::{self, Evacuate},
         operations::Outcome,
     },
-    daemon::client::{Client, ClientError, LATER, segment},
+    daemon::client::{Client, ClientError, LATER, SOON, segment},
 };
 
 pub(super) fn evacuate(dirs: &Dirs, args: EvacuateArgs) -> Result<(), Failure> {
@@ -34,7 +34,7 @@ fn carry_out(dirs: &Dirs, pool: &str, what: &Evacuate, dry_run: bool) -> Result<
         return Ok(());
     }
     let answer: Result<Outcome, _> = runtime(false)?.block_on(async {
-        let mut client = Client::connect(&dirs.socket(), LATER).await?;
+        let mut client = Client::connect_alive(&dirs.socket(), LATER).await?;
         let path = format!("/v1/pools/{}", segment(pool));
         match what {
             Evacuate::Leave(wanted) => client.post(&format!("{path}/evacuate"), wanted).await,
@@ -42,12 +42,11 @@ fn carry_out(dirs: &Dirs, pool: &str, what: &Evacuate, dry_run: bool) -> Result<
         }
     });
     let outcome = match answer {
-        Err(ClientError::Absent { .. }) => {
+        Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
             let notify = || eprintln!("{NOTICE}");
             let mut outcome = offline::evacuate(&dirs.pin_dir, pool, what, notify).map_err(offline)?;
             if matches!(what, Evacuate::Leave(Wanted { for_ms: Some(_), .. })) {
-                let warning = "no daemon runs: the next one ends it, when it starts after that time";
-                outcome.warnings.push(warning.to_owned());
+                outcome.warnings.push(many::ENDED_LATER.to_owned());
             }
             outcome
         }

@@ -154,6 +154,13 @@ impl Failure {
                 Some("run it as root, or as a member of the group that the socket belongs to".to_owned())
             }
             Self::Offline(OfflineError::Operation(OperationError::Name(error))) => Some(error.hint()),
+            Self::NoAnswer { pid, .. } if is_stopped(*pid) => Some(format!(
+                "it was stopped by a signal or a debugger: `kill -CONT {pid}` lets it go on; `kill -9 {pid}` ends it and leaves \
+                 the traffic flowing, and then this command works"
+            )),
+            Self::Client(ClientError::Slow(_)) => {
+                Some("it may be busy: try again; if it was stopped, `kill -CONT PID` lets it go on".to_owned())
+            }
             Self::NoAnswer { pid, .. } => Some(format!(
                 "it may be starting or stopping: try again; else look at its log, and at --run-dir; `kill {pid}` stops \
                  it and leaves the traffic flowing"
@@ -169,4 +176,11 @@ impl Failure {
             _ => None,
         }
     }
+}
+
+/// Whether a process is stopped, so that SIGTERM does not reach it either. False if that cannot be determined.
+fn is_stopped(pid: u32) -> bool {
+    // `4242 (edge-ctl) T ...`; the name may contain anything.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
 }

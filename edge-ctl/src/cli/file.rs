@@ -3,6 +3,9 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use crate::config::{self, Config, ConfigError};
@@ -67,9 +70,27 @@ fn lasting(path: &str) -> Result<PathBuf, &'static str> {
     }
 }
 
+/// Timeout of a reading, as the daemon's: a pipe without a writer or a file system that hangs must not keep a unit from
+/// starting.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Loads the configuration from `path`, or from standard input for `-`.
+///
+/// # Errors
+/// When the configuration is bad, or a file cannot be read within 10 s. Standard input may be a terminal, and has no
+/// timeout.
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
-    if is_stdin(path) { config::load_from(io::stdin(), STDIN.1) } else { config::load(path) }
+    if is_stdin(path) {
+        return config::load_from(io::stdin(), STDIN.1);
+    }
+    let (done, result) = mpsc::sync_channel(1);
+    let owned = path.to_owned();
+    thread::spawn(move || {
+        // The receiver is gone if the reading took too long.
+        let _late = done.send(config::load(&owned));
+    });
+    let late = |_| Err(ConfigError::Late { file: path.display().to_string(), patience: PATIENCE });
+    result.recv_timeout(PATIENCE).unwrap_or_else(late)
 }
 
 fn is_stdin(path: &Path) -> bool {

@@ -6,7 +6,7 @@ use glob::Pattern;
 
 use super::{
     NOTICE,
-    args::{Dirs, Weight, WeightArgs},
+    args::{Dirs, FailoverArgs, Weight, WeightArgs},
     failure::Failure,
     print_outcome, runtime, status_once,
 };
@@ -16,7 +16,7 @@ use crate::{
         chain,
         change::Weigh,
         offline,
-        operations::{Operation, Outcome},
+        operations::{Operation, Outcome, Terms},
         status::Status,
     },
     daemon::{
@@ -24,6 +24,9 @@ use crate::{
         client::{Client, ClientError, LATER, SOON, segment},
     },
 };
+
+/// Warning where a word with an end is given without a daemon.
+pub(super) const ENDED_LATER: &str = "no daemon answers: one that runs after that time ends it";
 
 /// The kind of object that names refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,15 @@ fn backends(status: &Status) -> Vec<String> {
     known
 }
 
+pub(super) fn fail_over(dirs: &Dirs, args: &FailoverArgs) -> Result<(), Failure> {
+    let FailoverArgs { services, to, evacuate, time, reason, dry_run } = args;
+    let for_ms = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let terms = Terms { reason: reason.clone(), for_ms };
+    let operation =
+        |service| Operation::Failover { service, to: to.clone(), evacuate: *evacuate, terms: terms.clone() };
+    each(dirs, services, What::Services, *dry_run, operation)
+}
+
 /// Sets the weight of all backends in one change.
 pub(super) fn weigh(dirs: &Dirs, args: WeightArgs) -> Result<(), Failure> {
     let WeightArgs { backends, weight: Weight(weight), reason, dry_run } = args;
@@ -124,11 +136,12 @@ pub(super) fn weigh(dirs: &Dirs, args: WeightArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let answer = runtime(false)?.block_on(async {
-        let mut client = Client::connect(&dirs.socket(), LATER).await?;
+        let mut client = Client::connect_alive(&dirs.socket(), LATER).await?;
         client.post("/v1/weights", &wanted).await
     });
     let outcome = match answer {
-        Err(ClientError::Absent { .. }) => {
+        // A weight is a publication: while a hanging daemon holds the lock, it fails with the daemon's PID.
+        Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
             offline::weigh(&dirs.pin_dir, &wanted, || eprintln!("{NOTICE}")).map_err(offline)?
         }
         answer => answer?,
@@ -146,7 +159,12 @@ fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
         // The deadline keeps a slow daemon from carrying the request out later.
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
             let notify = || eprintln!("{NOTICE}");
-            offline::operate(&dirs.pin_dir, operation, notify).map_err(|error| Failure::offline(error, dirs))
+            let done = offline::operate(&dirs.pin_dir, operation, notify);
+            let mut outcome = done.map_err(|error| Failure::offline(error, dirs))?;
+            if matches!(operation, Operation::Failover { terms: Terms { for_ms: Some(_), .. }, .. }) {
+                outcome.warnings.push(ENDED_LATER.to_owned());
+            }
+            Ok(outcome)
         }
         answer => Ok(answer?),
     }
@@ -161,9 +179,11 @@ async fn post(client: &mut Client, operation: &Operation) -> Result<Outcome, Cli
             let body = HealthBody { health: HealthWord::of(*health), reason: reason.clone() };
             return client.post(&format!("/v1/backends/{}/health", path_of(backend)), &body).await;
         }
-        Operation::Failover { service, to, evacuate } => {
+        Operation::Failover { service, to, evacuate, terms: Terms { reason, for_ms } } => {
             let path = format!("/v1/services/{}/failover", segment(service));
-            return client.post(&path, &FailoverBody { to: to.clone(), evacuate: *evacuate }).await;
+            let (to, reason) = (to.clone(), reason.clone());
+            let body = FailoverBody { to, evacuate: *evacuate, reason, for_ms: *for_ms };
+            return client.post(&path, &body).await;
         }
         Operation::Failback { service } => {
             return client.post(&format!("/v1/services/{}/failback", segment(service)), &()).await;

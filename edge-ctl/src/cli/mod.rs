@@ -118,10 +118,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
             let operation = |backend| Operation::Health { backend, health, reason: reason.clone() };
             many::each(dirs, &args.backends, What::Backends, args.dry_run, operation)
         }
-        Command::Failover { services, to, evacuate, dry_run } => {
-            let operation = |service| Operation::Failover { service, to: to.clone(), evacuate };
-            many::each(dirs, &services, What::Services, dry_run, operation)
-        }
+        Command::Failover(args) => many::fail_over(dirs, &args),
         Command::Failback { services, dry_run } => {
             many::each(dirs, &services, What::Services, dry_run, |service| Operation::Failback { service })
         }
@@ -273,11 +270,12 @@ async fn events(dirs: &Dirs, follow: bool, json: bool) -> Result<(), Failure> {
 fn detach(dirs: &Dirs) -> Result<(), Failure> {
     let runtime = runtime(false)?;
     let answer = runtime.block_on(async {
-        let mut client = Client::connect(&dirs.socket(), LATER).await?;
+        let mut client = Client::connect_alive(&dirs.socket(), LATER).await?;
         client.post("/v1/detach", &()).await
     });
     let outcome = match answer {
-        Err(ClientError::Absent { .. }) => {
+        // A hanging daemon holds the lock: the failure names the daemon's PID.
+        Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
             let notify = || eprintln!("{NOTICE}");
             let detached = runtime.block_on(offline::detach(&dirs.pin_dir, &dirs.run_dir, notify));
             detached.map_err(|error| Failure::offline(error, dirs))?
@@ -289,7 +287,7 @@ fn detach(dirs: &Dirs) -> Result<(), Failure> {
 }
 
 async fn needed(dirs: &Dirs, verb: &'static str, patience: Duration) -> Result<Client, Failure> {
-    Client::connect(&dirs.socket(), patience).await.map_err(|error| match error {
+    Client::connect_alive(&dirs.socket(), patience).await.map_err(|error| match error {
         ClientError::Absent { .. } => Failure::DaemonNeeded { socket: dirs.socket(), verb },
         other => other.into(),
     })

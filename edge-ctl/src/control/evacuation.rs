@@ -7,7 +7,7 @@
 //!                        a, b, c -> no other pool: left alone
 //! ```
 //!
-//! [`passed`] implements that rule; evacuation and return set the failover that it returns. If a service's failover
+//! [`settled`] implements that rule; evacuation and return set the failover that it returns. If a service's failover
 //! differs from it, an operator has changed it since, and it stays as it is.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
@@ -17,13 +17,11 @@ mod carry_out;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use edge_common::abi::Failover;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::carry_out::{bring_back, carry_out};
-use super::inventory::Inventory;
+use super::{deadline::Deadline, inventory::Inventory};
 use crate::config::{Service, is_meant};
 
 /// Most evacuations at a time; all of them are kept in the maps.
@@ -59,12 +57,11 @@ pub(crate) struct Evacuation {
     pub(crate) pool: String,
     /// Milliseconds since 1970, UTC. For display only.
     pub(crate) since: u64,
-    pub(crate) for_ms: Option<u64>,
-    /// Milliseconds of `CLOCK_BOOTTIME`.
-    pub(crate) until_ms: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) deadline: Deadline,
     pub(crate) drain: bool,
     pub(crate) reason: Option<String>,
-    /// Names (`POOL/BACKEND`) of the backends that the evacuation has drained or disabled.
+    /// Names (`POOL/BACKEND`) of the backends that the evacuation has drained (if `drain`) or disabled (if not).
     pub(crate) backends: Vec<String>,
     /// Earlier failovers by operators of the services concerned.
     pub(crate) before: Vec<Base>,
@@ -78,24 +75,22 @@ pub(crate) struct Base {
     pub(crate) evacuate: bool,
 }
 
-impl Evacuation {
-    /// Time until the evacuation ends; `None` if it ends by a request only.
-    pub(crate) fn left(&self, boot_ms: u64) -> Option<Duration> {
-        // A deadline further in the future than the whole duration was set before a reboot.
-        let left = self.until_ms?.saturating_sub(boot_ms).min(self.for_ms.unwrap_or(u64::MAX));
-        Some(Duration::from_millis(left))
-    }
-}
-
 /// The first evacuation whose time is over.
 pub(crate) fn over(evacuations: &[Evacuation], boot_ms: u64) -> Option<&Evacuation> {
-    evacuations.iter().find(|evacuation| evacuation.left(boot_ms).is_some_and(|left| left.is_zero()))
+    evacuations.iter().find(|evacuation| evacuation.deadline.is_over(boot_ms))
 }
 
 /// A service's failover without evacuations, if it was recorded.
 fn base_of(evacuations: &[Evacuation], service: &Service) -> Option<Failover> {
     let kept = evacuations.iter().flat_map(|evacuation| &evacuation.before).find(|base| base.service == service.name);
     kept.map(|base| Failover { first: base.first, evacuate: base.evacuate })
+}
+
+/// The failover that a service has during these evacuations, the oldest first: evacuations that would leave it without a
+/// pool leave it alone.
+fn settled(inventory: &Inventory, service: &Service, evacuations: &[Evacuation], base: Failover) -> Failover {
+    let first = |count| passed(inventory, service, &evacuations[..count], base);
+    (0..=evacuations.len()).rev().find_map(first).unwrap_or(base)
 }
 
 /// The failover that takes a service past the evacuated pools; `None` if there is no other pool.

@@ -246,12 +246,11 @@ impl Events {
         Self { inner: Arc::new(Mutex::new(Ring { kept, count: 0, flows: None, subscribers })) }
     }
 
-    /// Continues after the events of an earlier daemon.
-    pub(crate) fn after(earlier: Vec<Event>) -> Self {
-        let events = Self::new();
-        let more = earlier.len().saturating_sub(KEPT);
-        events.lock().kept.extend(earlier.into_iter().skip(more));
-        events
+    /// Puts the events of an earlier daemon before this one's, as far as there is room.
+    pub(crate) fn precede(&self, earlier: Vec<Event>) {
+        let mut ring = self.lock();
+        let room = KEPT.saturating_sub(ring.kept.len());
+        earlier.into_iter().rev().take(room).for_each(|event| ring.kept.push_front(event));
     }
 
     /// Sets the number of new flows so far.

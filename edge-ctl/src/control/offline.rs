@@ -15,6 +15,7 @@ use super::{
     evacuation::{self, Moment, Wanted as Leave},
     events::Events,
     explain::{self, Assumption, ExplainError, Explanation, FlowQuery},
+    failovers,
     flow_list::{self, Listing, Wanted},
     inventory::{Inventory, InventoryError},
     operations::{self, Operation, OperationError, Outcome},
@@ -23,7 +24,7 @@ use super::{
     takedown,
 };
 use crate::{
-    bpf::{self, BpfError, LockError, PinDir, PinnedMaps, monotonic_time},
+    bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, monotonic_time},
     config::Config,
     plan,
     preflight::Pinned,
@@ -85,7 +86,8 @@ impl Offline {
         maps.survey()?;
         let now = Sample::take(inventory, maps, Clock::now());
         let mut status = status::build(inventory, maps, earlier.as_ref(), &now, None);
-        let history = change::recall(maps, inventory, Clock::now());
+        let mut history = change::recall(maps, inventory, Clock::now());
+        failovers::forget_others(&mut history.failovers, inventory, maps, &history.evacuations);
         status.history = HistoryStatus::of(&history, inventory.generation, Clock::now());
         *earlier = Some(now);
         Ok(status)
@@ -115,15 +117,26 @@ pub(crate) fn operate(pin_dir: &Path, operation: &Operation, notify: impl FnOnce
     let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
     // The lock is taken only if there are pins, since taking it creates the directory of its file.
     Offline::open(pin_dir)?;
-    let _lock = match bpf::lock_pins(&pins) {
-        Err(LockError::Held { .. }) => None,
-        taken => Some(taken?),
-    };
+    let _lock = lock_if_free(&pins)?;
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
     let states = states(&inventory, &maps);
     let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
-    Ok(operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?)
+    let outcome = operations::operate(&inventory, &mut maps, condition, &Events::new(), operation)?;
+    let Clock { unix_ms, boot_ms } = Clock::now();
+    let mut history = change::recall(&maps, &inventory, Clock::now());
+    if failovers::note(&mut history.failovers, &inventory, &maps, operation, Moment { unix_ms, boot_ms }) {
+        change::write_down(&maps, &mut history)?;
+    }
+    Ok(outcome)
+}
+
+/// The writer's lock; `None` if another process holds it.
+fn lock_if_free(pins: &PinDir) -> Result<Option<Lock>, LockError> {
+    match bpf::lock_pins(pins) {
+        Err(LockError::Held { .. }) => Ok(None),
+        taken => taken.map(Some),
+    }
 }
 
 /// A request about a pool as a whole.
@@ -142,7 +155,7 @@ pub(crate) fn evacuate(
 ) -> Result<Outcome, OfflineError> {
     let pins = PinDir::new(pin_dir).map_err(|error| nothing_pinned(pin_dir, error))?;
     Offline::open(pin_dir)?;
-    let _lock = bpf::lock_pins(&pins)?;
+    let _lock = lock_if_free(&pins)?;
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
     let mut history = change::recall(&maps, &inventory, Clock::now());

@@ -4,7 +4,10 @@
 
 mod force;
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use edge_common::abi::{BackendNumber, Failover};
 use serde::{Deserialize, Serialize};
@@ -48,10 +51,19 @@ pub(crate) enum Operation {
         service: String,
         to: String,
         evacuate: bool,
+        terms: Terms,
     },
     Failback {
         service: String,
     },
+}
+
+/// Why an operator fails a service over, and for how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) reason: Option<String>,
+    /// Milliseconds until the failover is taken back.
+    pub(crate) for_ms: Option<u64>,
 }
 
 /// Longest reason, bytes.
@@ -64,7 +76,8 @@ impl Operation {
             | Self::Enable { reason, .. }
             | Self::Disable { reason, .. }
             | Self::Health { reason, .. } => reason.as_deref(),
-            Self::Failover { .. } | Self::Failback { .. } => None,
+            Self::Failover { terms, .. } => terms.reason.as_deref(),
+            Self::Failback { .. } => None,
         }
     }
 }
@@ -121,7 +134,9 @@ pub(crate) fn operate(
         Operation::Health { backend, health, reason } => {
             force::force(inventory, plane, condition, events, backend, *health, reason.as_deref())
         }
-        Operation::Failover { service, to, evacuate } => fail_over(inventory, plane, events, service, to, *evacuate),
+        Operation::Failover { service, to, evacuate, terms } => {
+            fail_over(inventory, plane, events, service, to, *evacuate, terms)
+        }
         Operation::Failback { service } => fail_back(inventory, plane, events, service),
     }?;
     outcome.warnings.extend(consequences(inventory, plane, &before, operation));
@@ -195,6 +210,7 @@ fn fail_over(
     service: &str,
     to: &str,
     evacuate: bool,
+    terms: &Terms,
 ) -> Result<Outcome, OperationError> {
     let services = inventory.service(service)?;
     let name = name_of(&services);
@@ -223,7 +239,12 @@ fn fail_over(
     } else {
         format!("service {name} is failed over to pool {to}; the established flows of {left} stay there")
     };
-    events.report(EventKind::Failover, &name, message.clone());
+    let back = terms.for_ms.map_or(String::new(), |ms| {
+        format!("; it is taken back in {}", humantime::format_duration(Duration::from_millis(ms)))
+    });
+    let message = message + &back;
+    let reason = terms.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    events.report(EventKind::Failover, &name, format!("{message}{reason}"));
     Ok(Outcome { changed: true, message, warnings: Vec::new() })
 }
 
@@ -258,7 +279,7 @@ fn fail_back(
 }
 
 /// The name that an operator uses for these parts of one service.
-fn name_of(services: &[(&Service, u32)]) -> String {
+pub(super) fn name_of(services: &[(&Service, u32)]) -> String {
     joined_names(services.iter().map(|(service, _)| service.name.as_str())).join(", ")
 }
 

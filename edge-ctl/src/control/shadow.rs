@@ -131,7 +131,7 @@ mod tests {
         control::{
             events::Events,
             fixture::{FakeDataPlane, inventory},
-            operations::{Operation, operate},
+            operations::{Operation, Terms, operate},
         },
         plan,
     };
@@ -148,7 +148,12 @@ mod tests {
         assert!(outcome.changed);
         assert!(!operate(&inventory, &mut shadow, condition, &Events::new(), &drain).unwrap().changed);
         assert!(!shadow.state(1).has_all(State::NEW) && maps.state(1).has_all(State::NEW));
-        let failover = Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: true };
+        let failover = Operation::Failover {
+            service: "web".to_owned(),
+            to: "provider-b".to_owned(),
+            evacuate: true,
+            terms: Terms::default(),
+        };
         operate(&inventory, &mut shadow, condition, &Events::new(), &failover).unwrap();
         assert_eq!((shadow.failover(1).first, maps.failover(1).first), (1, 0));
     }

@@ -8,7 +8,7 @@ use super::{
     fixture::{FakeDataPlane, two_addresses as inventory},
     inventory::Inventory,
     kept::Kept,
-    operations::{Operation, operate},
+    operations::{Operation, Terms, operate},
     status::{self, Clock, Sample, ServiceState},
 };
 use crate::{
@@ -57,7 +57,12 @@ fn one_name_is_drained_and_enabled_with_both_addresses() {
 fn one_failover_is_that_of_all_clients() {
     let (inventory, events) = (inventory(), Events::new());
     let mut plane = FakeDataPlane::fresh(&inventory);
-    let to_b = |service: &str| Operation::Failover { service: service.to_owned(), to: "b".to_owned(), evacuate: false };
+    let to_b = |service: &str| Operation::Failover {
+        service: service.to_owned(),
+        to: "b".to_owned(),
+        evacuate: false,
+        terms: Terms::default(),
+    };
     insta::assert_snapshot!(done(&inventory, &mut plane, &events, &to_b("web")), @"service web is failed over to pool b; the established flows of a stay there");
     let over = Failover { first: 1, evacuate: false };
     assert_eq!([1, 2].map(|number| plane.failover(number)), [over; 2]);

@@ -328,7 +328,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
             format!("the body is not valid for this request: {error}"),
             Some(
                 r#"drain, enable, disable: nothing or {"reason": TEXT}; health: {"health": "up"|"down"|"auto", "reason": TEXT};
-weights: {"backends": [NAME], "weight": N or null, "reason": TEXT}; failover: {"to": POOL, "evacuate": BOOL}"#,
+weights: {"backends": [NAME], "weight": N or null, "reason": TEXT}; failover: {"to": POOL, "evacuate": BOOL, "reason": TEXT, "for_ms": N}"#,
             ),
         )
     })

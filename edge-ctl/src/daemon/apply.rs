@@ -1,6 +1,9 @@
 //! Start of the daemon: from the configuration file to published maps.
 
-use std::{panic::resume_unwind, path::Path};
+use std::{
+    panic::resume_unwind,
+    path::{Path, PathBuf},
+};
 
 use edge_common::abi::{Failover, MAX_STATIONS, State};
 
@@ -10,7 +13,7 @@ use super::{
     keeper, program, reading,
 };
 use crate::{
-    bpf::{Before, BpfError, PinDir, PinnedMaps},
+    bpf::{Before, BpfError, PinDir, PinnedMaps, boot_ms},
     config::{Config, ConfigError},
     control::{
         chain,
@@ -41,23 +44,34 @@ pub(crate) struct Start {
     pub(crate) before: Option<Before>,
     /// Why the file is not in force.
     pub(crate) refused: Option<String>,
+    /// The state directory has a state that could not be read.
+    pub(crate) is_unread: bool,
+}
+
+/// Directories of the state that is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct States {
+    /// Survives a reboot.
+    pub(crate) disk: PathBuf,
+    /// A copy below the run directory, in memory.
+    pub(crate) copy: PathBuf,
 }
 
 /// Brings the file into force, in the pinned maps or else in new ones.
 ///
-/// With a bad file the last published configuration stays in force. `state_dir` holds the operators' decisions from
-/// before a reboot; it is read if nothing is pinned.
-pub(crate) fn start(pins: &PinDir, path: &Path, state_dir: &Path, events: &Events) -> Result<Start, ChangeError> {
+/// With a bad file the last published configuration stays in force. `states` holds the operators' decisions from before
+/// a reboot; it is read if nothing is pinned.
+pub(crate) fn start(pins: &PinDir, path: &Path, states: &States, events: &Events) -> Result<Start, ChangeError> {
     let file = reading::read_at_start(path);
     match usable(pins) {
         Ok(Some((maps, snapshot))) => warm(maps, &snapshot, file, path, events),
-        Ok(None) => cold(pins, file, path, state_dir, events),
+        Ok(None) => cold(pins, file, path, states, events),
         // The attached program continues with these maps until its successor is attached.
         Err(error) if error.is_damage() => {
             let message =
                 format!("the pinned maps cannot be used any longer, and new ones are made: {}", chain(&error));
             events.report(EventKind::LocalFault, "maps", message);
-            cold(pins, file, path, state_dir, events)
+            cold(pins, file, path, states, events)
         }
         Err(error) => Err(error),
     }
@@ -81,15 +95,25 @@ fn cold(
     pins: &PinDir,
     file: Result<Candidate, ConfigError>,
     path: &Path,
-    state_dir: &Path,
+    states: &States,
     events: &Events,
 ) -> Result<Start, ChangeError> {
     pins.forget_outgrown()?;
-    let kept = keeper::read_at_start(state_dir).unwrap_or_else(|error| {
-        let message = format!("the state from before the reboot cannot be read: {}", chain(&error));
-        events.report(EventKind::LocalFault, &state_dir.display().to_string(), message);
-        None
-    });
+    let copy = keeper::read_copy(&states.copy);
+    let read = keeper::read_at_start(&states.disk);
+    if let Err(error) = &read {
+        let rest = match copy {
+            Some(_) => "the copy in the run directory is in force",
+            None => "operators' decisions in it are not in force: repeat them",
+        };
+        let message = format!("the kept state cannot be read, and is set aside in `unread`: {}; {rest}", chain(error));
+        events.report(EventKind::LocalFault, &states.disk.display().to_string(), message);
+    }
+    let is_unread = read.is_err();
+    let mut kept = keeper::newer(copy, read.unwrap_or_default());
+    if let Some(kept) = &mut kept {
+        kept.restart(boot_ms());
+    }
     let mut rehearser = Rehearser::default();
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
@@ -121,7 +145,7 @@ fn cold(
     if let Some(why) = &refused {
         events.report(EventKind::ConfigRefused, &path.display().to_string(), why.clone());
     }
-    Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, before: None, refused })
+    Ok(Start { maps, inventory, history, fresh: true, loaded, rehearser, before: None, refused, is_unread })
 }
 
 /// Applies operators' decisions to the published configuration. The maps are usable from here on.
@@ -241,7 +265,7 @@ fn warm(
             Some(chain(&error))
         }
     };
-    Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused })
+    Ok(Start { maps, inventory, history, fresh: false, loaded: None, rehearser, before, refused, is_unread: false })
 }
 
 /// Earlier maps that a program still records flows in: the process that replaced them was killed before it had attached

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use super::keeper::read_within;
 use crate::control::{
     events::{Event, Events},
     kept,
@@ -15,8 +14,6 @@ use crate::control::{
 
 /// Most batches that wait for the disk; later events stay in memory.
 const WAITING: usize = 4;
-/// Longest wait for the disk at a start.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The writing thread, which ends when this value is dropped.
 #[derive(Debug)]
@@ -33,10 +30,19 @@ struct Batch {
 }
 
 impl Chronicle {
-    pub(super) fn start(directory: &Path) -> Self {
+    /// Starts the thread. It first puts the events of earlier daemons before those in `events`, so that a slow disk does not
+    /// delay a start.
+    pub(super) fn start(directory: &Path, events: &Events) -> Self {
+        let events = events.clone();
         let (batches, coming) = mpsc::sync_channel::<Batch>(WAITING);
         let directory = directory.to_owned();
         thread::spawn(move || {
+            match kept::load_events(&directory) {
+                Ok(earlier) => events.precede(earlier),
+                Err(error) => {
+                    tracing::warn!(%error, directory = %directory.display(), "events from before cannot be read");
+                }
+            }
             let mut failed: Option<String> = None;
             for Batch { events, done } in coming {
                 let why = kept::append_events(&directory, &events).err().map(|error| error.to_string());
@@ -74,39 +80,45 @@ impl Chronicle {
     }
 }
 
-/// Events of earlier daemons; none if the disk does not answer or has none.
-pub(super) fn read_at_start(directory: &Path) -> Vec<Event> {
-    read_within(PATIENCE, directory, kept::load_events).unwrap_or_else(|error| {
-        tracing::warn!(%error, directory = %directory.display(), "events from before cannot be read");
-        Vec::new()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::events::EventKind;
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
     #[test]
     fn events_outlive_the_daemon_each_once() {
         let directory = tempfile::tempdir().unwrap();
         let events = Events::new();
-        let mut chronicle = Chronicle::start(directory.path());
+        let mut chronicle = Chronicle::start(directory.path(), &events);
         for number in 0..3 {
             events.report(EventKind::BackendDown, &format!("a/{number}"), "no answer");
             chronicle.keep(&events);
         }
         events.report(EventKind::DaemonStopped, "edge-ctl", "the end");
         chronicle.keep_at_last(&events, PATIENCE);
-        let kept = read_at_start(directory.path());
+        let kept = kept::load_events(directory.path()).unwrap();
         assert_eq!(kept, events.last(10));
 
-        // The next one has them, and adds its own alone.
-        let events = Events::after(kept);
-        let mut chronicle = Chronicle::start(directory.path());
+        // The next one has them before its own, which it alone adds.
+        let events = Events::new();
         events.report(EventKind::DaemonStarted, "edge-ctl", "again");
+        let mut chronicle = Chronicle::start(directory.path(), &events);
         chronicle.keep_at_last(&events, PATIENCE);
-        let kept = read_at_start(directory.path());
-        assert_eq!((kept.len(), &kept), (5, &events.last(10)));
+        let now = kept::load_events(directory.path()).unwrap();
+        assert_eq!((now.len(), &now[..4], &now), (5, &kept[..], &events.last(10)));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_delays_no_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("events.jsonl");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let events = Events::new();
+        let mut chronicle = Chronicle::start(directory.path(), &events);
+        events.report(EventKind::DaemonStarted, "edge-ctl", "at once");
+        chronicle.keep(&events);
+        assert_eq!(events.last(10).len(), 1);
     }
 }

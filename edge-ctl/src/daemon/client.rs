@@ -60,6 +60,15 @@ impl Client {
         Ok(Self { sender, patience })
     }
 
+    /// Connects for a request that may take long, to a daemon that answers within [`SOON`]: one that is stopped must not get
+    /// a request that it carries out when it goes on. A daemon that runs answers any path, however busy its loop is.
+    pub(crate) async fn connect_alive(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
+        match Self::connect(socket, SOON).await?.get::<serde_json::Value>("/").await {
+            Ok(_) | Err(ClientError::Refused { .. }) => Self::connect(socket, patience).await,
+            Err(error) => Err(error),
+        }
+    }
+
     /// `GET path`, the answer's JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
         let patience = self.patience;
@@ -161,6 +170,16 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         assert!(matches!(Client::connect(&path, SOON).await, Err(ClientError::Absent { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_accepts_and_does_not_answer_gets_no_long_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(matches!(Client::connect_alive(&path, LATER).await, Err(ClientError::Slow(SOON))));
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_ok() && listener.accept().is_err(), "only the question whether it answers");
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! Evacuations of pools: requests, and the end after a set time.
+//! Operators' words with an end: evacuations of pools and failovers of services; requests, and the end after a set time.
 
 use super::{
     api::{Back, Refusal},
+    controller::Controller,
     run::Daemon,
 };
 use crate::{
     bpf::boot_ms,
     control::{
+        change::History,
         evacuation::{self, Moment, Wanted},
         events::unix_ms,
-        operations::{OperationError, Outcome},
+        failovers,
+        operations::{Operation, OperationError, Outcome},
     },
 };
 
@@ -35,6 +38,41 @@ impl Daemon {
         {
             // The next attempt follows in a second.
             self.fault(&pool, &error);
+        }
+    }
+
+    pub(super) fn operate(&mut self, operation: &Operation, back: Back) {
+        let result = self.operate_and_note(operation);
+        // The client may have gone.
+        let _ = back.send(result.map_err(Refusal::from));
+        // At once and not in a second, since the host may be about to go down.
+        self.keep();
+    }
+
+    fn operate_and_note(&mut self, operation: &Operation) -> Result<Outcome, OperationError> {
+        let outcome = self.controller.operate(operation)?;
+        let now = Moment { unix_ms: unix_ms(), boot_ms: boot_ms() };
+        let Controller { inventory, plane, .. } = &self.controller;
+        if failovers::note(&mut self.history.failovers, inventory, plane, operation, now) {
+            self.write_history();
+        }
+        Ok(outcome)
+    }
+
+    /// Takes back the first failover whose time is over.
+    pub(super) fn end_failover(&mut self) {
+        let Controller { inventory, plane, .. } = &self.controller;
+        let History { evacuations, failovers: notes, .. } = &mut self.history;
+        let are_fewer = failovers::forget_others(notes, inventory, plane, evacuations);
+        let over = failovers::over(notes, inventory, plane, boot_ms()).map(|over| over.service.clone());
+        if are_fewer {
+            self.write_history();
+        }
+        if let Some(service) = over
+            && let Err(error) = self.operate_and_note(&Operation::Failback { service: service.clone() })
+        {
+            // The next attempt follows in a second.
+            self.fault(&service, &error);
         }
     }
 

@@ -284,11 +284,12 @@ impl Judgement {
         self.blame = blames;
     }
 
-    /// Releases backends that are held back although no other backend of a service is up.
+    /// Releases backends that are held back although no other backend of a service could serve.
     pub(super) fn release(
         &mut self,
         inventory: &Inventory,
         reach: &Reach,
+        plane: &impl DataPlane,
         now: Duration,
     ) -> Vec<(BackendNumber, HealthChange)> {
         let held = self.probed.iter().filter(|(_, probed)| probed.machine().held(now).is_some());
@@ -296,9 +297,9 @@ impl Judgement {
         if held.is_empty() {
             return Vec::new();
         }
-        let is_up = |backend| self.is_up(reach, backend);
+        let serves = |backend| plan::admin(plane.state(backend)) == plan::Admin::Enabled && self.is_up(reach, backend);
         let up: Vec<_> = (0..inventory.config.pools.len())
-            .map(|pool| inventory.members_of(pool).any(|member| is_up(member.number)))
+            .map(|pool| inventory.members_of(pool).any(|member| serves(member.number)))
             .collect();
         let has_none = |pool: usize| {
             let mut services = inventory.config.services.iter().filter(|service| service.pools.contains(&pool));

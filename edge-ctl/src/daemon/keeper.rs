@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::control::kept::{self, Kept};
+use crate::control::{
+    events::unix_ms,
+    kept::{self, Kept},
+};
 
 /// Pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -40,18 +43,22 @@ struct Desk {
 }
 
 impl Keeper {
-    pub(super) fn start(directory: &Path) -> Self {
+    /// Starts the thread. If `is_unread`, the directory has a state that could not be read: it is set aside before
+    /// anything is written.
+    pub(super) fn start(directory: &Path, is_unread: bool) -> Self {
         let shared = Arc::<(Mutex<Desk>, Condvar)>::default();
         let (theirs, path) = (Arc::clone(&shared), directory.to_owned());
-        thread::spawn(move || write_on(&path, &theirs));
+        thread::spawn(move || write_on(&path, is_unread, &theirs));
         Self { directory: directory.to_owned(), shared, last: None }
     }
 
     /// Hands `kept` over, if it differs from the last state. Never blocks.
     pub(super) fn keep(&mut self, kept: Kept) {
+        let kept = Kept { at: self.last.as_ref().map_or(0, |last| last.at), ..kept };
         if self.last.as_ref() == Some(&kept) {
             return;
         }
+        let kept = Kept { at: unix_ms(), ..kept };
         self.last = Some(kept.clone());
         self.desk().waiting = Some(kept);
         self.shared.1.notify_one();
@@ -91,7 +98,7 @@ impl Drop for Keeper {
     }
 }
 
-fn write_on(directory: &Path, (desk, rung): &(Mutex<Desk>, Condvar)) {
+fn write_on(directory: &Path, mut is_unread: bool, (desk, rung): &(Mutex<Desk>, Condvar)) {
     let mut failed: Option<Kept> = None;
     loop {
         let kept = {
@@ -111,7 +118,7 @@ fn write_on(directory: &Path, (desk, rung): &(Mutex<Desk>, Condvar)) {
             guard.writing = Some(Instant::now());
             kept
         };
-        let written = kept::save(directory, &kept);
+        let written = set_aside(directory, &mut is_unread).and_then(|()| kept::save(directory, &kept));
         let mut guard = locked(desk);
         guard.writing = None;
         guard.fault = written.as_ref().err().map(ToString::to_string);
@@ -122,6 +129,15 @@ fn write_on(directory: &Path, (desk, rung): &(Mutex<Desk>, Condvar)) {
     }
 }
 
+fn set_aside(directory: &Path, is_unread: &mut bool) -> io::Result<()> {
+    if *is_unread {
+        kept::set_aside(directory)
+            .map_err(|error| io::Error::other(format!("a state that cannot be read cannot be set aside: {error}")))?;
+        *is_unread = false;
+    }
+    Ok(())
+}
+
 fn locked(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
     // A panic leaves no part of it half done.
     desk.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,6 +146,20 @@ fn locked(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
 /// Reads the kept state, before the loop runs; fails after [`PATIENCE`].
 pub(super) fn read_at_start(directory: &Path) -> io::Result<Option<Kept>> {
     read_within(PATIENCE, directory, kept::load)
+}
+
+/// Reads the copy of the kept state in the run directory, which is in memory: it has what a disk that fails has not. `None`
+/// after a reboot, or if the copy cannot be read.
+pub(super) fn read_copy(directory: &Path) -> Option<Kept> {
+    read_within(PATIENCE, directory, kept::load).unwrap_or_default()
+}
+
+/// The newer of two copies.
+pub(super) fn newer(copy: Option<Kept>, disk: Option<Kept>) -> Option<Kept> {
+    match (copy, disk) {
+        (Some(copy), Some(disk)) if disk.at > copy.at => Some(disk),
+        (copy, disk) => copy.or(disk),
+    }
 }
 
 /// Runs `read` on a thread of its own, since a disk may hang.
@@ -159,7 +189,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("state");
         std::fs::write(&path, "no directory").expect("written");
-        let mut keeper = Keeper::start(&path);
+        let mut keeper = Keeper::start(&path, false);
         keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
         let waited = Instant::now();
         while keeper.fault().is_none() {
@@ -175,5 +205,64 @@ mod tests {
         keeper.keep(Kept { version: kept::VERSION, generation: 9, ..Kept::default() });
         keeper.flush(PATIENCE);
         assert_eq!(read_at_start(&path).expect("readable").expect("there").generation, 9);
+    }
+
+    #[test]
+    fn a_disk_that_fails_leaves_the_newer_copy_in_the_run_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [disk, run] = ["disk", "run"].map(|name| directory.path().join(name));
+        let read = || newer(read_copy(&run), read_at_start(&disk).expect("readable")).map(|kept| kept.generation);
+        assert_eq!(read(), None);
+        let mut keepers = [&disk, &run].map(|path| Keeper::start(path, false));
+        let keep = |keeper: &mut Keeper, generation| {
+            keeper.keep(Kept { version: kept::VERSION, generation, ..Kept::default() });
+            keeper.flush(PATIENCE);
+            thread::sleep(Duration::from_millis(2));
+        };
+        for keeper in &mut keepers {
+            keep(keeper, 7);
+        }
+        assert_eq!(read(), Some(7));
+        keep(&mut keepers[1], 8);
+        assert_eq!(read(), Some(8));
+        let written = std::fs::read(run.join("state.json")).expect("there");
+        keep(&mut keepers[1], 8);
+        assert_eq!(std::fs::read(run.join("state.json")).expect("there"), written, "it was the same");
+        // A run directory that is full.
+        keep(&mut keepers[0], 9);
+        assert_eq!(read(), Some(9));
+        std::fs::write(run.join("state.json"), "cut o").expect("written");
+        assert_eq!(read(), Some(9));
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_set_aside_and_never_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let state = path.join("state.json");
+        for (number, unread) in ["{\"version\": 2}", "{\"ver", "no json"].into_iter().enumerate() {
+            std::fs::write(&state, unread).expect("written");
+            std::fs::write(path.join(format!("generation-{number}-0.toml")), unread).expect("written");
+            assert!(read_at_start(path).is_err());
+            let mut keeper = Keeper::start(path, true);
+            keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
+            keeper.flush(PATIENCE);
+            assert_eq!(keeper.fault(), None);
+            let aside = |name: &str| std::fs::read_to_string(path.join("unread").join(name)).expect("it is there");
+            assert_eq!(aside("state.json"), unread);
+            assert_eq!(aside(&format!("generation-{number}-0.toml")), unread);
+            assert_eq!(read_at_start(path).expect("readable").expect("there").generation, 7);
+        }
+        assert_eq!(std::fs::read_to_string(path.join("unread.1/state.json")).expect("kept"), "{\"ver");
+
+        // Nothing is written while the state cannot be set aside.
+        std::fs::write(&state, "no json").expect("written");
+        std::fs::remove_dir_all(path.join("unread")).expect("a directory");
+        std::fs::write(path.join("unread"), "in the way").expect("written");
+        let mut keeper = Keeper::start(path, true);
+        keeper.keep(Kept { version: kept::VERSION, generation: 8, ..Kept::default() });
+        keeper.flush(PATIENCE);
+        assert!(keeper.fault().expect("an alarm").contains("cannot be set aside"));
+        assert_eq!(std::fs::read_to_string(&state).expect("there"), "no json");
     }
 }

@@ -12,6 +12,7 @@ mod network;
 mod descriptors;
 mod fit;
 mod retry;
+mod faults;
 mod attachments;
 mod program;
 mod rehearsing;

@@ -27,9 +27,10 @@ use self::{
 use super::{
     api::{self, Command, Refusal, Request},
     apply,
-    chronicle::{self, Chronicle},
+    chronicle::Chronicle,
     controller::Controller,
     descriptors,
+    faults::Faults,
     fit::{self, Fit},
     http::Http,
     keeper::Keeper,
@@ -102,7 +103,8 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     let (senders, mut receivers) = channels();
     // Before the program is attached, since a program without stations takes no packets.
     let devices = net::devices().await;
-    let mut daemon = Daemon::start(pins, lock, others, config, state_dir, devices, senders)?;
+    let states = apply::States { disk: state_dir.to_owned(), copy: run_dir.join("state") };
+    let mut daemon = Daemon::start(pins, lock, others, config, &states, devices, senders)?;
 
     let (command_sender, mut commands) = mpsc::channel(WAITING);
     let (listener, _socket_file) =
@@ -188,9 +190,12 @@ pub(super) struct Daemon {
     before: Option<Before>,
     pub(super) soak: Soak,
     keeper: Keeper,
+    /// Writes a copy into the run directory, for a start without usable maps while the disk fails.
+    copier: Keeper,
     chronicle: Chronicle,
     /// Why the state that survives a reboot is not on the disk, as last reported.
     state_error: Option<String>,
+    faults: Faults,
     started: u64,
     senders: Senders,
     /// Replace the receivers of the loop once backends have new numbers: pending reports still have the old ones.
@@ -230,13 +235,14 @@ impl Daemon {
         lock: Lock,
         others: Vec<(PinDir, Lock)>,
         config_path: &Path,
-        state_dir: &Path,
+        states: &apply::States,
         devices: Result<Devices, NetError>,
         senders: Senders,
     ) -> Result<Self, RunError> {
-        let events = Events::after(chronicle::read_at_start(state_dir));
-        let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused } =
-            apply::start(&pins, config_path, state_dir, &events).inspect_err(|_| {
+        let events = Events::new();
+        let chronicle = Chronicle::start(&states.disk, &events);
+        let apply::Start { mut maps, inventory, history, fresh, loaded, rehearser, before, refused, is_unread } =
+            apply::start(&pins, config_path, states, &events).inspect_err(|_| {
                 // The first error counts, and an empty directory does no harm.
                 let _unused = pins.remove_unused();
             })?;
@@ -261,9 +267,11 @@ impl Daemon {
             rehearsing: Rehearsing::new(rehearser),
             before,
             soak: Soak::default(),
-            keeper: Keeper::start(state_dir),
-            chronicle: Chronicle::start(state_dir),
+            keeper: Keeper::start(&states.disk, is_unread),
+            copier: Keeper::start(&states.copy, false),
+            chronicle,
             state_error: None,
+            faults: Faults::default(),
             started: unix_ms(),
             fit: Fit::default(),
             probes: ProbeEngine::new(senders.reports.clone(), Arc::clone(&descriptors), probing.network()),
@@ -310,10 +318,18 @@ impl Daemon {
         }
     }
 
+    /// Writes operators' decisions and events to the disk before the process ends or executes another program, which ends
+    /// the threads that write.
+    fn write_at_last(&mut self) {
+        self.keep_at_last();
+        self.chronicle.keep_at_last(&self.controller.events, FAREWELL);
+    }
+
     /// Writes operators' decisions to the disk before the process ends: the host may go down, too.
     fn keep_at_last(&mut self) {
         self.keep();
         self.keeper.flush(FAREWELL);
+        self.copier.flush(FAREWELL);
     }
 
     /// Judges again backends whose health was in doubt.
@@ -334,11 +350,7 @@ impl Daemon {
             Command::Status(back) => {
                 let _ = back.send(Ok(Box::new(self.status())));
             }
-            Command::Operate(operation, back) => {
-                let _ = back.send(self.controller.operate(&operation).map_err(Refusal::from));
-                // At once and not in a second, since the host may be about to go down.
-                self.keep();
-            }
+            Command::Operate(operation, back) => self.operate(&operation, back),
             Command::Reload(words, back) => self.reader.begin((How::Reload, words), Some(back)),
             Command::Apply(candidate, back) => self.apply(*candidate, back).await,
             Command::Rollback(to, words, back) => self.roll_back(to, words, back).await,
@@ -346,14 +358,17 @@ impl Daemon {
             Command::Evacuate(pool, wanted, back) => self.evacuate(&pool, &wanted, back),
             Command::Return(pool, back) => self.bring_back(&pool, back),
             Command::Weigh(wanted, back) => self.weigh(&wanted, back).await,
-            Command::Upgrade(back) => upgrade::answer(back, &self.controller.events).await,
+            Command::Upgrade(back) => {
+                if let Some(executable) = upgrade::answer(back).await {
+                    self.write_at_last();
+                    let error = upgrade::execute(executable);
+                    self.fault(&executable.display().to_string(), &error);
+                }
+            }
             Command::Detach(back) => {
                 // First stops the tasks that would restore the removed attachments.
                 self.outside = None;
-                if self.program.is_loading() {
-                    let loaded = self.program.loading().await;
-                    self.attach(loaded).await;
-                }
+                self.end_loading().await;
                 let announced = takedown::announced(&self.controller.inventory.config);
                 match takedown::detach(&self.pins, &announced, Vec::new()).await {
                     Ok(outcome) => {
@@ -371,7 +386,11 @@ impl Daemon {
         LoopStep::Continue
     }
 
-    pub(super) fn fault(&self, subject: &str, error: &dyn std::error::Error) {
-        self.controller.events.report(EventKind::LocalFault, subject, chain(error));
+    /// Reports a fault, unless it lasts and was reported lately.
+    pub(super) fn fault(&mut self, subject: &str, error: &dyn std::error::Error) {
+        let message = chain(error);
+        if self.faults.note(subject, &message, Instant::now().into_std()) {
+            self.controller.events.report(EventKind::LocalFault, subject, message);
+        }
     }
 }

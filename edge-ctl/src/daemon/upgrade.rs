@@ -1,18 +1,20 @@
 //! Upgrades the daemon in place: the same process executes the new version. The attached program goes on meanwhile.
 
 use std::{
-    env, ffi::OsString, io, os::unix::process::CommandExt as _, path::PathBuf, process::Command, sync::OnceLock,
+    env,
+    ffi::OsString,
+    io,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
     time::Duration,
 };
 
 use tokio::time::sleep;
 
 use super::api::{Back, Refusal};
-use crate::control::{
-    chain,
-    events::{EventKind, Events},
-    operations::Outcome,
-};
+use crate::control::operations::Outcome;
 
 /// How long the answer may take to reach its client.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -27,16 +29,20 @@ pub(super) fn remember() {
     }
 }
 
-/// Answers, and executes the file that is at the noted path now. Returns only if that is not possible.
-pub(super) async fn answer(back: Back, events: &Events) {
+/// Answers, and returns the executable to go on with; `None` if there is none.
+pub(super) async fn answer(back: Back) -> Option<&'static Path> {
     let Some(executable) = EXECUTABLE.get() else {
         let _ = back.send(Err(Refusal::internal(&io::Error::from(io::ErrorKind::NotFound))));
-        return;
+        return None;
     };
     let message = format!("{} starts anew as PID {}", executable.display(), std::process::id());
     let _ = back.send(Ok(Outcome { changed: true, message, warnings: Vec::new() }));
     sleep(FAREWELL).await;
+    Some(executable)
+}
+
+/// Executes the file that is at the path now, with this process's arguments. Returns only if that is not possible.
+pub(super) fn execute(executable: &Path) -> io::Error {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let error = Command::new(executable).args(arguments).exec();
-    events.report(EventKind::LocalFault, &executable.display().to_string(), chain(&error));
+    Command::new(executable).args(arguments).exec()
 }

@@ -27,7 +27,8 @@ pub(crate) use self::{
     error::PlanError,
     generation::plan,
     image::{Edition, Image, NatPlan, NewOwners, NewService, Previous, Region, Returned},
-    pools::{counts, member_list, member_order},
+    pools::{candidate_tables, counts, member_list, member_order},
+    servers::server_table,
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, Word, admin, changed, condition, forced, health, removed, returned, state, with_word, word},
 };

@@ -124,15 +124,7 @@ fn place_tables(
     record: &mut PoolRecord,
     new: &mut Vec<Region>,
 ) -> Option<()> {
-    let members: Vec<_> = pool
-        .backends
-        .iter()
-        .zip(&record.backends)
-        .map(|(backend, given)| Member { number: given.number, weight: backend.weight, identity: identity(given) })
-        .collect();
-    // The largest table comes first.
-    let sizes = (0..u32::BITS).rev().map(|bit| 1 << bit).filter(|size| record.sizes & size != 0);
-    let table: Vec<_> = sizes.flat_map(|size| candidates::build(&members, size)).collect();
+    let table = candidate_tables(pool, record);
     record.checksum = crc32fast::hash(bytemuck::cast_slice(&table));
 
     if let Some(old) = old.filter(|old| is_unchanged(old, record)) {
@@ -148,6 +140,18 @@ fn place_tables(
     let members: Vec<_> = member_order(&record.backends).into_iter().map(|number| (number, states[&number])).collect();
     new.push(Region { first: record.member_list, cells: member_list(&members) });
     Some(())
+}
+
+/// The candidate tables of a pool whose backends have the numbers in `record`, the largest table first.
+pub(crate) fn candidate_tables(pool: &config::Pool, record: &PoolRecord) -> Vec<Cell> {
+    let members: Vec<_> = pool
+        .backends
+        .iter()
+        .zip(&record.backends)
+        .map(|(backend, given)| Member { number: given.number, weight: backend.weight, identity: identity(given) })
+        .collect();
+    let sizes = (0..u32::BITS).rev().map(|bit| 1 << bit).filter(|size| record.sizes & size != 0);
+    sizes.flat_map(|size| candidates::build(&members, size)).collect()
 }
 
 /// Numbers of a pool's backends in the order in which its member list has backends of equal state.

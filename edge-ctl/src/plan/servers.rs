@@ -35,7 +35,7 @@ impl<'a> Servers<'a> {
         if service.quic_cid.is_none() {
             return Ok(ServersRecord::default());
         }
-        let cells = build(&numbers(service, &image.snapshot));
+        let cells = server_table(service, &image.snapshot);
         let (length, checksum) = (narrow(cells.len()), crc32fast::hash(bytemuck::cast_slice::<Cell, u8>(&cells)));
         if let Some(old) = old.filter(|old| (old.cells, old.checksum) == (length, checksum)) {
             return Ok(*old);
@@ -47,6 +47,11 @@ impl<'a> Servers<'a> {
         image.candidates.push(Region { first: cell, cells });
         Ok(ServersRecord { cell, cells: length, checksum })
     }
+}
+
+/// The table of a service's server numbers.
+pub(crate) fn server_table(service: &Service, snapshot: &Snapshot) -> Vec<Cell> {
+    build(&numbers(service, snapshot))
 }
 
 /// The server numbers of a service's backends; also of retired backends of its pools, unless another backend has the

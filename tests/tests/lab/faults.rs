@@ -182,6 +182,23 @@ fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
     // A command that was reverted meanwhile must not take effect with the daemon.
     timed(&["disable", "p6/be1"]);
     timed(&["enable", "p6/be1"]);
+    timed(&["health", "p6/be2", "down"]);
+    timed(&["health", "p6/be2", "auto"]);
+    // Evacuations are done on the maps, too, and are known to the daemon later.
+    timed(&["evacuate", "p6", "--force", "--drain", "--reason", "a move"]);
+    timed(&["evacuate", "p4", "--force"]);
+    timed(&["return", "p4"]);
+    // What needs a publication fails soon, and says what to do.
+    let file = lab.edge().unwrap().configuration();
+    let publications =
+        [&["rollback"][..], &["apply", file.to_str().unwrap()], &["weight", "p6/be1", "50"], &["detach"]];
+    for verb in publications {
+        let start = Instant::now();
+        let output = lab.edge().unwrap().output(lab.netns(EDGE), verb).unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(start.elapsed() < patience(Duration::from_secs(3)), "{verb:?} took {:?}", start.elapsed());
+        assert!(output.status.code() == Some(5) && stderr.contains("`kill -CONT "), "{verb:?}: {stderr}");
+    }
 
     lab.edge().unwrap().signal(Signal::SIGCONT).unwrap();
     let known = wait_until(patience(Duration::from_secs(10)), || {
@@ -189,10 +206,16 @@ fn a_stopped_daemon_is_worked_around_and_does_not_do_late_what_was_given_up() {
         let seen = status::backends(&status)?;
         let state = |pool: &str| seen.iter().find(|backend| backend.pool == pool && backend.name == "be1");
         let states = ["p4", "p6"].map(|pool| state(pool).map(|backend| backend.state.clone()).unwrap_or_default());
-        Ok(status::is_by_daemon(&status) && states == ["draining", "up"])
+        Ok(status::is_by_daemon(&status) && states == ["draining", "draining"])
     });
     assert!(known.unwrap(), "{}", log(&lab));
     sleep(Duration::from_secs(1));
+    let evacuations = &lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["history"]["evacuations"];
+    assert!(
+        evacuations.as_array().is_some_and(|all| all.len() == 1) && evacuations[0]["pool"] == "p6",
+        "{evacuations}"
+    );
+    lab.ctl(&["return", "p6"]).unwrap();
     assert!(!log(&lab).contains("backend_drained"), "the daemon has drained it again: {}", log(&lab));
     assert_eq!(lab.request(Served::named("dsr4").vip, 12).unwrap(), BTreeSet::from(["be2".to_owned()]));
     assert_eq!(lab.request(Served::named("dsr6").vip, 40).unwrap(), lab.backends());

@@ -5,6 +5,8 @@
 use std::{
     fmt::Write as _,
     fs,
+    io::Write as _,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -204,6 +206,24 @@ fn upgrades_under_load_leave_no_gap() {
     let counts = requests.stop().unwrap();
     println!("{} upgrades: {counts:?}", programs.len());
     assert!(counts.answered > 1000 && counts.lost == 0, "{counts:?}\n{}", lab.edge().unwrap().log_text());
+}
+
+#[test]
+fn an_upgrade_loses_no_event_of_its_last_second() {
+    let lab = lab("");
+    let edge = lab.edge().unwrap();
+    let started = || edge.status(lab.netns(EDGE)).ok().map(|status| status["daemon"]["started"].clone());
+    for round in 0..3 {
+        let (reason, before) = (format!("round {round}"), started());
+        lab.ctl(&["drain", "p4/be1", "--reason", &reason]).unwrap();
+        // The verb tries the program first, which takes longer than the daemon keeps events in memory.
+        let mut socket = UnixStream::connect(edge.run_dir().join("edge.sock")).unwrap();
+        socket.write_all(b"POST /v1/upgrade HTTP/1.1\r\nhost: edge\r\ncontent-length: 0\r\n\r\n").unwrap();
+        let again = || Ok(started().is_some_and(|now| !now.is_null() && Some(now) != before));
+        assert!(wait_until(patience(Duration::from_secs(20)), again).unwrap(), "{}", edge.log_text());
+        assert!(lab.ctl(&["events"]).unwrap().contains(&reason), "{reason}: {}", edge.log_text());
+        lab.ctl(&["enable", "p4/be1"]).unwrap();
+    }
 }
 
 /// Number of upgrades: a few, or as many as `EDGE_UPGRADES` requests.

@@ -9,7 +9,10 @@ use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limi
 use serde::{Deserialize, Serialize};
 
 use super::How;
-use crate::{config::MAX_FILE, control::evacuation::Evacuation};
+use crate::{
+    config::MAX_FILE,
+    control::{evacuation::Evacuation, failovers::FailoverNote},
+};
 
 /// Number of generations that are kept where there is room, the last good one among them.
 const KEPT: usize = 10;
@@ -26,6 +29,9 @@ pub(crate) struct History {
     /// Pools that operators have evacuated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) evacuations: Vec<Evacuation>,
+    /// Reasons and deadlines of operators' failovers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failovers: Vec<FailoverNote>,
 }
 
 /// A generation.

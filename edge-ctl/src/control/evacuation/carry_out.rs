@@ -2,11 +2,12 @@
 
 use edge_common::abi::{BackendNumber, Failover};
 
-use super::{Base, Evacuation, MOST, Moment, Wanted, base_of, passed};
+use super::{Base, Evacuation, MOST, Moment, Wanted, base_of, passed, settled};
 use crate::{
-    config::{Service, is_meant, joined_names},
+    config::{Service, is_meant, joined_backends, joined_names},
     control::{
         data_plane::DataPlane,
+        deadline::Deadline,
         events::{EventKind, Events},
         few,
         inventory::{Inventory, Member},
@@ -45,8 +46,7 @@ pub(crate) fn carry_out(
     entry = Evacuation {
         pool: pool.to_owned(),
         since: now.unix_ms,
-        for_ms: wanted.for_ms,
-        until_ms: wanted.for_ms.map(|time| now.boot_ms.saturating_add(time)),
+        deadline: Deadline::after(wanted.for_ms, now.boot_ms),
         drain: wanted.drain,
         reason: wanted.reason.clone(),
         ..entry
@@ -63,26 +63,31 @@ pub(crate) fn carry_out(
         let present = plane.failover(number);
         let base = match base_of(&before, service) {
             Some(base) => base,
-            None if passed(inventory, service, &before, Failover::default()) == Some(present) => Failover::default(),
+            None if settled(inventory, service, &before, Failover::default()) == present => Failover::default(),
             // An operator has failed the service over.
             None => present,
         };
-        let Some(to) = passed(inventory, service, &after, base) else {
+        let to = settled(inventory, service, &after, base);
+        let is_alone = passed(inventory, service, &after, base).is_none();
+        if is_alone {
             effects.alone.push(&service.name);
-            continue;
-        };
+        }
         if base != Failover::default() && base_of(&before, service).is_none() {
             let base = Base { service: service.name.clone(), first: base.first, evacuate: base.evacuate };
             entry.before.push(base);
         }
-        if to == present {
+        if to == present && !is_alone {
             effects.elsewhere.push(&service.name);
-        } else {
+        } else if to != present {
             moves.push((service, number, to));
         }
     }
-    let forced: Vec<_> = if wanted.force { serving(inventory, plane, pool) } else { Vec::new() };
-    if moves.is_empty() && forced.is_empty() && effects.elsewhere.is_empty() {
+    let mut forced: Vec<_> = if wanted.force { serving(inventory, plane, pool) } else { Vec::new() };
+    // Backends that the earlier request has drained are disabled now, or the other way round.
+    if let Some(earlier) = earlier.map(|at| &before[at]).filter(|earlier| earlier.drain != wanted.drain) {
+        forced.extend(earlier.backends.iter().filter(|name| is_as_taken(inventory, plane, earlier, name)).cloned());
+    }
+    if moves.is_empty() && forced.is_empty() && effects.elsewhere.is_empty() && entry.backends.is_empty() {
         let message = match &effects.alone[..] {
             [] => format!("pool {pool} is not evacuated: no service has it"),
             _ => format!("pool {pool} is not evacuated: {}", effects.no_other_pool()),
@@ -101,10 +106,12 @@ pub(crate) fn carry_out(
         let operation =
             if wanted.drain { Operation::Drain { backend, reason } } else { Operation::Disable { backend, reason } };
         let outcome = operations::operate(inventory, plane, condition, events, &operation)?;
-        entry.backends.extend(outcome.changed.then_some(name));
+        if outcome.changed && !entry.backends.contains(&name) {
+            entry.backends.push(name);
+        }
         warnings = outcome.warnings;
     }
-    if !wanted.force && !effects.alone.is_empty() {
+    if !wanted.force && entry.backends.is_empty() && !effects.alone.is_empty() {
         warnings.push(effects.no_other_pool());
     }
     match earlier {
@@ -137,25 +144,22 @@ pub(crate) fn bring_back(
     if let Some(next) = after.first_mut() {
         next.before.extend(ended.before.iter().cloned());
     }
+    let mut decided_since = Vec::new();
     for backend in &ended.backends {
         let reason = Some(format!("the evacuation of pool {pool} is over"));
-        // An operator may have made another decision about the backend meanwhile, or the configuration may have
-        // changed.
-        let decided = inventory.backend(backend).is_ok_and(|named| {
-            let wanted = if ended.drain { Admin::Drained } else { Admin::Disabled };
-            named.numbers.iter().all(|number| plan::admin(plane.state(*number)) == wanted)
-        });
-        if decided {
+        if is_as_taken(inventory, plane, &ended, backend) {
             let operation = Operation::Enable { backend: backend.clone(), reason };
             operations::operate(inventory, plane, condition, events, &operation)?;
+        } else if !is_enabled(inventory, plane, backend) {
+            decided_since.push(backend.as_str());
         }
     }
     let (mut effects, mut changed_since) = (Effects::new(inventory, pool), Vec::new());
     let counts = Counts::take(inventory, plane);
     for (service, number) in concerned(inventory, pool) {
         let base = base_of(evacuations, service).unwrap_or_default();
-        let Some(expected) = passed(inventory, service, evacuations, base) else { continue };
-        let to = passed(inventory, service, &after, base).unwrap_or(base);
+        let expected = settled(inventory, service, evacuations, base);
+        let to = settled(inventory, service, &after, base);
         if plane.failover(number) != expected {
             changed_since.push(service.name.as_str());
         } else if to == expected {
@@ -171,6 +175,13 @@ pub(crate) fn bring_back(
         let names = few(&joined_names(changed_since), NAMED);
         warnings.push(format!("failed over otherwise since, and left as they are: {names}"));
     }
+    if !decided_since.is_empty() {
+        let names = joined_backends(decided_since);
+        warnings.push(format!(
+            "drained or disabled otherwise since, and left as they are: {} (`edge-ctl enable` brings them back)",
+            few(&names, NAMED)
+        ));
+    }
     let message = format!("the evacuation of pool {pool} is over ({why})\n{}", effects.lines());
     events.report_for(EventKind::EvacuationOver, pool, format!("its evacuation is over: {why}"), &effects.all());
     Ok(Outcome { changed: true, message: message.trim_end().to_owned(), warnings })
@@ -180,6 +191,22 @@ pub(crate) fn bring_back(
 fn concerned<'a>(inventory: &'a Inventory, pool: &'a str) -> impl Iterator<Item = (&'a Service, u32)> {
     let has = move |service: &Service| service.pools.iter().any(|at| is_meant(pool, &inventory.config.pools[*at].name));
     inventory.services().filter(move |(service, _)| has(service))
+}
+
+/// Whether a backend that the evacuation has taken out is as the evacuation left it: an operator may have made another
+/// decision about the backend meanwhile, or the configuration may have changed.
+fn is_as_taken(inventory: &Inventory, plane: &impl DataPlane, evacuation: &Evacuation, backend: &str) -> bool {
+    let taken = if evacuation.drain { Admin::Drained } else { Admin::Disabled };
+    inventory.backend(backend).is_ok_and(|named| has_admin(plane, &named.numbers, taken))
+}
+
+/// Whether the backend is enabled, or no longer configured.
+fn is_enabled(inventory: &Inventory, plane: &impl DataPlane, backend: &str) -> bool {
+    inventory.backend(backend).map_or(true, |named| has_admin(plane, &named.numbers, Admin::Enabled))
+}
+
+fn has_admin(plane: &impl DataPlane, numbers: &[BackendNumber], admin: Admin) -> bool {
+    numbers.iter().all(|number| plan::admin(plane.state(*number)) == admin)
 }
 
 /// Names (`POOL/BACKEND`) of the pool's backends that no operator has taken out.

@@ -1,6 +1,7 @@
 //! Evacuations of pools in plain memory: which services leave, which stay, and which return.
 
 use edge_common::abi::State;
+use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
@@ -79,7 +80,7 @@ fn drain_keeps_flows_and_a_time_ends_it() {
     assert_eq!(over(&rig.evacuations, NOW.boot_ms + 4999), None);
     assert_eq!(over(&rig.evacuations, NOW.boot_ms + 5000).map(|it| it.pool.as_str()), Some("provider-a"));
     // The clock starts anew after a reboot: the evacuation lasts at most as long as at first.
-    assert_eq!(rig.evacuations[0].left(0), Some(Duration::from_secs(5)));
+    assert_eq!(rig.evacuations[0].deadline.left(0), Some(std::time::Duration::from_secs(5)));
 }
 
 #[test]
@@ -94,6 +95,69 @@ fn force_takes_backends_away_and_return_gives_back_only_those() {
     assert_eq!(rig.evacuations[0].backends, ["provider-b/b1", "provider-b/shared"]);
     rig.bring_back("provider-b");
     assert_eq!([4, 5, 6].map(|number| admin(&rig, number)), [Admin::Enabled, Admin::Disabled, Admin::Enabled]);
+}
+
+#[test]
+fn a_repeated_evacuation_with_another_drain_takes_its_backends_along() {
+    let admin = |rig: &Rig| [4, 5, 6].map(|number| plan::admin(rig.plane.state(number)));
+    let drains = |drain| Wanted { force: true, drain, ..Wanted::default() };
+    for (first, second) in [(true, false), (false, true)] {
+        let mut rig = Rig::new();
+        let taken = |drain| if drain { Admin::Drained } else { Admin::Disabled };
+        rig.evacuate("provider-b", &drains(first)).unwrap();
+        assert_eq!(admin(&rig), [taken(first); 3]);
+        rig.evacuate("provider-b", &drains(second)).unwrap();
+        assert_eq!(admin(&rig), [taken(second); 3]);
+        let longer = Wanted { for_ms: Some(5000), ..drains(second) };
+        assert!(rig.evacuate("provider-b", &longer).unwrap().changed);
+        assert_eq!((rig.evacuations[0].deadline.for_ms, rig.evacuations[0].backends.len()), (Some(5000), 3));
+        let back = rig.bring_back("provider-b");
+        assert_eq!((admin(&rig), back.warnings), ([Admin::Enabled; 3], Vec::new()));
+    }
+
+    // A decision of an operator meanwhile is named.
+    let mut rig = Rig::new();
+    rig.evacuate("provider-b", &drains(true)).unwrap();
+    let operation = crate::control::operations::Operation::Disable { backend: "b2".to_owned(), reason: None };
+    let condition = |_| plan::condition(State::default());
+    crate::control::operations::operate(&rig.inventory, &mut rig.plane, condition, &rig.events, &operation).unwrap();
+    let back = rig.bring_back("provider-b");
+    assert_eq!(admin(&rig), [Admin::Enabled, Admin::Disabled, Admin::Enabled]);
+    assert!(back.warnings[0].contains("left as they are: provider-b/b2"), "{back:?}");
+}
+
+proptest! {
+    /// Whatever is evacuated, repeated and brought back in whatever order: once all is back, all is as before.
+    #[test]
+    fn once_all_is_back_all_is_as_before(
+        decided in vec(0..3_u8, 6),
+        steps in vec((0..2_usize, any::<bool>(), any::<bool>(), any::<bool>()), 1..12),
+    ) {
+        const POOLS: [&str; 2] = ["provider-a", "provider-b"];
+        let mut rig = Rig::new();
+        for (number, decided) in (1..).zip(decided) {
+            let admin = [Admin::Enabled, Admin::Drained, Admin::Disabled][usize::from(decided)];
+            let before = rig.plane.state(number);
+            rig.plane.set_state(number, plan::changed(before, admin, plan::condition(before)), "by an operator").unwrap();
+        }
+        let state = |rig: &Rig| {
+            let admin: Vec<_> = (1..=6).map(|number| plan::admin(rig.plane.state(number))).collect();
+            (admin, [1, 2].map(|number| rig.plane.failover(number)))
+        };
+        let before = state(&rig);
+        for (pool, leaves, drain, force) in steps {
+            if leaves {
+                rig.evacuate(POOLS[pool], &Wanted { drain, force, ..Wanted::default() }).unwrap();
+            } else {
+                rig.bring_back(POOLS[pool]);
+            }
+        }
+        for pool in POOLS {
+            let back = rig.bring_back(pool);
+            prop_assert_eq!(back.warnings, Vec::<String>::new());
+        }
+        prop_assert_eq!(state(&rig), before);
+    }
 }
 
 #[test]

@@ -17,6 +17,10 @@ use crate::{
 };
 
 const STATE: &str = "state.json";
+/// Directory of a state that could not be read.
+pub(super) const UNREAD: &str = "unread";
+/// Beginning of the names of texts.
+const TEXT: &str = "generation-";
 /// Suffix of incomplete files.
 const PART: &str = ".part";
 /// Most bytes read from `state.json`.
@@ -71,7 +75,7 @@ pub(crate) fn save(directory: &Path, kept: &Kept) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = name.starts_with("generation-") || name.ends_with(PART);
+        let ours = name.starts_with(TEXT) || name.ends_with(PART);
         if ours && !wanted.contains(&name) {
             fs::remove_file(entry.path())?;
         }
@@ -79,9 +83,32 @@ pub(crate) fn save(directory: &Path, kept: &Kept) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves a state that cannot be read, with its texts, into the directory `unread`, so that the next state does not replace
+/// it. The state that was set aside before is kept, too, in `unread.1`.
+///
+/// # Errors
+/// When a file cannot be moved.
+pub(crate) fn set_aside(directory: &Path) -> io::Result<()> {
+    let [newest, before] = [UNREAD.to_owned(), format!("{UNREAD}.1")].map(|name| directory.join(name));
+    // A call that was interrupted has moved texts, and not yet the state, which goes last.
+    if newest.join(STATE).try_exists()? {
+        bpf::if_present(fs::remove_dir_all(&before))?;
+        fs::rename(&newest, &before)?;
+    }
+    fs::create_dir_all(&newest)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEXT) {
+            fs::rename(entry.path(), newest.join(entry.file_name()))?;
+        }
+    }
+    bpf::if_present(fs::rename(directory.join(STATE), newest.join(STATE)))?;
+    File::open(directory)?.sync_all()
+}
+
 /// The name distinguishes texts, even if a generation's number was given twice.
 fn text_name(entry: &Entry) -> String {
-    format!("generation-{}-{:08x}.toml", entry.generation, entry.checksum)
+    format!("{TEXT}{}-{:08x}.toml", entry.generation, entry.checksum)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

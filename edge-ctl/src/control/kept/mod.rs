@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     choose::{Choice, choose},
     chronicle::{append_events, load_events},
-    disk::{load, save},
+    disk::{load, save, set_aside},
 };
 use super::{change::History, data_plane::DataPlane, inventory::Inventory};
 use crate::{
@@ -32,6 +32,9 @@ pub(crate) const VERSION: u32 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub(crate) version: u32,
+    /// When the state was handed over to be written, milliseconds since 1970, UTC. Tells which of two copies is newer.
+    #[serde(default)]
+    pub(crate) at: u64,
     /// The generation in force.
     pub(crate) generation: u64,
     pub(crate) history: History,
@@ -97,6 +100,15 @@ pub(crate) struct FailoverWord {
 }
 
 impl Kept {
+    /// Sets deadlines anew, at `boot_ms` of `CLOCK_BOOTTIME`, which has started anew with the host.
+    pub(crate) fn restart(&mut self, boot_ms: u64) {
+        let History { evacuations, failovers, .. } = &mut self.history;
+        let deadlines = evacuations.iter_mut().map(|evacuation| &mut evacuation.deadline);
+        for deadline in deadlines.chain(failovers.iter_mut().map(|note| &mut note.deadline)) {
+            *deadline = deadline.restarted(boot_ms);
+        }
+    }
+
     /// The state to keep now.
     pub(crate) fn of(inventory: &Inventory, plane: &impl DataPlane, history: &History) -> Self {
         let mut backends = Vec::new();
@@ -135,6 +147,7 @@ impl Kept {
         }
         Self {
             version: VERSION,
+            at: 0,
             generation: inventory.generation,
             history: history.clone(),
             backends,

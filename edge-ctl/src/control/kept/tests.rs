@@ -10,6 +10,8 @@ use crate::{
     control::{
         change::{Candidate, ChangeError, Entry, How, Trial, Verdict, Words},
         data_plane::DataPlane as _,
+        deadline::Deadline,
+        evacuation::{self, Evacuation},
         fixture::{FakeDataPlane, inventory},
     },
 };
@@ -117,6 +119,27 @@ fn a_trial_does_not_survive_a_reboot() {
     assert!(matches!(choice.history.entry(2).unwrap().verdict, Verdict::Undone(_)));
     let choice = choose(file(&text()), Some(&kept)).unwrap();
     assert!(choice.refused.is_none(), "it is what was in force");
+}
+
+#[test]
+fn an_evacuation_with_an_end_ends_after_a_reboot_too() {
+    const HOURS: u64 = 3600 * 1000;
+    let evacuation =
+        |until_ms| Evacuation { deadline: Deadline { for_ms: Some(2 * HOURS), until_ms }, ..Evacuation::default() };
+    let over = |kept: &Kept, boot_ms| evacuation::over(&kept.history.evacuations, boot_ms).is_some();
+    let mut kept = kept(&[(How::Start, &text(), Verdict::Good)]);
+    // On a host that was up for twenty days.
+    kept.history.evacuations = vec![evacuation(Some(20 * 24 * HOURS))];
+    kept.restart(60_000);
+    assert!(!over(&kept, 60_000 + 2 * HOURS - 1));
+    assert!(over(&kept, 60_000 + 2 * HOURS));
+    // The maps were lost, and the host was not restarted: the deadline stands.
+    kept.restart(60_000 + HOURS);
+    assert!(over(&kept, 60_000 + 2 * HOURS));
+    // One without an end.
+    kept.history.evacuations = vec![Evacuation::default()];
+    kept.restart(60_000);
+    assert!(!over(&kept, u64::MAX));
 }
 
 #[test]

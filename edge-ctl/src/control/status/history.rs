@@ -1,7 +1,5 @@
 //! What `status` shows of the generation in force: its history, its trial, and evacuations.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::Clock;
@@ -23,6 +21,22 @@ pub(crate) struct HistoryStatus {
     /// Pools that operators have evacuated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) evacuations: Vec<EvacuationStatus>,
+    /// Failovers that operators have given a reason or a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failovers: Vec<FailoverNoteStatus>,
+}
+
+/// A failover with a reason or a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailoverNoteStatus {
+    pub(crate) service: String,
+    pub(crate) to: String,
+    /// Milliseconds since 1970, UTC.
+    pub(crate) since: u64,
+    pub(crate) reason: Option<String>,
+    /// Seconds until the failover is taken back; 0 if its time is over, and it ends once a daemon runs. Absent if it has no
+    /// end.
+    pub(crate) seconds_left: Option<u64>,
 }
 
 /// A pool that an operator has evacuated.
@@ -60,7 +74,14 @@ impl HistoryStatus {
             since: evacuation.since,
             drain: evacuation.drain,
             reason: evacuation.reason.clone(),
-            seconds_left: evacuation.left(now.boot_ms).map(|left| (left + Duration::from_millis(999)).as_secs()),
+            seconds_left: evacuation.deadline.seconds_left(now.boot_ms),
+        });
+        let failovers = history.failovers.iter().map(|note| FailoverNoteStatus {
+            service: note.service.clone(),
+            to: note.to.clone(),
+            since: note.since,
+            reason: note.reason.clone(),
+            seconds_left: note.deadline.seconds_left(now.boot_ms),
         });
         Some(Self {
             how: entry.how.name().to_owned(),
@@ -70,6 +91,7 @@ impl HistoryStatus {
             last_good: history.last_good().map(|entry| entry.generation),
             trial,
             evacuations: evacuations.collect(),
+            failovers: failovers.collect(),
         })
     }
 }

@@ -7,7 +7,7 @@ use super::{Caller, Command, Refusal, no_such_route, parse, request};
 use crate::{
     control::{
         change::Weigh,
-        operations::{Operation, Outcome},
+        operations::{Operation, Outcome, Terms},
     },
     health::Health,
 };
@@ -61,6 +61,11 @@ pub(crate) struct FailoverBody {
     pub(crate) to: String,
     #[serde(default)]
     pub(crate) evacuate: bool,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    /// Milliseconds until the failover is taken back.
+    #[serde(default)]
+    pub(crate) for_ms: Option<u64>,
 }
 
 pub(super) async fn backend(
@@ -99,8 +104,8 @@ pub(super) async fn failover(
     Path(service): Path<String>,
     body: Bytes,
 ) -> Result<Json<Outcome>, Refusal> {
-    let FailoverBody { to, evacuate } = parse(&body)?;
-    operate(&caller, Operation::Failover { service, to, evacuate }).await
+    let FailoverBody { to, evacuate, reason, for_ms } = parse(&body)?;
+    operate(&caller, Operation::Failover { service, to, evacuate, terms: Terms { reason, for_ms } }).await
 }
 
 pub(super) async fn failback(caller: Caller, Path(service): Path<String>) -> Result<Json<Outcome>, Refusal> {

@@ -100,7 +100,7 @@ impl<P: DataPlane> Controller<P> {
     /// Judges the verdicts about all backends, writes the resulting states, and reports them.
     pub(super) fn judge(&mut self, mut changes: Vec<(BackendNumber, HealthChange)>) -> Result<(), BpfError> {
         let Self { judgement, inventory, reach, plane, now, .. } = self;
-        changes.extend(judgement.release(inventory, reach, *now));
+        changes.extend(judgement.release(inventory, reach, plane, *now));
         let ruling = judgement.judge(inventory, reach, plane, changes, *now);
         self.announce(&ruling);
         let Ruling { changes, mut others, .. } = ruling;

@@ -176,7 +176,12 @@ fn a_probe_that_begins_at_an_unreachable_backend_leaves_it_unknown() {
 #[test]
 fn a_service_that_no_pool_serves_may_lose_pools_of_its_list() {
     let mut controller = controller();
-    let failover = Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: false };
+    let failover = Operation::Failover {
+        service: "web".to_owned(),
+        to: "provider-b".to_owned(),
+        evacuate: false,
+        terms: operations::Terms::default(),
+    };
     controller.operate(&failover).unwrap();
     for backend in 1..=6 {
         fail(&mut controller, backend, 3);
@@ -272,7 +277,12 @@ fn failing_over_to_an_empty_pool_is_done_with_a_warning() {
     for backend in [4, 5, 6] {
         fail(&mut controller, backend, 3);
     }
-    let failover = Operation::Failover { service: "web".to_owned(), to: "provider-b".to_owned(), evacuate: false };
+    let failover = Operation::Failover {
+        service: "web".to_owned(),
+        to: "provider-b".to_owned(),
+        evacuate: false,
+        terms: operations::Terms::default(),
+    };
     let outcome = controller.operate(&failover).unwrap();
     assert!(outcome.changed);
     assert!(outcome.warnings[0].starts_with("pool provider-b has too few backends"), "{:?}", outcome.warnings);

@@ -2,7 +2,7 @@
 
 use super::{Daemon, RunError, ended::LoopStep};
 use crate::{
-    bpf::{self, BpfError, LockError, boot_ms},
+    bpf::{self, BpfError, LockError, Records, boot_ms},
     control::{
         change::{self, ChangeError, Verdict},
         events::{EventKind, unix_ms},
@@ -28,6 +28,7 @@ impl Daemon {
         }
         self.end_trial().await;
         self.end_evacuation();
+        self.end_failover();
         if self.soak.tick(&self.controller, &self.program, &mut self.history, boot_ms()) {
             let subject = format!("generation {}", self.controller.inventory.generation);
             self.controller.events.report(
@@ -82,10 +83,12 @@ impl Daemon {
         }
     }
 
-    /// Hands the state that survives a reboot to the thread that writes it, and reports a failed write.
+    /// Hands the state that survives a reboot to the threads that write it, and reports a failed write.
     pub(in crate::daemon) fn keep(&mut self) {
         let Controller { inventory, plane, events, .. } = &self.controller;
-        self.keeper.keep(Kept::of(inventory, plane, &self.history));
+        let kept = Kept::of(inventory, plane, &self.history);
+        self.copier.keep(kept.clone());
+        self.keeper.keep(kept);
         let fault = self.keeper.fault();
         if let Some(why) = fault.as_ref().filter(|_| self.state_error.is_none()) {
             events.report(EventKind::LocalFault, "state", why.clone());
@@ -120,18 +123,42 @@ impl Daemon {
             self.take_over(inventory).await?;
             self.controller.repaired += 1;
         }
-        if self.controller.plane.is_bank_damaged()? {
-            let Controller { inventory, plane, events, .. } = &mut self.controller;
-            let message = "another program has written into it; it is published anew";
-            events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
-            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
-            self.controller.replace(inventory)?;
-            self.controller.repaired += 1;
-        }
+        self.audit()?;
         self.controller.age()?;
         self.controller.look_at_records();
         self.controller.look_at_ports()?;
         self.controller.look_at_paths();
         Ok(self.controller.reconcile()?)
+    }
+    /// Repairs what another program, or a fault, has changed in the maps.
+    fn audit(&mut self) -> Result<(), ChangeError> {
+        let Controller { inventory, plane, events, repaired, .. } = &mut self.controller;
+        let found = plane.audit(&inventory.config)?;
+        for (subject, message) in found.repaired {
+            events.report(EventKind::Repaired, &subject, message);
+            *repaired += 1;
+        }
+        match plane.look_at_history() {
+            Records::Same => {}
+            Records::Damaged => {
+                let message = "another program has written into it; it is stored again";
+                events.report(EventKind::Repaired, "history", message);
+                *repaired += 1;
+                change::write_down(plane, &mut self.history)?;
+            }
+            // The command line evacuates pools and fails services over while this process does not answer.
+            Records::Foreign => {
+                let theirs = change::recall(plane, inventory, Clock::now());
+                (self.history.evacuations, self.history.failovers) = (theirs.evacuations, theirs.failovers);
+            }
+        }
+        if found.is_bank_damaged {
+            let message = "another program has written into it; it is published anew";
+            events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
+            *repaired += 1;
+            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
+            self.controller.replace(inventory)?;
+        }
+        Ok(())
     }
 }

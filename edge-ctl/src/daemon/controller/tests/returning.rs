@@ -184,4 +184,13 @@ fn a_backend_that_flaps_is_held_back_and_the_last_one_is_not() {
     }
     let before = kinds(&controller).len();
     assert!(flap(&mut controller) > before + 20);
+    // The others are up, and operators have taken them out.
+    let mut controller = one_pool(WhenExhausted::Reject);
+    let drain = |backend: &str| Operation::Drain { backend: backend.to_owned(), reason: None };
+    let disable = |backend: &str| Operation::Disable { backend: backend.to_owned(), reason: None };
+    for operation in [drain("a2"), disable("shared")] {
+        controller.operate(&operation).unwrap();
+    }
+    let before = kinds(&controller).len();
+    assert!(flap(&mut controller) > before + 20);
 }

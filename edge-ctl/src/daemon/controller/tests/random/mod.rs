@@ -15,7 +15,11 @@ use proptest::{
 
 use self::{model::Model, published::Published};
 use super::*;
-use crate::config::Config;
+use crate::{
+    config::Config,
+    control::evacuation::{Moment, Wanted},
+    plan::Word,
+};
 
 /// In all, unless `CONTROLLER_OPERATIONS` is set.
 const OPERATIONS: u32 = 3_000;
@@ -50,6 +54,8 @@ enum Step {
     Operate(Verb, Index),
     /// By the command line, on the maps themselves, while the daemon does not answer.
     Elsewhere(Verb, Index),
+    /// Pools are evacuated, each with these `drain` and `force`, and then all are brought back.
+    Evacuations(Vec<(Index, bool, bool)>),
     /// Whether what was removed still has flows.
     Reload(Index, bool),
     Restart,
@@ -105,6 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Second),
         3 => (verb(), any::<Index>()).prop_map(|(verb, which)| Step::Operate(verb, which)),
         1 => (verb(), any::<Index>()).prop_map(|(verb, which)| Step::Elsewhere(verb, which)),
+        1 => vec((any::<Index>(), any::<bool>(), any::<bool>()), 1..4).prop_map(Step::Evacuations),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(edit, held)| Step::Reload(edit, held)),
         1 => Just(Step::Restart),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(which, cut)| Step::Reach(which, cut)),
@@ -149,10 +156,32 @@ impl Run {
             Verb::Health(health) => Operation::Health { backend, health, reason },
             Verb::Failover(evacuate) => {
                 let to = if evacuate { "provider-b" } else { "provider-a" }.to_owned();
-                Operation::Failover { service, to, evacuate }
+                Operation::Failover { service, to, evacuate, terms: operations::Terms::default() }
             }
             Verb::Failback => Operation::Failback { service },
         }
+    }
+
+    /// What operators have decided.
+    fn words(&self) -> (Vec<Word>, Vec<Failover>) {
+        let Controller { inventory, plane, .. } = &self.controller;
+        let words = inventory.known().map(|known| plan::word(plane.state(known.number)));
+        (words.collect(), inventory.services().map(|(_, number)| plane.failover(number)).collect())
+    }
+
+    fn evacuate_and_bring_back(&mut self, wanted: &[(Index, bool, bool)]) {
+        let before = self.words();
+        let pools: Vec<_> = self.controller.inventory.config.pools.iter().map(|pool| pool.name.clone()).collect();
+        let (mut evacuations, now) = (Vec::new(), Moment { unix_ms: 0, boot_ms: 0 });
+        for &(which, drain, force) in wanted {
+            let wanted = Wanted { drain, force, ..Wanted::default() };
+            let pool = &pools[which.index(pools.len())];
+            self.controller.evacuate(&mut evacuations, pool, &wanted, now).unwrap();
+        }
+        for pool in &pools {
+            self.controller.end_evacuation(&mut evacuations, pool, "all is back").unwrap();
+        }
+        assert_eq!(self.words(), before, "all that were brought back are as before");
     }
 
     fn probe(&mut self, backend: BackendNumber, answer: Answer) {
@@ -205,6 +234,7 @@ impl Run {
                 let done = operations::operate(inventory, plane, condition, &Events::new(), &operation).is_ok();
                 self.model.operated(inventory, &operation, done);
             }
+            Step::Evacuations(wanted) => self.evacuate_and_bring_back(wanted),
             Step::Reload(edit, held) => {
                 let config = edited(edit.index(EDITS.len()));
                 let inventory = self.published.next(&config, &mut self.controller.plane, *held);
