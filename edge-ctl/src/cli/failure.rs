@@ -118,6 +118,7 @@ impl Failure {
                     | OperationError::Retired { .. },
                 ) => Code::Refused,
                 OfflineError::Change(error) if error.is_refusal() => Code::Refused,
+                OfflineError::Outgrown(_) => Code::Refused,
                 OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,
                 OfflineError::Lock(LockError::Held { .. }) => Code::OtherDaemon,
                 OfflineError::NothingPinned { .. } => Code::NothingThere,

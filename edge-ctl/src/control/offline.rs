@@ -25,7 +25,7 @@ use super::{
 use crate::{
     bpf::{self, BpfError, LockError, PinDir, PinnedMaps, monotonic_time},
     config::Config,
-    plan,
+    plan::{self, PlanError},
     preflight::Pinned,
     xdp::XdpError,
 };
@@ -42,6 +42,8 @@ pub(crate) enum OfflineError {
     Operation(#[from] OperationError),
     #[error(transparent)]
     Change(Box<ChangeError>),
+    #[error("only a running daemon makes other maps: start it, then repeat the command")]
+    Outgrown(#[source] PlanError),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error("the load balancer cannot be detached")]
@@ -299,19 +301,17 @@ pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> R
     let (events, mut rehearser) = (Events::new(), Rehearser::default());
     let mut history = change::recall(&maps, &inventory, Clock::now());
     let on_trial = matches!(&wanted, Change::Apply(candidate) if candidate.words.confirm().is_some());
-    let changed = match wanted {
-        Change::Apply(candidate) => {
-            change::change(&mut maps, &inventory, &mut history, *candidate, &mut rehearser, &events)
-        }
-        Change::Rollback(to, words) => {
-            change::roll_back(&mut maps, &inventory, &mut history, to, words, &mut rehearser, &events)
-        }
+    let candidate = match wanted {
+        Change::Apply(candidate) => *candidate,
+        Change::Rollback(to, words) => change::roll_back(&history, inventory.generation, to, words)?,
         Change::Confirm => return Ok(change::confirm(&maps, &mut history)?),
-    }?;
-    let Some(Changed { inventory: now, mut outcome }) = changed else {
-        let message = format!("the text is as before: generation {} stays", inventory.generation);
-        return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     };
+    let changed = change::change(&mut maps, &inventory, &mut history, candidate, &mut rehearser, &events);
+    let Changed { inventory: now, mut outcome } = changed.map_err(|error| match error {
+        ChangeError::Plan(why) => OfflineError::Outgrown(why),
+        error => error.into(),
+    })?;
+    let Some(now) = now else { return Ok(outcome) };
     if now.config.interfaces != inventory.config.interfaces
         || takedown::announced(&now.config) != takedown::announced(&inventory.config)
     {

@@ -286,7 +286,7 @@ async fn apply(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
     let read = read.await.map_err(|error| Refusal::internal(&error))?;
     let (config, file) =
         read.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string(), Some("nothing was changed")))?;
-    let candidate = Box::new(Candidate { config, how: How::Apply, file: Some(file), words });
+    let candidate = Box::new(Candidate { config, how: How::Apply, file: Some(file), words, text_of: None });
     Ok(Json(request(&caller, |back| Command::Apply(candidate, back)).await?))
 }
 

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, ConfigError},
     control::{
         chain,
-        change::{self, Candidate, ChangeError, History, Planned, Rehearser},
+        change::{self, Candidate, ChangeError, Changed, History, Planned, Rehearser},
         data_plane::DataPlane as _,
         events::{EventKind, Events},
         inventory::Inventory,
@@ -93,7 +93,8 @@ fn cold(
     let mut rehearser = Rehearser::default();
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
-        let Choice { mut candidate, history, text_of, refused } = choose(file, kept.as_ref())?;
+        let Choice { mut candidate, history, refused } = choose(file, kept.as_ref())?;
+        let text_of = candidate.text_of;
         if let Some(kept) = &kept {
             candidate.config = candidate.config.weighted(&kept.weights);
         }
@@ -112,7 +113,7 @@ fn cold(
             Err(error) => return Err(error),
         }
     };
-    let (inventory, _) = vetted.publish(&mut maps, &mut history, text_of, Clock::now(), events)?;
+    let (inventory, _) = vetted.publish(&mut maps, &mut history, Clock::now(), events)?;
     finish(&mut maps, &inventory, kept.as_ref(), events)?;
     let refused = refused.map(|error| {
         let from = text_of.unwrap_or_default();
@@ -209,11 +210,11 @@ fn warm(
         Err(error) => Err(error.into()),
     };
     let changed = match changed {
-        Ok(Some(changed)) => {
-            inventory = changed.inventory;
+        Ok(Changed { inventory: now, .. }) => {
+            inventory = now.unwrap_or(inventory);
             Ok(())
         }
-        changed => changed.map(drop),
+        Err(error) => Err(error),
     };
     let why = match &changed {
         Err(ChangeError::Plan(why)) => Some(why.to_string()),

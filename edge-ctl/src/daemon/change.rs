@@ -10,12 +10,12 @@ use super::{
     run::Daemon,
 };
 use crate::{
-    bpf::{PinnedMaps, boot_ms},
+    bpf::boot_ms,
     config::Config,
     control::{
         chain,
-        change::{self, Candidate, ChangeError, Changed, History, Rehearser, Weigh, WeighError, Weighed, Words},
-        events::{EventKind, Events},
+        change::{self, Candidate, ChangeError, Changed, Weigh, WeighError, Weighed, Words},
+        events::EventKind,
         inventory::Inventory,
         operations::Outcome,
         takedown,
@@ -55,10 +55,10 @@ impl Daemon {
     }
 
     pub(super) async fn roll_back(&mut self, to: Option<u64>, words: Words, back: Back) {
-        let result = self.changed(|maps, in_force, history, rehearser, events| {
-            change::roll_back(maps, in_force, history, to, words, rehearser, events)
-        });
-        let result = result.await;
+        let result = match change::roll_back(&self.history, self.controller.inventory.generation, to, words) {
+            Ok(candidate) => self.change(candidate).await,
+            Err(error) => Err(error),
+        };
         let _ = back.send(self.reported("rollback", result));
     }
 
@@ -73,59 +73,55 @@ impl Daemon {
 
     /// Reverts the generation on trial once its time is over or services have lost availability.
     pub(super) async fn end_trial(&mut self) {
-        let Some(trial) = &self.history.trial else { return };
-        let why = match self.soak.blame() {
-            Some(why) => format!("it has reduced availability: {why}"),
-            None if trial.until_ms <= boot_ms() => "it was not confirmed in time".to_owned(),
-            None => return,
+        let why = self.history.trial.as_ref().and_then(|trial| match self.soak.blame() {
+            Some(why) => Some(format!("it has reduced availability: {why}")),
+            None => (trial.until_ms <= boot_ms()).then(|| "it was not confirmed in time".to_owned()),
+        });
+        let Some((trial, why)) = self.history.trial.as_ref().zip(why) else {
+            self.overdue = None;
+            return;
         };
         let (generation, back_to) = (trial.generation, trial.back_to);
-        let undone = self.changed(|maps, in_force, history, rehearser, events| {
-            change::undo(maps, in_force, history, &why, rehearser, events)
-        });
-        match undone.await {
-            Ok(_) => {
+        let undone = match change::undo(&self.history, &why) {
+            Ok(candidate) => self.change(candidate).await,
+            Err(error) => Err(error),
+        };
+        match undone {
+            Ok(Outcome { warnings, .. }) => {
+                self.overdue = None;
                 let message = format!("{why}; the text of generation {back_to} is in force again");
+                let message = [vec![message], warnings].concat().join("\n");
                 self.controller.events.report(EventKind::ConfigUndone, &format!("generation {generation}"), message);
                 self.history.trial = None;
                 self.write_history();
             }
             // The next attempt follows in a second.
-            Err(error) => self.fault("undo", &error),
+            Err(error) => {
+                let why = chain(&error);
+                if self.overdue.as_ref() != Some(&why) {
+                    self.fault("undo", &error);
+                    self.overdue = Some(why);
+                }
+            }
         }
     }
 
+    /// Brings the candidate into force: in the present maps, or else in new ones.
     async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
         let wanted = candidate.clone();
-        let changed = self.changed(|maps, in_force, history, rehearser, events| {
-            change::change(maps, in_force, history, candidate, rehearser, events)
-        });
-        match changed.await {
-            Err(ChangeError::Plan(why)) => self.grow(wanted, why).await,
-            changed => changed,
-        }
-    }
-
-    async fn changed(
-        &mut self,
-        make: impl FnOnce(
-            &mut PinnedMaps,
-            &Inventory,
-            &mut History,
-            &mut Rehearser,
-            &Events,
-        ) -> Result<Option<Changed>, ChangeError>,
-    ) -> Result<Outcome, ChangeError> {
         let events = self.controller.events.clone();
         let rehearser = self.rehearsing.ready(&events).await;
         let Controller { plane, inventory, .. } = &mut self.controller;
-        let made = make(plane, inventory, &mut self.history, rehearser, &events)?;
-        let Some(Changed { inventory, mut outcome }) = made else {
-            let message = format!("the text is as before: generation {} stays", self.controller.inventory.generation);
-            return Ok(Outcome { changed: false, message, warnings: Vec::new() });
-        };
-        outcome.warnings.extend(self.take_over(inventory).await?);
-        Ok(outcome)
+        let changed = change::change(plane, inventory, &mut self.history, candidate, rehearser, &events);
+        match changed {
+            Ok(Changed { inventory: Some(inventory), mut outcome }) => {
+                outcome.warnings.extend(self.take_over(inventory).await?);
+                Ok(outcome)
+            }
+            Ok(Changed { inventory: None, outcome }) => Ok(outcome),
+            Err(ChangeError::Plan(why)) => self.grow(wanted, why).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// Continues with a generation that has just been published: interfaces, announcements, probes.

@@ -46,7 +46,7 @@ fn grown(
         let mut large = new_maps(pins, &wanted.config)?;
         let planned = Planned::new(&large, None, wanted)?.beside().after(history)?;
         let vetted = vet(planned, &mut large)?;
-        let (inventory, _) = vetted.publish(&mut large, history, None, Clock::now(), events)?;
+        let (inventory, _) = vetted.publish(&mut large, history, Clock::now(), events)?;
         Ok((large, inventory))
     };
     let made = made();

@@ -138,7 +138,7 @@ impl Reader {
 
 /// The candidate from the daemon's file.
 fn candidate(config: Config, path: &Path, how: How, words: Words) -> Candidate {
-    Candidate { config, how, file: Some(path.display().to_string()), words }
+    Candidate { config, how, file: Some(path.display().to_string()), words, text_of: None }
 }
 
 /// Reads the file before the loop runs; fails after [`PATIENCE`].

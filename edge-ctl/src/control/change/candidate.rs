@@ -14,6 +14,29 @@ pub(crate) struct Candidate {
     /// The file that it was read from.
     pub(crate) file: Option<String>,
     pub(crate) words: Words,
+    /// The earlier generation whose text this is.
+    pub(crate) text_of: Option<u64>,
+}
+
+impl Candidate {
+    /// A line about the end of the candidate's trial, if it comes into force on trial.
+    pub(crate) fn deadline(&self) -> Option<String> {
+        self.words.confirm().map(|confirm| {
+            let confirm = humantime::format_duration(confirm);
+            format!("it is undone in {confirm}, unless `edge-ctl confirm` comes before")
+        })
+    }
+
+    /// Why the generation in force is given up for this one, if the change takes it back.
+    pub(super) fn why_undone(&self) -> Option<String> {
+        let Words { reason, .. } = &self.words;
+        match (self.how, reason) {
+            (How::Undo, reason) => Some(reason.clone().unwrap_or_default()),
+            (How::Rollback, Some(reason)) => Some(format!("rolled back by an operator: {reason}")),
+            (How::Rollback, None) => Some("rolled back by an operator".to_owned()),
+            (How::Start | How::Sighup | How::Reload | How::Apply | How::Restored | How::Unknown, _) => None,
+        }
+    }
 }
 
 /// Options that an operator gives with a change.

@@ -21,6 +21,11 @@ pub(crate) enum ChangeError {
     /// A start found a file whose text was in force before, and has been replaced by another one since.
     #[error("the file was not applied: {why}. `edge-ctl reload` applies it")]
     Replaced { why: String },
+    /// Maps that replaced others are not in use yet, and the flows of the earlier ones were not all carried over.
+    #[error(
+        "the last change has made new maps, and the program is not on them yet: repeat the command in some seconds"
+    )]
+    Growing,
     #[error("no change waits to be confirmed")]
     NoTrial,
     #[error("the maps cannot be read or written")]
@@ -50,6 +55,7 @@ impl ChangeError {
             | Self::Rehearsal(_)
             | Self::NothingToGoBackTo { .. }
             | Self::NoTrial
+            | Self::Growing
             | Self::Replaced { .. } => true,
             Self::Maps(_) | Self::Detach(_) | Self::Inventory(_) => false,
         }

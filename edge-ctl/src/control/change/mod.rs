@@ -7,6 +7,7 @@ mod history;
 mod recall;
 mod diff;
 mod guard;
+mod cut;
 mod moves;
 mod planned;
 mod rehearsal;
@@ -15,6 +16,7 @@ mod error;
 mod doubts;
 mod watch;
 mod verbs;
+mod ways_back;
 mod weigh;
 
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod tests;
 
 pub(crate) use self::{
     candidate::{Candidate, How, Words},
+    cut::cut,
     diff::{Diff, Item, What},
     doubts::{Attached, Doubts},
     error::ChangeError,
@@ -31,8 +34,9 @@ pub(crate) use self::{
     planned::{Plan, Planned},
     recall::{recall, write_down},
     rehearsal::{RehearsalError, Rehearser},
-    verbs::{Changed, change, confirm, roll_back, undo},
+    verbs::{Changed, change, confirm},
     vetted::Vetted,
     watch::Watch,
+    ways_back::{roll_back, undo},
     weigh::{Weigh, WeighError, Weighed, weigh, would_weigh},
 };

@@ -1,6 +1,6 @@
 //! A candidate that was rehearsed. It is staged in the maps, and can be published once.
 
-use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial, write_down};
+use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial, Verdict, write_down};
 use crate::{
     bpf::{PinnedMaps, Staged},
     control::{
@@ -39,12 +39,13 @@ impl Vetted {
         self,
         maps: &mut PinnedMaps,
         history: &mut History,
-        text_of: Option<u64>,
         now: Clock,
         events: &Events,
     ) -> Result<(Inventory, Diff), ChangeError> {
         let warning = self.warning();
-        let Self { candidate: Candidate { config, how, file, words }, image, staged, diff, unavailable, .. } = self;
+        let why_undone = self.candidate.why_undone();
+        let Self { candidate, image, staged, diff, unavailable, .. } = self;
+        let Candidate { config, how, file, words, text_of } = candidate;
         let generation = image.snapshot.generation;
         let inventory = Inventory::new(config, &image.snapshot)?;
         let before = history.clone();
@@ -52,6 +53,9 @@ impl Vetted {
         // A generation that was itself on trial is no target of a rollback.
         let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
         let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
+        if let Some((why, left)) = why_undone.zip(history.entries.last_mut()) {
+            left.verdict = Verdict::Undone(why);
+        }
         history.push(Entry {
             text_of,
             file,

@@ -77,7 +77,7 @@ pub(crate) fn weigh(
         return Ok(Weighed { inventory: None, outcome: as_before(in_force, wanted) });
     }
     let flows = Plan::exactly(maps, in_force, &config)?.flows;
-    let candidate = Candidate { config, how: How::Reload, file: None, words: Words::default() };
+    let candidate = Candidate { config, how: How::Reload, file: None, words: Words::default(), text_of: None };
     let vetted = Planned::new(maps, Some(in_force), candidate)?.vet(maps, rehearser, events)?;
     let warnings = vetted.warning().into_iter().collect();
     let inventory = vetted.republish(maps, history, in_force.generation)?;

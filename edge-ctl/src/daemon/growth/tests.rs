@@ -12,10 +12,11 @@ use crate::{
     bpf::{bpffs::Bpffs, monotonic_time},
     config,
     control::{
-        change::{How, Words},
+        change::{self, Entry, How, Trial, Verdict, Words},
         data_plane::DataPlane as _,
     },
     daemon::apply::{carry, usable},
+    plan,
 };
 
 /// A configuration with the backends `$more` in its first pool, beside two others.
@@ -62,7 +63,7 @@ const FLOWS: u16 = 20;
 
 fn wanted(text: &str) -> Candidate {
     let config = config::parse(text, "edge.toml").unwrap();
-    Candidate { config, how: How::Reload, file: None, words: Words::default() }
+    Candidate { config, how: How::Reload, file: None, words: Words::default(), text_of: None }
 }
 
 /// The growth without its rehearsal, whose program is loaded beside the maps.
@@ -77,7 +78,7 @@ fn used(bpffs: &Bpffs) -> PinnedMaps {
     let candidate = wanted(SMALL);
     let mut maps = new_maps(&bpffs.pins(), &candidate.config).unwrap();
     let vetted = Planned::new(&maps, None, candidate).unwrap().unrehearsed(&mut maps);
-    vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+    vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
     let snapshot = maps.snapshot().unwrap().unwrap();
     let number = |name| snapshot.backend(name).unwrap().number;
     maps.set_state(number("one/a"), State(State::ENABLED | State::DRAINED | State::ALIVE), "disk swap").unwrap();
@@ -179,4 +180,40 @@ fn a_growth_that_fails_leaves_the_small_maps_where_they_were() {
     assert!(small.are_pinned().unwrap());
     let (maps, _) = usable(&bpffs.pins()).unwrap().expect("they are usable");
     assert_eq!((check_all(&maps, Step::Call(0)).as_str(), maps.number()), (SMALL, small.number()));
+}
+
+/// A history with the generation in force, which is `verdict` and on trial.
+fn on_trial(maps: &PinnedMaps, verdict: Verdict) -> History {
+    let generation = maps.generation();
+    let mut history = History::default();
+    history.push(Entry::new(generation - 1, 1, How::Start, LARGE));
+    history.push(Entry { verdict, ..Entry::new(generation, 2, How::Apply, SMALL) });
+    history.trial =
+        Some(Trial { generation, back_to: generation - 1, until_ms: 77, unavailable: vec!["one/a".to_owned()] });
+    history
+}
+
+#[test]
+fn the_way_back_from_a_trial_grows_the_maps_where_they_are_too_small() {
+    let bpffs = Bpffs::mount();
+    let mut small = used(&bpffs);
+    small
+        .publish(
+            &small
+                .with_previous(|previous| plan::plan(&wanted(SMALL).config, small.capacity(), previous))
+                .unwrap()
+                .unwrap(),
+        )
+        .unwrap();
+    let mut history = on_trial(&small, Verdict::Soaking);
+    let back = change::undo(&history, "it was late").unwrap();
+    let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
+    let (large, inventory) = grown(&small, back, &mut history, &Events::new(), vet).unwrap();
+    assert_eq!((inventory.config.text.as_str(), inventory.generation), (LARGE, 3));
+    assert_eq!(
+        (history.trial.as_ref(), &history.entries[1].verdict),
+        (None, &Verdict::Undone("it was late".to_owned()))
+    );
+    assert_eq!((history.entries[2].how, history.entries[2].text_of), (How::Undo, Some(1)));
+    assert_eq!(change::recall(&large, &inventory, Clock::now()), history);
 }

@@ -249,7 +249,8 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
     let vet = |maps: &mut PinnedMaps, how, words| {
         let config = config::parse(&format!("{}# more\n", config.text), "edge.toml").unwrap();
-        let planned = Planned::new(maps, Some(&inventory), Candidate { config, how, file: None, words }).unwrap();
+        let planned =
+            Planned::new(maps, Some(&inventory), Candidate { config, how, file: None, words, text_of: None }).unwrap();
         planned.vet(maps, &mut Rehearser::default(), &Events::new())
     };
     for how in [How::Start, How::Sighup, How::Reload, How::Apply] {
@@ -264,7 +265,7 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     }
     let words = Words { allow_unrehearsed: true, ..Words::default() };
     let vetted = vet(&mut maps, How::Apply, words).unwrap();
-    vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+    vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
     assert_eq!(maps.generation(), 2);
 }
 
