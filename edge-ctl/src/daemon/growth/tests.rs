@@ -182,6 +182,13 @@ fn a_growth_that_fails_leaves_the_small_maps_where_they_were() {
     assert_eq!((check_all(&maps, Step::Call(0)).as_str(), maps.number()), (SMALL, small.number()));
 }
 
+/// Publishes the text in force as the second generation.
+fn publish_anew(maps: &mut PinnedMaps) {
+    let config = wanted(SMALL).config;
+    let image = maps.with_previous(|previous| plan::plan(&config, maps.capacity(), previous)).unwrap().unwrap();
+    maps.publish(&image).unwrap();
+}
+
 /// A history with the generation in force, which is `verdict` and on trial.
 fn on_trial(maps: &PinnedMaps, verdict: Verdict) -> History {
     let generation = maps.generation();
@@ -197,14 +204,7 @@ fn on_trial(maps: &PinnedMaps, verdict: Verdict) -> History {
 fn the_way_back_from_a_trial_grows_the_maps_where_they_are_too_small() {
     let bpffs = Bpffs::mount();
     let mut small = used(&bpffs);
-    small
-        .publish(
-            &small
-                .with_previous(|previous| plan::plan(&wanted(SMALL).config, small.capacity(), previous))
-                .unwrap()
-                .unwrap(),
-        )
-        .unwrap();
+    publish_anew(&mut small);
     let mut history = on_trial(&small, Verdict::Soaking);
     let back = change::undo(&history, "it was late").unwrap();
     let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
@@ -216,4 +216,22 @@ fn the_way_back_from_a_trial_grows_the_maps_where_they_are_too_small() {
     );
     assert_eq!((history.entries[2].how, history.entries[2].text_of), (How::Undo, Some(1)));
     assert_eq!(change::recall(&large, &inventory, Clock::now()), history);
+}
+
+#[test]
+fn the_text_in_force_keeps_its_trial_and_its_verdict_in_other_maps() {
+    for verdict in [Verdict::Soaking, Verdict::Good] {
+        let bpffs = Bpffs::mount();
+        let mut small = used(&bpffs);
+        publish_anew(&mut small);
+        let before = on_trial(&small, verdict);
+        let mut history = before.clone();
+        let vet = |planned: Planned, other: &mut PinnedMaps| Ok(planned.unrehearsed(other));
+        let (other, inventory) = grown(&small, wanted(SMALL), &mut history, &Events::new(), vet).unwrap();
+        assert_eq!(inventory.generation, 3);
+        let mut renumbered = before;
+        renumbered.renumber(2, 3);
+        assert_eq!(history, renumbered);
+        assert_eq!(change::recall(&other, &inventory, Clock::now()), history);
+    }
 }
