@@ -253,16 +253,17 @@ pub(crate) fn pinned(pin_dir: &Path) -> Pinned {
 }
 
 /// Loads this version's program beside the attached one, and rehearses the configuration in force with it. Returns
-/// whether a configuration was in force.
-pub(crate) fn try_program(pin_dir: &Path) -> Result<bool, OfflineError> {
+/// the reason if there was nothing to rehearse.
+pub(crate) fn try_program(pin_dir: &Path) -> Result<Option<String>, OfflineError> {
+    let made =
+        || Ok(Some("no maps of this version are pinned, and it makes some beside those of the old one".to_owned()));
     match Offline::open(pin_dir) {
         Ok(Offline { inventory, maps }) => {
-            Rehearser::default().rehearse_in_force(&maps, &inventory).map_err(ChangeError::from)?;
-            Ok(true)
+            Ok(Rehearser::default().rehearse_in_force(&maps, &inventory).map_err(ChangeError::from)?)
         }
         // Maps of another version, or unusable maps.
-        Err(OfflineError::NothingPinned { .. }) => Ok(false),
-        Err(OfflineError::Maps(error)) if error.is_damage() => Ok(false),
+        Err(OfflineError::NothingPinned { .. }) => made(),
+        Err(OfflineError::Maps(error)) if error.is_damage() => made(),
         Err(error) => Err(error),
     }
 }

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, ChangeError, Diff, Findings, History, How, Moves, RehearsalError, Rehearser, Vetted, diff::limits,
+    Candidate, ChangeError, Diff, Findings, History, Moves, RehearsalError, Rehearser, Vetted, diff::limits,
     moves::moves, watch::takes,
 };
 use crate::{
-    bpf::PinnedMaps,
+    bpf::{PinnedMaps, Staged},
     config::Config,
     control::{
         chain,
@@ -106,8 +106,8 @@ impl Planned {
         Ok(self)
     }
 
-    /// Stages the candidate and has it rehearsed. If a rehearsal is impossible, only a rollback and a cold start are
-    /// accepted: a new configuration fails closed, and service fails open.
+    /// Stages the candidate and has it rehearsed. A new configuration fails closed, and service fails open: a way back
+    /// is accepted whatever the rehearsal's result, and a cold start if a rehearsal is impossible.
     ///
     /// # Errors
     /// When anything has changed since the candidate was planned, or the rehearsal failed. No packet is affected then.
@@ -117,6 +117,18 @@ impl Planned {
         rehearser: &mut Rehearser,
         events: &Events,
     ) -> Result<Vetted, ChangeError> {
+        let rehearse =
+            |maps: &PinnedMaps, config: &_, image: &_, staged| rehearser.rehearse(maps, config, image, staged);
+        self.vet_by(maps, events, rehearse)
+    }
+
+    /// Vets the candidate like [`vet`](Self::vet), with `rehearse` as the rehearsal.
+    pub(super) fn vet_by(
+        self,
+        maps: &mut PinnedMaps,
+        events: &Events,
+        rehearse: impl FnOnce(&PinnedMaps, &Config, &Image, Staged) -> Result<(), RehearsalError>,
+    ) -> Result<Vetted, ChangeError> {
         let Self { candidate, image, diff, unavailable, cold } = self;
         let vips = candidate.config.vips().collect();
         match net::own(&vips) {
@@ -125,12 +137,12 @@ impl Planned {
             Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
         }
         let staged = maps.stage(&image)?;
-        let doubt = match rehearser.rehearse(maps, &candidate.config, &image, staged) {
+        let doubt = match rehearse(maps, &candidate.config, &image, staged) {
             Ok(()) => None,
             Err(error) if candidate.words.allow_unrehearsed => Some(error),
-            Err(error @ RehearsalError::Impossible(_)) if cold || candidate.how.is_back() => Some(error),
-            // It served before the reboot, and there is no other configuration.
-            Err(error) if cold && candidate.how == How::Restored => Some(error),
+            // It served before, and may be the only way out of an outage.
+            Err(error) if candidate.how.is_back() => Some(error),
+            Err(error @ RehearsalError::Impossible(_)) if cold => Some(error),
             Err(error) => {
                 // Undoes the writes of the staging outside the bank.
                 maps.repair()?;

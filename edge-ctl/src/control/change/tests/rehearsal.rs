@@ -239,6 +239,31 @@ fn each_damage_to_what_was_staged_is_seen_and_the_live_generation_stays() {
 }
 
 #[test]
+fn a_way_back_is_taken_although_its_rehearsal_differs_and_nothing_new_is() {
+    let bpffs = Bpffs::mount();
+    let config = all_kinds();
+    let mut maps = started(&bpffs, &config);
+    let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
+    let (_, damage) = DAMAGES[0];
+    for how in [How::Start, How::Reload, How::Apply, How::Rollback, How::Undo, How::Restored] {
+        let config = config::parse(&format!("{}# more\n", config.text), "edge.toml").unwrap();
+        let candidate = Candidate { config, how, file: None, words: Words::default(), text_of: None };
+        let planned = Planned::new(&maps, Some(&inventory), candidate).unwrap();
+        let rehearse = |maps: &PinnedMaps, config: &_, image: &_, staged| {
+            damage(&bpffs.pins(), image);
+            Rehearser::default().rehearse(maps, config, image, staged)
+        };
+        match planned.vet_by(&mut maps, &Events::new(), rehearse) {
+            Ok(vetted) => {
+                let warning = vetted.warning().unwrap();
+                assert!(how.is_back() && warning.contains("the rehearsal failed"), "{how:?}: {warning}");
+            }
+            Err(error) => assert!(!how.is_back(), "{how:?}: {error}"),
+        }
+    }
+}
+
+#[test]
 fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
