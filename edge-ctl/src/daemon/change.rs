@@ -32,6 +32,10 @@ impl Daemon {
         };
         self.refused = result.as_ref().err().map(|error| chain(error));
         let path = self.reader.path().display().to_string();
+        // Nobody waits for the answer to a signal.
+        for warning in result.iter().flat_map(|outcome| &outcome.warnings).filter(|_| waiting.is_empty()) {
+            self.controller.events.report(EventKind::LocalFault, &path, warning.clone());
+        }
         let result = self.reported(&path, result);
         for back in waiting {
             // The client may have gone.

@@ -60,6 +60,11 @@ impl Words {
     pub(crate) fn confirm(&self) -> Option<Duration> {
         self.confirm_ms.map(Duration::from_millis)
     }
+
+    /// The end of a trial that begins now, in milliseconds of `CLOCK_BOOTTIME`.
+    pub(super) fn until(&self, now_ms: u64) -> Option<u64> {
+        self.confirm_ms.map(|confirm| now_ms.saturating_add(confirm))
+    }
 }
 
 /// How a generation came into force.

@@ -25,8 +25,7 @@ pub(crate) fn change(
     events: &Events,
 ) -> Result<Changed, ChangeError> {
     if candidate.config.text == in_force.config.text {
-        let message = format!("the text is as before: generation {} stays", in_force.generation);
-        let outcome = Outcome { changed: false, message, warnings: Vec::new() };
+        let outcome = stay(maps, in_force.generation, history, &candidate, Clock::now())?;
         return Ok(Changed { inventory: None, outcome });
     }
     let (text_of, deadline) = (candidate.text_of, candidate.deadline());
@@ -47,6 +46,35 @@ pub(crate) fn change(
         )
     }));
     Ok(Changed { inventory: Some(inventory), outcome: Outcome { changed: true, message, warnings } })
+}
+
+/// Applies the text of the generation in force once more: a trial goes on, for as long as the candidate says.
+fn stay(
+    maps: &PinnedMaps,
+    generation: u64,
+    history: &mut History,
+    candidate: &Candidate,
+    now: Clock,
+) -> Result<Outcome, ChangeError> {
+    let message = format!("the text is as before: generation {generation} stays");
+    let until = candidate.words.until(now.boot_ms);
+    let mut renewed = history.clone();
+    let warning = match (&mut renewed.trial, until) {
+        (None, None) => None,
+        (None, Some(_)) => Some("it is on no trial, since the text was in force before".to_owned()),
+        (Some(trial), None) => {
+            let left = trial.until_ms.saturating_sub(now.boot_ms).div_ceil(1000);
+            Some(format!("it is on trial for {left} s more, and undone then: `edge-ctl confirm` keeps it"))
+        }
+        (Some(trial), Some(until)) => {
+            trial.until_ms = until;
+            write_down(maps, &mut renewed)?;
+            *history = renewed;
+            let message = [message, candidate.deadline().unwrap_or_default()].join("\n");
+            return Ok(Outcome { changed: true, message, warnings: Vec::new() });
+        }
+    };
+    Ok(Outcome { changed: false, message, warnings: warning.into_iter().collect() })
 }
 
 /// Keeps the generation that is on trial.

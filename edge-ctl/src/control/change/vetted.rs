@@ -49,7 +49,7 @@ impl Vetted {
         let generation = image.snapshot.generation;
         let inventory = Inventory::new(config, &image.snapshot)?;
         let before = history.clone();
-        let confirm = words.confirm();
+        let until = words.until(now.boot_ms);
         // A generation that was itself on trial is no target of a rollback.
         let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
         let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
@@ -63,12 +63,8 @@ impl Vetted {
             reason: words.reason,
             ..Entry::new(generation, now.unix_ms, how, &inventory.config.text)
         });
-        history.trial = confirm.zip(back_to).map(|(confirm, back_to)| Trial {
-            generation,
-            back_to,
-            until_ms: now.boot_ms.saturating_add(u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX)),
-            unavailable,
-        });
+        let trial = |(until_ms, back_to)| Trial { generation, back_to, until_ms, unavailable };
+        history.trial = until.zip(back_to).map(trial);
         let written = write_down(maps, history);
         if let Err(error) = written.and_then(|()| maps.make_active(&image, staged)) {
             *history = before;

@@ -82,6 +82,28 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
 }
 
 #[test]
+fn the_text_on_trial_stays_on_trial_and_another_confirm_prolongs_it() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let mut apply = |in_force: &Inventory, history: &mut History, text: &str, words| {
+        let wanted = candidate(text, How::Apply, words);
+        change(&mut maps, in_force, history, wanted, &mut Rehearser::default(), &Events::new()).unwrap()
+    };
+    let new = text().replace("weight = 50", "weight = 60");
+    let same = apply(&before, &mut history, &text(), confirm_in(60_000)).outcome;
+    assert!(!same.changed && same.warnings[0].contains("it is on no trial"), "{same:?}");
+    let now = apply(&before, &mut history, &new, confirm_in(60_000)).inventory.unwrap();
+    let until = history.trial.clone().unwrap().until_ms;
+    let same = apply(&now, &mut history, &new, Words::default()).outcome;
+    assert!(same.warnings[0].starts_with("it is on trial for "), "{same:?}");
+    assert_eq!(history.trial.clone().unwrap().until_ms, until);
+    let longer = apply(&now, &mut history, &new, confirm_in(600_000)).outcome;
+    assert!(longer.changed && longer.message.contains("it is undone in 10m"), "{longer:?}");
+    assert!(history.trial.clone().unwrap().until_ms >= until + 500_000);
+    assert_eq!(recall(&maps, &now, Clock::now()), history);
+}
+
+#[test]
 fn a_trial_after_a_trial_goes_back_to_what_was_before_both() {
     let bpffs = Bpffs::mount();
     let (mut maps, before, mut history) = started(&bpffs);
