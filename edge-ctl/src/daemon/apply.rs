@@ -286,18 +286,14 @@ pub(crate) fn publish_anew(
     maps: &mut PinnedMaps,
     in_force: &Inventory,
     history: &mut History,
+    events: &Events,
 ) -> Result<Inventory, ChangeError> {
     let image = maps.with_previous(|previous| plan::plan(&in_force.config, maps.capacity(), previous))??;
     let inventory = Inventory::new(in_force.config.clone(), &image.snapshot)?;
+    let staged = maps.stage(&image)?;
     let before = history.clone();
-    // Written first, as in any change: the generation must not come into force without its trial.
     history.renumber(in_force.generation, inventory.generation);
-    if let Err(error) = change::write_down(maps, history).and_then(|()| maps.publish(&image)) {
-        *history = before;
-        // If this fails, too, the note refers to a generation that does not exist.
-        let _stays = change::write_down(maps, history);
-        return Err(error.into());
-    }
+    change::activate(maps, history, before, &image, staged, events)?;
     Ok(inventory)
 }
 

@@ -50,7 +50,7 @@ fn grown(
         let vetted = vet(planned, &mut large)?;
         let inventory = match same {
             // Only the maps are others: a trial goes on, and a good generation stays good.
-            Some(before) => vetted.republish(&mut large, history, before)?,
+            Some(before) => vetted.republish(&mut large, history, before, events)?,
             None => vetted.publish(&mut large, history, Clock::now(), events)?.0,
         };
         Ok((large, inventory))

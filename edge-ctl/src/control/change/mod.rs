@@ -35,7 +35,7 @@ pub(crate) use self::{
     recall::{recall, write_down},
     rehearsal::{RehearsalError, Rehearser},
     verbs::{Changed, change, confirm},
-    vetted::Vetted,
+    vetted::{Vetted, activate},
     watch::Watch,
     ways_back::{roll_back, undo},
     weigh::{Weigh, WeighError, Weighed, weigh, would_weigh},

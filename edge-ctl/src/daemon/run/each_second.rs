@@ -123,7 +123,7 @@ impl Daemon {
             let Controller { inventory, plane, events, .. } = &mut self.controller;
             let message = "another program has written into it; it is published anew";
             events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
-            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
+            let inventory = apply::publish_anew(plane, inventory, &mut self.history, events)?;
             self.controller.replace(inventory)?;
             self.controller.repaired += 1;
         }

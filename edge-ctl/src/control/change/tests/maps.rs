@@ -1,13 +1,21 @@
 //! Changes of real maps. Needs root.
 
+use edge_common::abi::{SNAPSHOT_PAGE, SnapshotPage, map};
+
 use super::super::{
     Candidate, ChangeError, Findings, History, How, Plan, Planned, Rehearser, Trial, Verdict, Words, change, confirm,
     recall, roll_back, undo, write_down,
 };
+use super::rehearsal::damage;
 use crate::{
     bpf::{BpfError, PinnedMaps, bpffs::Bpffs},
     config::{self, Config},
-    control::{events::Events, fixture, inventory::Inventory, status::Clock},
+    control::{
+        events::{EventKind, Events},
+        fixture,
+        inventory::Inventory,
+        status::Clock,
+    },
     health::Health,
     plan::{self, Admin, Capacity, state},
 };
@@ -183,6 +191,25 @@ fn a_plan_that_others_were_faster_than_is_not_published_nor_remembered() {
     let result = slow.publish(&mut maps, &mut history, Clock::now(), &Events::new());
     assert!(matches!(result, Err(ChangeError::Maps(BpfError::Stale { .. }))));
     assert_eq!(recall(&maps, &before, Clock::now()), kept);
+}
+
+#[test]
+fn a_fault_after_the_store_is_an_alarm_and_the_history_is_that_of_what_is_in_force() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let wanted = candidate(&text().replace("weight = 50", "weight = 60"), How::Apply, confirm_in(60_000));
+    let planned = Planned::new(&maps, Some(&before), wanted).unwrap();
+    let (vetted, events) = (planned.vet(&mut maps, &mut Rehearser::default(), &Events::new()).unwrap(), Events::new());
+    // What is done after the store reads the snapshot of the generation that was staged.
+    for page in 0..2 * maps.capacity().snapshot {
+        damage::<SnapshotPage, SNAPSHOT_PAGE>(&bpffs.pins(), map::SNAPSHOT, page, |page| page.0[100] ^= 1);
+    }
+    let (now, _) = vetted.publish(&mut maps, &mut history, Clock::now(), &events).unwrap();
+    assert_eq!((now.generation, maps.generation()), (2, 2));
+    assert_eq!(history.trial.as_ref().map(|trial| (trial.generation, trial.back_to)), Some((2, 1)));
+    assert_eq!(recall(&maps, &now, Clock::now()), history);
+    let faults: Vec<_> = events.kept().into_iter().filter(|event| event.kind == EventKind::LocalFault).collect();
+    assert!(faults.len() == 1 && faults[0].message.contains("it is in force, but"), "{faults:?}");
 }
 
 /// The pick of each slot of each service, by address.

@@ -134,7 +134,7 @@ fn what_is_right_passes_whatever_the_states() {
 }
 
 /// Changes an entry of a pinned map, as another process would.
-fn damage<T: Pod, const N: usize>(pins: &PinDir, name: &str, index: u32, change: impl FnOnce(&mut T)) {
+pub(super) fn damage<T: Pod, const N: usize>(pins: &PinDir, name: &str, index: u32, change: impl FnOnce(&mut T)) {
     let map = Map::from_map_data(MapData::from_pin(pins.map(name)).unwrap()).unwrap();
     let mut map: Array<_, [u8; N]> = map.try_into().unwrap();
     let mut value = bytemuck::pod_read_unaligned(&map.get(&index, 0).unwrap());
