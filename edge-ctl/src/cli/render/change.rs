@@ -28,6 +28,12 @@ pub(crate) fn plan(plan: &Plan, colour: bool) -> String {
         }
         _ => writeln!(text, "memory      {} in maps", mib(memory.anew)),
     };
+    if let Some(why) = &plan.new_maps {
+        let _ = writeln!(
+            text,
+            "maps        a running daemon makes new ones for this change, and carries the flows over: {why}"
+        );
+    }
     for later in &plan.limits_later {
         let _ = writeln!(text, "limits      {later} until the daemon starts anew");
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, ChangeError, Diff, Findings, History, Moves, RehearsalError, Rehearser, Vetted, diff::limits,
+    Candidate, ChangeError, Diff, Findings, History, Moves, RehearsalError, Rehearser, Vetted, cut::cut, diff::limits,
     moves::moves, watch::takes,
 };
 use crate::{
@@ -45,6 +45,9 @@ pub(crate) struct Plan {
     pub(crate) memory: Memory,
     /// Keys of `[limits]` that take effect only when the daemon restarts.
     pub(crate) limits_later: Vec<String>,
+    /// Why the change needs new maps; absent if the pinned ones suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) new_maps: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -175,7 +178,21 @@ impl Plan {
         let old = &inventory.config;
         let findings = InForce { maps, inventory }.findings(config);
         let needs = findings.needs();
-        let image = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous))??;
+        let (fits, cut) = maps.with_previous(|previous| {
+            let is_used = |number| previous.is_some_and(|previous| (previous.in_use)(number));
+            (plan::plan(config, maps.capacity(), previous), cut(inventory, config, is_used))
+        })?;
+        let image = match fits {
+            Ok(image) => image,
+            // A daemon makes new maps for it, in which flows stay where they are.
+            Err(why) if cut.is_empty() => {
+                let memory = Memory { pinned: Some(maps.capacity().memory()), ..Self::cold(config)?.memory };
+                let (generation, diff) = (Some(inventory.generation), Diff::of(Some(old), config));
+                let (flows, limits_later, new_maps) = (Vec::new(), Vec::new(), Some(why.to_string()));
+                return Ok(Self { generation, diff, findings, needs, flows, memory, limits_later, new_maps });
+            }
+            Err(why) => return Err(why.into()),
+        };
         let snapshot = maps.snapshot()?.unwrap_or_else(|| image.snapshot.clone());
         let flows = maps.preview(&image).map(|mut preview| moves(old, config, &snapshot, &image, &mut preview));
         let anew = Capacity::of(config);
@@ -194,6 +211,7 @@ impl Plan {
             flows: flows.unwrap_or_default(),
             memory: Memory { pinned: Some(maps.capacity().memory()), anew: anew.memory() },
             limits_later: later.collect(),
+            new_maps: None,
         })
     }
 
@@ -212,6 +230,7 @@ impl Plan {
             flows: Vec::new(),
             memory: Memory { pinned: None, anew: anew.memory() },
             limits_later: Vec::new(),
+            new_maps: None,
         })
     }
 }
