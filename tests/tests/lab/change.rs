@@ -174,18 +174,18 @@ fn a_trial_outlives_a_start_with_smaller_maps_and_the_way_back_makes_larger_ones
     let requests = lab.start_requests().expect("a client");
     let small = old.replace("flows = 1024", "flows = 1024\npools = 2");
     std::fs::write(&path, &small).unwrap();
-    let grows = |text: &str| {
-        let plan: Value = serde_json::from_str(&lab.ctl(&["plan", &file(&lab, text), "--json"]).unwrap()).unwrap();
+    let grows = |lab: &Small, text: &str| {
+        let plan: Value = serde_json::from_str(&lab.ctl(&["plan", &file(lab, text), "--json"]).unwrap()).unwrap();
         !plan["new_maps"].is_null() && plan["memory"]["anew"].as_u64() > plan["memory"]["pinned"].as_u64()
     };
-    assert!(!grows(&small));
+    assert!(!grows(&lab, &small));
     lab.ctl(&["apply", path.to_str().unwrap(), "--confirm", "10m", "--allow-removal", "80"]).unwrap();
     lab.kill_daemon().unwrap();
     lab.start_daemon().expect("it starts with smaller maps");
     assert_eq!(status(&lab)["history"]["trial"]["back_to"], 1, "{}", lab.ctl(&["history"]).unwrap());
     assert_eq!(history(&lab).len(), 2, "the start only gives the generation another number");
 
-    assert!(grows(&large), "a plan shows what an apply would do");
+    assert!(grows(&lab, &large), "a plan shows what an apply would do");
     // Without a daemon nobody can load the program onto larger maps.
     lab.kill_daemon().unwrap();
     let refused = output(&lab, &["rollback"]);
