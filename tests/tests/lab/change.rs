@@ -114,7 +114,7 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     lab.start_daemon().expect("it starts again");
     wait_for(&lab, "it is undone", Duration::from_secs(5), || in_force(&lab) == weighted(&old, 60));
     // The change that was undone is not applied again, nor is the file from before.
-    assert!(status(&lab)["daemon"]["refused"].as_str().unwrap().contains("the file was not taken"));
+    assert!(status(&lab)["daemon"]["refused"].as_str().unwrap().contains("the file was not applied"));
     lab.kill_daemon().unwrap();
     lab.start_daemon().expect("it starts again");
     assert_eq!(in_force(&lab), weighted(&old, 60));
