@@ -196,7 +196,7 @@ impl<W: Words> Claim<W> for Ports<'_> {
         <Self as Claim<W>>::PROBES
     }
 
-    /// A connection that the backend still keeps in TIME_WAIT makes room after a second for a connection that the backend
+    /// A connection that the backend still keeps in `TIME_WAIT` makes room after a second for a connection that the backend
     /// accepts in its place. If there is no other place, it makes room for any connection: the backend answers with an
     /// ACK, the client's RST ends the wait, and the SYN that is sent again a second later is accepted (RFC 9293,
     /// section 3.10.7.4). That is better than a refusal.
