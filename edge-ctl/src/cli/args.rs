@@ -242,6 +242,9 @@ pub(crate) struct AllowArgs {
     /// Apply even if the rehearsal is impossible or fails.
     #[arg(long)]
     pub(crate) allow_unrehearsed: bool,
+    /// Apply even if the change certainly loses traffic on this host.
+    #[arg(long)]
+    pub(crate) allow_unfit: bool,
     /// Undo the change after this time, unless `edge-ctl confirm` comes first.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) confirm: Option<Duration>,

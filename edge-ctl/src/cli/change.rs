@@ -147,9 +147,9 @@ fn words_of(allow: Option<&AllowArgs>, WordArgs { reason }: WordArgs) -> Words {
     let words = Words { reason, by, ..Words::default() };
     match allow {
         None => words,
-        Some(&AllowArgs { allow_removal, allow_moves, allow_unrehearsed, confirm }) => {
+        Some(&AllowArgs { allow_removal, allow_moves, allow_unrehearsed, allow_unfit, confirm }) => {
             let confirm_ms = confirm.map(|confirm| u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX));
-            Words { allow_removal, allow_moves, allow_unrehearsed, confirm_ms, ..words }
+            Words { allow_removal, allow_moves, allow_unrehearsed, allow_unfit, confirm_ms, ..words }
         }
     }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{
     chain,
-    change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Weigh, WeighError, Words},
+    change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Unfit, Weigh, WeighError, Words},
     data_plane::DataPlane,
     evacuation::{self, Moment, Wanted as Leave},
     events::Events,
@@ -268,11 +268,14 @@ pub(crate) fn try_program(pin_dir: &Path) -> Result<Option<String>, OfflineError
     }
 }
 
-/// The effects of `config`, in the pinned maps or on a host without any.
+/// The effects of `config` on this host, in the pinned maps or without any.
 pub(crate) fn plan(pin_dir: &Path, config: &Config) -> Result<Plan, OfflineError> {
+    let examined = |in_force: Option<&Config>| change::brings(in_force, config).map_err(Unfit::from);
     match Offline::open(pin_dir) {
-        Ok(Offline { inventory, maps }) => Ok(Plan::of(&maps, &inventory, config)?),
-        Err(OfflineError::NothingPinned { .. }) => Ok(Plan::cold(config)?),
+        Ok(Offline { inventory, maps }) => {
+            Ok(Plan::of(&maps, &inventory, config)?.on_host(examined(Some(&inventory.config))))
+        }
+        Err(OfflineError::NothingPinned { .. }) => Ok(Plan::cold(config)?.on_host(examined(None))),
         Err(error) => Err(error),
     }
 }
@@ -307,12 +310,20 @@ pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> R
         Change::Rollback(to, words) => change::roll_back(&history, inventory.generation, to, words)?,
         Change::Confirm => return Ok(change::confirm(&maps, &mut history)?),
     };
+    let is_new = candidate.config.text != inventory.config.text;
+    let unfit = if is_new && candidate.must_fit() {
+        let brought = change::brings(Some(&inventory.config), &candidate.config).map_err(Unfit::from);
+        candidate.fits(brought).map_err(ChangeError::from)?
+    } else {
+        Vec::new()
+    };
     let changed = change::change(&mut maps, &inventory, &mut history, candidate, &mut rehearser, &events);
     let Changed { inventory: now, mut outcome } = changed.map_err(|error| match error {
         ChangeError::Plan(why) => OfflineError::Outgrown(why),
         error => error.into(),
     })?;
     let Some(now) = now else { return Ok(outcome) };
+    outcome.warnings.extend(unfit);
     if now.config.interfaces != inventory.config.interfaces
         || takedown::announced(&now.config) != takedown::announced(&inventory.config)
     {

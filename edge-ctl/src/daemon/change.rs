@@ -1,7 +1,10 @@
 //! Changes of the configuration: by the file, by a request, or at the end of a trial. All use `control::change`; their
 //! effects outside the maps are applied here.
 
+use std::{panic::resume_unwind, time::Duration};
+
 use axum::http::StatusCode;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     api::{Back, Refusal},
@@ -14,7 +17,7 @@ use crate::{
     config::Config,
     control::{
         chain,
-        change::{self, Candidate, ChangeError, Changed, Weigh, WeighError, Weighed, Words},
+        change::{self, Candidate, ChangeError, Changed, Unfit, Weigh, WeighError, Weighed, Words},
         events::EventKind,
         inventory::Inventory,
         operations::Outcome,
@@ -22,6 +25,9 @@ use crate::{
     },
     xdp,
 };
+
+/// Longest look at this host before a change: health waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Daemon {
     /// Applies the changes of the file, and sends the result to all waiting clients. A bad file changes nothing.
@@ -112,6 +118,27 @@ impl Daemon {
 
     /// Brings the candidate into force: in the present maps, or else in new ones.
     async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
+        let is_new = candidate.config.text != self.controller.inventory.config.text;
+        let unfit = if is_new && candidate.must_fit() { self.preflight(&candidate).await? } else { Vec::new() };
+        let mut outcome = self.fitting(candidate).await?;
+        outcome.warnings.extend(unfit);
+        Ok(outcome)
+    }
+
+    /// Compares the candidate with this host beside the loop; returns warnings.
+    async fn preflight(&self, candidate: &Candidate) -> Result<Vec<String>, Unfit> {
+        let (in_force, wanted) = (self.controller.inventory.config.clone(), candidate.config.clone());
+        let look = spawn_blocking(move || change::brings(Some(&in_force), &wanted));
+        let brought = match timeout(PATIENCE, look).await {
+            // The task is never aborted, so an error is a panic, which goes on here.
+            Ok(done) => done.unwrap_or_else(|error| resume_unwind(error.into_panic())).map_err(Unfit::from),
+            Err(_) => Err(Unfit::Late),
+        };
+        candidate.fits(brought)
+    }
+
+    /// Brings a candidate into force that goes with this host.
+    async fn fitting(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
         let wanted = candidate.clone();
         let events = self.controller.events.clone();
         let rehearser = self.rehearsing.ready(&events).await;

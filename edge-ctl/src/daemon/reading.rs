@@ -56,7 +56,15 @@ struct Requests {
 
 const NO_OPTIONS: (How, Words) = (
     How::Sighup,
-    Words { allow_removal: 0, allow_moves: false, allow_unrehearsed: false, confirm_ms: None, reason: None, by: None },
+    Words {
+        allow_removal: 0,
+        allow_moves: false,
+        allow_unrehearsed: false,
+        allow_unfit: false,
+        confirm_ms: None,
+        reason: None,
+        by: None,
+    },
 );
 
 impl Requests {

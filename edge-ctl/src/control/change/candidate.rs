@@ -49,6 +49,8 @@ pub(crate) struct Words {
     pub(crate) allow_moves: bool,
     /// Whether the change may come into force without a rehearsal, or although its rehearsal fails.
     pub(crate) allow_unrehearsed: bool,
+    /// Whether the change may come into force although it certainly loses traffic on this host, or that is unknown.
+    pub(crate) allow_unfit: bool,
     /// Milliseconds after which the change is undone, unless it is confirmed.
     pub(crate) confirm_ms: Option<u64>,
     pub(crate) reason: Option<String>,

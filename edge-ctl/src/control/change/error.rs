@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Refused, RehearsalError};
+use super::{Refused, RehearsalError, Unfit};
 use crate::{bpf::BpfError, config::ConfigError, control::inventory::InventoryError, plan::PlanError, xdp::XdpError};
 
 /// Reason why a change was not made; nothing was changed.
@@ -14,6 +14,8 @@ pub(crate) enum ChangeError {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Guard(#[from] Refused),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     #[error(transparent)]
     Rehearsal(#[from] RehearsalError),
     #[error("there is no generation to go back to{}", known.as_ref().map_or_else(String::new, |known| format!(": {known}")))]
@@ -52,6 +54,7 @@ impl ChangeError {
             Self::Config(_)
             | Self::Plan(_)
             | Self::Guard(_)
+            | Self::Unfit(_)
             | Self::Rehearsal(_)
             | Self::NothingToGoBackTo { .. }
             | Self::NoTrial

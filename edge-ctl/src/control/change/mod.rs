@@ -8,6 +8,7 @@ mod recall;
 mod diff;
 mod guard;
 mod cut;
+mod fitness;
 mod moves;
 mod planned;
 mod rehearsal;
@@ -28,6 +29,7 @@ pub(crate) use self::{
     diff::{Diff, Item, What},
     doubts::{Attached, Doubts},
     error::ChangeError,
+    fitness::{Unfit, brings},
     guard::{Findings, Refused},
     history::{Entry, History, Trial, Verdict, checksum},
     moves::Moves,

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, ChangeError, Diff, Findings, History, Moves, RehearsalError, Rehearser, Vetted, cut::cut, diff::limits,
-    moves::moves, watch::takes,
+    Candidate, ChangeError, Diff, Findings, History, Moves, RehearsalError, Rehearser, Unfit, Vetted, cut::cut,
+    diff::limits, moves::moves, watch::takes,
 };
 use crate::{
     bpf::{PinnedMaps, Staged},
@@ -16,6 +16,7 @@ use crate::{
     },
     net,
     plan::{self, Capacity, Image, Word},
+    preflight::{Finding, Severity},
 };
 
 /// Remains valid until something that it depends on changes.
@@ -48,6 +49,11 @@ pub(crate) struct Plan {
     /// Why the change needs new maps; absent if the pinned ones suffice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) new_maps: Option<String>,
+    /// Parts of `config` that do not go with this host, and that the configuration in force does not have.
+    pub(crate) host: Vec<Finding>,
+    /// Why this host could not be examined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host_unknown: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -186,10 +192,10 @@ impl Plan {
             Ok(image) => image,
             // A daemon makes new maps for it, in which flows stay where they are.
             Err(why) if cut.is_empty() => {
-                let memory = Memory { pinned: Some(maps.capacity().memory()), ..Self::cold(config)?.memory };
+                let memory = Memory { pinned: Some(maps.capacity().memory()), anew: Capacity::of(config).memory() };
                 let (generation, diff) = (Some(inventory.generation), Diff::of(Some(old), config));
-                let (flows, limits_later, new_maps) = (Vec::new(), Vec::new(), Some(why.to_string()));
-                return Ok(Self { generation, diff, findings, needs, flows, memory, limits_later, new_maps });
+                let new_maps = Some(why.to_string());
+                return Ok(Self { generation, diff, findings, needs, memory, new_maps, ..Self::cold(config)? });
             }
             Err(why) => return Err(why.into()),
         };
@@ -212,7 +218,23 @@ impl Plan {
             memory: Memory { pinned: Some(maps.capacity().memory()), anew: anew.memory() },
             limits_later: later.collect(),
             new_maps: None,
+            host: Vec::new(),
+            host_unknown: None,
         })
+    }
+
+    /// Adds what was found out about this host. A cold start is not refused for it.
+    pub(crate) fn on_host(mut self, brought: Result<Vec<Finding>, Unfit>) -> Self {
+        match brought {
+            Ok(host) => self.host = host,
+            Err(error) => self.host_unknown = Some(chain(&error)),
+        }
+        let is_refused = self.host_unknown.is_some() || self.host.iter().any(|new| new.severity == Severity::Error);
+        if is_refused && self.generation.is_some() {
+            let needs = self.needs.into_iter().chain(["--allow-unfit".to_owned()]);
+            self.needs = Some(needs.collect::<Vec<_>>().join(" "));
+        }
+        self
     }
 
     /// The effects of `config` on a host where nothing is pinned.
@@ -231,6 +253,8 @@ impl Plan {
             memory: Memory { pinned: None, anew: anew.memory() },
             limits_later: Vec::new(),
             new_maps: None,
+            host: Vec::new(),
+            host_unknown: None,
         })
     }
 }

@@ -125,12 +125,13 @@ fn capacity_is_counted_by_weights_and_addresses() {
     let with = |backends: &[(u8, u32)]| {
         let mut text = text(&[], &[]) + "[[pool]]\nname = \"a\"\n";
         for (name, (last, weight)) in names.iter().zip(backends) {
-            text += &format!("[[pool.backend]]\nname = \"{name}\"\naddress = \"10.0.0.{last}\"\nweight = {weight}\n");
+            writeln!(text, "[[pool.backend]]\nname = \"{name}\"\naddress = \"10.0.0.{last}\"\nweight = {weight}")
+                .unwrap();
         }
         text + "[[service]]\nname = \"web\"\nvips = [\"192.0.2.1\"]\nports = [\"80/tcp\"]\nmode = \"dsr\"\npools = [\"a\"]\n"
     };
     let old = with(&[(1, 100), (2, 100), (3, 100), (4, 100)]);
-    let cases: [(&str, [(u8, u32); 4], u32, Option<u32>); 10] = [
+    let cases: [(_, _, _, Option<u32>); 10] = [
         ("nothing changes", [(1, 100), (2, 100), (3, 100), (4, 100)], 0, None),
         ("one has nearly no weight", [(1, 1), (2, 100), (3, 100), (4, 100)], 0, None),
         ("two have nearly no weight", [(1, 1), (2, 1), (3, 100), (4, 100)], 1, Some(50)),

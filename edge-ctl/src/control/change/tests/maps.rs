@@ -51,6 +51,7 @@ pub(super) const fn confirm_in(ms: u64) -> Words {
         allow_removal: 0,
         allow_moves: false,
         allow_unrehearsed: false,
+        allow_unfit: false,
         confirm_ms: Some(ms),
         reason: None,
         by: None,
