@@ -257,7 +257,8 @@ mod tests {
         reader.begin(NO_OPTIONS, None);
         let mut seen = Vec::new();
         for _ in 0..3 {
-            let Read { file, waiting } = reader.read().await;
+            let read = tokio::time::timeout(PATIENCE, reader.read()).await;
+            let Read { file, waiting } = read.expect("each has a reading of its own");
             let Candidate { how, words, .. } = file.expect("the example is good");
             seen.push((how, words, waiting.len()));
         }

@@ -182,9 +182,9 @@ fn a_growth_that_fails_leaves_the_small_maps_where_they_were() {
     assert_eq!((check_all(&maps, Step::Call(0)).as_str(), maps.number()), (SMALL, small.number()));
 }
 
-/// Publishes the text in force as the second generation.
-fn publish_anew(maps: &mut PinnedMaps) {
-    let config = wanted(SMALL).config;
+/// Publishes `text` as the second generation.
+fn publish(maps: &mut PinnedMaps, text: &str) {
+    let config = wanted(text).config;
     let image = maps.with_previous(|previous| plan::plan(&config, maps.capacity(), previous)).unwrap().unwrap();
     maps.publish(&image).unwrap();
 }
@@ -204,7 +204,7 @@ fn on_trial(maps: &PinnedMaps, verdict: Verdict) -> History {
 fn the_way_back_from_a_trial_grows_the_maps_where_they_are_too_small() {
     let bpffs = Bpffs::mount();
     let mut small = used(&bpffs);
-    publish_anew(&mut small);
+    publish(&mut small, SMALL);
     let mut history = on_trial(&small, Verdict::Soaking);
     let back = change::undo(&history, "it was late").unwrap();
     let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
@@ -223,7 +223,7 @@ fn the_text_in_force_keeps_its_trial_and_its_verdict_in_other_maps() {
     for verdict in [Verdict::Soaking, Verdict::Good] {
         let bpffs = Bpffs::mount();
         let mut small = used(&bpffs);
-        publish_anew(&mut small);
+        publish(&mut small, SMALL);
         let before = on_trial(&small, verdict);
         let mut history = before.clone();
         let vet = |planned: Planned, other: &mut PinnedMaps| Ok(planned.unrehearsed(other));
@@ -234,4 +234,23 @@ fn the_text_in_force_keeps_its_trial_and_its_verdict_in_other_maps() {
         assert_eq!(history, renumbered);
         assert_eq!(change::recall(&other, &inventory, Clock::now()), history);
     }
+}
+
+#[test]
+fn a_retired_backend_that_comes_back_keeps_its_flows_and_others_are_cut() {
+    let bpffs = Bpffs::mount();
+    let mut small = used(&bpffs);
+    let without = SMALL.replace(r#", { name = "b", address = "10.1.0.2" }"#, "");
+    publish(&mut small, &without);
+    let inventory = Inventory::from_snapshot(&small.snapshot().unwrap().unwrap()).unwrap();
+    assert_eq!(inventory.retired.len(), 1);
+    let cut = |text: &str, is_used| change::cut(&inventory, &wanted(text).config, |_| is_used);
+    assert_eq!(cut(&without, false), [""; 0]);
+    assert_eq!(cut(&without, true), ["one/b"]);
+    assert_eq!(cut(LARGE, true), [""; 0], "it comes back");
+    assert_eq!(cut(&LARGE.replace("10.2.0.1", "10.2.0.9"), true), ["two/c"]);
+
+    let (mut large, _) = grow_unrehearsed(&small);
+    carry(small, &mut large, &Events::new()).expect("it carries");
+    assert_eq!(check_all(&large, Step::Call(0)), LARGE);
 }
