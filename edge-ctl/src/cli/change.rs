@@ -51,7 +51,7 @@ pub(super) fn apply(dirs: &Dirs, file: &FileArgs, allow: AllowArgs, words: WordA
     let file = file.absolute();
     let words = words_of(Some(&allow), words);
     let body = ApplyBody { text: config.text.clone(), file: file.clone(), words: words.clone() };
-    let candidate = Candidate { config, how: How::Apply, file: Some(file), words, text_of: None };
+    let candidate = Candidate { config, how: How::Apply, file: Some(file), words, text_of: None, host: None };
     send(dirs, "/v1/apply", &body, LATER, Change::Apply(Box::new(candidate)))
 }
 

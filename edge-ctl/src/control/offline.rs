@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{
     chain,
-    change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Unfit, Weigh, WeighError, Words},
+    change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Weigh, WeighError, Words},
     data_plane::DataPlane,
     evacuation::{self, Moment, Wanted as Leave},
     events::Events,
@@ -270,7 +270,7 @@ pub(crate) fn try_program(pin_dir: &Path) -> Result<Option<String>, OfflineError
 
 /// The effects of `config` on this host, in the pinned maps or without any.
 pub(crate) fn plan(pin_dir: &Path, config: &Config) -> Result<Plan, OfflineError> {
-    let examined = |in_force: Option<&Config>| change::brings(in_force, config).map_err(Unfit::from);
+    let examined = |in_force: Option<&Config>| change::brings(in_force, config);
     match Offline::open(pin_dir) {
         Ok(Offline { inventory, maps }) => {
             Ok(Plan::of(&maps, &inventory, config)?.on_host(examined(Some(&inventory.config))))
@@ -312,8 +312,7 @@ pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> R
     };
     let is_new = candidate.config.text != inventory.config.text;
     let unfit = if is_new && candidate.must_fit() {
-        let brought = change::brings(Some(&inventory.config), &candidate.config).map_err(Unfit::from);
-        candidate.fits(brought).map_err(ChangeError::from)?
+        candidate.fits(change::brings(Some(&inventory.config), &candidate.config)).map_err(ChangeError::from)?
     } else {
         Vec::new()
     };

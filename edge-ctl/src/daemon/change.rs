@@ -26,7 +26,7 @@ use crate::{
     xdp,
 };
 
-/// Longest look at this host before a change: health waits meanwhile.
+/// Longest look at this host before a refusal: health waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Daemon {
@@ -125,16 +125,23 @@ impl Daemon {
         Ok(outcome)
     }
 
-    /// Compares the candidate with this host beside the loop; returns warnings.
+    /// Judges what the look at this host has found about the candidate; returns warnings.
     async fn preflight(&self, candidate: &Candidate) -> Result<Vec<String>, Unfit> {
-        let (in_force, wanted) = (self.controller.inventory.config.clone(), candidate.config.clone());
-        let look = spawn_blocking(move || change::brings(Some(&in_force), &wanted));
-        let brought = match timeout(PATIENCE, look).await {
-            // The task is never aborted, so an error is a panic, which goes on here.
-            Ok(done) => done.unwrap_or_else(|error| resume_unwind(error.into_panic())).map_err(Unfit::from),
-            Err(_) => Err(Unfit::Late),
+        let Some(Ok(found)) = candidate.host.clone() else {
+            return candidate.fits(candidate.host.clone().unwrap_or(Ok(Vec::new())));
         };
-        candidate.fits(brought)
+        let new = change::less(found, &self.fit.findings);
+        if candidate.words.allow_unfit || !change::loses(&new) {
+            return candidate.fits(Ok(new));
+        }
+        // Before a refusal: the last look for the configuration in force may be older than a fault of the host.
+        let in_force = self.controller.inventory.config.clone();
+        let known = match timeout(PATIENCE, spawn_blocking(move || change::look(&in_force))).await {
+            // The task is never aborted, so an error is a panic, which goes on here.
+            Ok(done) => done.unwrap_or_else(|error| resume_unwind(error.into_panic())),
+            Err(_) => Ok(Vec::new()),
+        };
+        candidate.fits(known.map(|known| change::less(new, &known)))
     }
 
     /// Brings a candidate into force that goes with this host.

@@ -18,7 +18,7 @@ use tokio::{
 use super::api::{Back, Refusal};
 use crate::{
     config::{self, Config, ConfigError},
-    control::change::{Candidate, How, Words},
+    control::change::{self, Candidate, How, Look, Words},
 };
 
 /// Timeout of a reading.
@@ -36,7 +36,7 @@ pub(super) struct Read {
 pub(super) struct Reader {
     path: PathBuf,
     patience: Duration,
-    task: Option<JoinHandle<Result<Config, ConfigError>>>,
+    task: Option<JoinHandle<Result<(Config, Look), ConfigError>>>,
     /// The end of the timeout; `None` once it was reported.
     deadline: Option<Instant>,
     /// The requests that the present reading is for.
@@ -109,7 +109,11 @@ impl Reader {
     fn start(&mut self, requests: Requests) {
         self.present = requests;
         let path = self.path.clone();
-        self.task = Some(task::spawn_blocking(move || config::load(&path)));
+        self.task = Some(task::spawn_blocking(move || {
+            let config = config::load(&path)?;
+            let look = change::look(&config);
+            Ok((config, look))
+        }));
         self.deadline = Some(Instant::now() + self.patience);
     }
 
@@ -131,7 +135,10 @@ impl Reader {
                     let late = self.deadline.is_none();
                     let Requests { how, words, waiting } =
                         std::mem::replace(&mut self.present, Requests::new(NO_OPTIONS, None));
-                    let file = file.map(|config| candidate(config, &self.path, how, words));
+                    let file = file.map(|(config, look)| {
+                        let host = Some(look);
+                        Candidate { host, ..candidate(config, &self.path, how, words) }
+                    });
                     if let Some(next) = self.next.pop_front() {
                         self.start(next);
                     }
@@ -159,7 +166,7 @@ impl Reader {
 
 /// The candidate from the daemon's file.
 fn candidate(config: Config, path: &Path, how: How, words: Words) -> Candidate {
-    Candidate { config, how, file: Some(path.display().to_string()), words, text_of: None }
+    Candidate { config, how, file: Some(path.display().to_string()), words, text_of: None, host: None }
 }
 
 /// Reads the file before the loop runs; fails after [`PATIENCE`].

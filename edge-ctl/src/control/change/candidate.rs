@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::{config::Config, preflight::Finding};
 
 /// A valid configuration that is not in force yet.
 #[derive(Clone, Debug)]
@@ -16,7 +16,12 @@ pub(crate) struct Candidate {
     pub(crate) words: Words,
     /// The earlier generation whose text this is.
     pub(crate) text_of: Option<u64>,
+    /// What a look at this host has found about it, if somebody has looked.
+    pub(crate) host: Option<Look>,
 }
+
+/// Findings about a configuration on this host, or why it cannot be examined.
+pub(crate) type Look = Result<Vec<Finding>, String>;
 
 impl Candidate {
     /// A line about the end of the candidate's trial, if it comes into force on trial.

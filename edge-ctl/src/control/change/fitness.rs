@@ -3,10 +3,11 @@
 
 use thiserror::Error;
 
-use super::Candidate;
+use super::{Candidate, Look};
 use crate::{
     config::Config,
-    preflight::{Finding, Host, HostError, Pinned, Severity, compare},
+    control::chain,
+    preflight::{Finding, Host, Pinned, Severity, compare},
 };
 
 /// Why a configuration was not examined or does not go with this host.
@@ -17,27 +18,30 @@ pub(crate) enum Unfit {
         lines(.0).join("\n")
     )]
     Brings(Vec<Finding>),
-    #[error("this host cannot be examined; to apply the change all the same, add --allow-unfit")]
-    Unknown(#[from] HostError),
-    #[error("this host could not be examined in time; to apply the change all the same, add --allow-unfit")]
-    Late,
+    #[error("this host cannot be examined: {0}; to apply the change all the same, add --allow-unfit")]
+    Unknown(String),
 }
 
-/// Findings about `config` on this host, without those that `in_force` has about the same subject: a change is not to
-/// blame for these. Blocks; not for asynchronous code.
-pub(crate) fn brings(in_force: Option<&Config>, config: &Config) -> Result<Vec<Finding>, HostError> {
-    let found = |config: &Config| -> Result<_, HostError> {
-        // What does not fit into the pinned maps gets others.
-        Ok(compare(config, &Host::read(config, Pinned::Nothing)?))
-    };
-    let mut new = found(config)?;
-    if let Some(in_force) = in_force.filter(|_| !new.is_empty()) {
-        let known = found(in_force)?;
-        let is_known =
-            |new: &Finding| known.iter().any(|old| (old.severity, &old.subject) == (new.severity, &new.subject));
-        new.retain(|new| !is_known(new));
-    }
-    Ok(new)
+/// Looks at this host for findings about `config`. Blocks, for seconds with ten thousand backends; not for asynchronous
+/// code.
+pub(crate) fn look(config: &Config) -> Look {
+    // What does not fit into the pinned maps gets others.
+    let host = Host::read(config, Pinned::Nothing).map_err(|error| chain(&error))?;
+    Ok(compare(config, &host))
+}
+
+/// The findings without those that are `known` about the same subject, from the configuration in force: a change is not
+/// to blame for these.
+pub(crate) fn less(found: Vec<Finding>, known: &[Finding]) -> Vec<Finding> {
+    let is_known = |new: &Finding| known.iter().any(|old| (old.severity, &old.subject) == (new.severity, &new.subject));
+    found.into_iter().filter(|new| !is_known(new)).collect()
+}
+
+/// What `config` brings that `in_force` does not have. Blocks like [`look`].
+pub(crate) fn brings(in_force: Option<&Config>, config: &Config) -> Look {
+    let found = look(config)?;
+    let known = in_force.filter(|_| !found.is_empty()).map(look).transpose()?;
+    Ok(less(found, &known.unwrap_or_default()))
 }
 
 impl Candidate {
@@ -50,16 +54,19 @@ impl Candidate {
     ///
     /// # Errors
     /// When traffic would certainly be lost, or that is unknown, and the operator has not allowed it.
-    pub(crate) fn fits(&self, brought: Result<Vec<Finding>, Unfit>) -> Result<Vec<String>, Unfit> {
+    pub(crate) fn fits(&self, brought: Look) -> Result<Vec<String>, Unfit> {
         match brought {
-            Ok(brought) if self.words.allow_unfit || brought.iter().all(|new| new.severity == Severity::Warning) => {
-                Ok(lines(&brought))
-            }
+            Ok(brought) if self.words.allow_unfit || !loses(&brought) => Ok(lines(&brought)),
             Ok(brought) => Err(Unfit::Brings(brought)),
-            Err(error) if self.words.allow_unfit => Ok(vec![crate::control::chain(&error)]),
-            Err(error) => Err(error),
+            Err(why) if self.words.allow_unfit => Ok(vec![format!("this host cannot be examined: {why}")]),
+            Err(why) => Err(Unfit::Unknown(why)),
         }
     }
+}
+
+/// Whether traffic is certainly lost.
+pub(crate) fn loses(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
 fn lines(findings: &[Finding]) -> Vec<String> {

@@ -24,12 +24,12 @@ mod weigh;
 mod tests;
 
 pub(crate) use self::{
-    candidate::{Candidate, How, Words},
+    candidate::{Candidate, How, Look, Words},
     cut::cut,
     diff::{Diff, Item, What},
     doubts::{Attached, Doubts},
     error::ChangeError,
-    fitness::{Unfit, brings},
+    fitness::{Unfit, brings, less, look, loses},
     guard::{Findings, Refused},
     history::{Entry, History, Trial, Verdict, checksum},
     moves::Moves,

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, ChangeError, Diff, Findings, History, Moves, RehearsalError, Rehearser, Unfit, Vetted, cut::cut,
-    diff::limits, moves::moves, watch::takes,
+    Candidate, ChangeError, Diff, Findings, History, Look, Moves, RehearsalError, Rehearser, Vetted, cut::cut,
+    diff::limits, fitness::loses, moves::moves, watch::takes,
 };
 use crate::{
     bpf::{PinnedMaps, Staged},
@@ -16,7 +16,7 @@ use crate::{
     },
     net,
     plan::{self, Capacity, Image, Word},
-    preflight::{Finding, Severity},
+    preflight::Finding,
 };
 
 /// Remains valid until something that it depends on changes.
@@ -224,12 +224,12 @@ impl Plan {
     }
 
     /// Adds what was found out about this host. A cold start is not refused for it.
-    pub(crate) fn on_host(mut self, brought: Result<Vec<Finding>, Unfit>) -> Self {
+    pub(crate) fn on_host(mut self, brought: Look) -> Self {
         match brought {
             Ok(host) => self.host = host,
-            Err(error) => self.host_unknown = Some(chain(&error)),
+            Err(why) => self.host_unknown = Some(format!("this host cannot be examined: {why}")),
         }
-        let is_refused = self.host_unknown.is_some() || self.host.iter().any(|new| new.severity == Severity::Error);
+        let is_refused = self.host_unknown.is_some() || loses(&self.host);
         if is_refused && self.generation.is_some() {
             let needs = self.needs.into_iter().chain(["--allow-unfit".to_owned()]);
             self.needs = Some(needs.collect::<Vec<_>>().join(" "));

@@ -45,7 +45,7 @@ impl Vetted {
         let warning = self.warning();
         let why_undone = self.candidate.why_undone();
         let Self { candidate, image, staged, diff, unavailable, .. } = self;
-        let Candidate { config, how, file, words, text_of } = candidate;
+        let Candidate { config, how, file, words, text_of, host: _ } = candidate;
         let generation = image.snapshot.generation;
         let inventory = Inventory::new(config, &image.snapshot)?;
         let before = history.clone();

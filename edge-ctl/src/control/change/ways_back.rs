@@ -40,5 +40,5 @@ fn way_back(history: &History, to: u64, how: How, words: Words) -> Result<Candid
     let damaged = || BpfError::Snapshot { what: format!("the text of generation {to} in the history is not whole") };
     let text = history.entry(to).and_then(Entry::text).ok_or_else(damaged)?;
     let config = config::parse(&text, &format!("generation {to}"))?;
-    Ok(Candidate { config, how, file: None, words, text_of: Some(to) })
+    Ok(Candidate { config, how, file: None, words, text_of: Some(to), host: None })
 }

@@ -79,7 +79,7 @@ pub(crate) fn weigh(
     let flows = Plan::exactly(maps, in_force, &config)?.flows;
     // The operator has named the backends, and the rest of the text is as it was.
     let words = Words { allow_removal: u32::MAX, ..Words::default() };
-    let candidate = Candidate { config, how: How::Reload, file: None, words, text_of: None };
+    let candidate = Candidate { config, how: How::Reload, file: None, words, text_of: None, host: None };
     let vetted = Planned::new(maps, Some(in_force), candidate)?.vet(maps, rehearser, events)?;
     let warnings = vetted.warning().into_iter().collect();
     let inventory = vetted.republish(maps, history, in_force.generation, events)?;

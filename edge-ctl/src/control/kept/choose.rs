@@ -42,7 +42,8 @@ pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) 
     let chosen = if matches!(judged, ChangeError::Replaced { .. }) { old.or(good) } else { good.or(old) };
     let Some((generation, config)) = chosen else { return Err(judged) };
     let file = history.entry(generation).and_then(|entry| entry.file.clone());
-    let candidate = Candidate { config, how: How::Restored, file, words: Words::default(), text_of: Some(generation) };
+    let candidate =
+        Candidate { config, how: How::Restored, file, words: Words::default(), text_of: Some(generation), host: None };
     Ok(Choice { candidate, history, refused: Some(judged) })
 }
 

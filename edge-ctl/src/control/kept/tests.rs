@@ -30,6 +30,7 @@ fn file(text: &str) -> Result<Candidate, ChangeError> {
         file: Some("edge.toml".to_owned()),
         words: Words::default(),
         text_of: None,
+        host: None,
     })
 }
 

@@ -50,7 +50,8 @@ fn kept() -> Kept {
 fn staged(bpffs: &Bpffs) -> (PinnedMaps, Vetted) {
     let config = config::parse(TEXT, "edge.toml").unwrap();
     let mut maps = new_maps(&bpffs.pins(), &config).unwrap();
-    let candidate = Candidate { config, how: How::Start, file: None, words: Words::default(), text_of: None };
+    let candidate =
+        Candidate { config, how: How::Start, file: None, words: Words::default(), text_of: None, host: None };
     let vetted = Planned::new(&maps, None, candidate).unwrap().unrehearsed(&mut maps);
     (maps, vetted)
 }

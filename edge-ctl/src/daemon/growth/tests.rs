@@ -63,7 +63,7 @@ const FLOWS: u16 = 20;
 
 fn wanted(text: &str) -> Candidate {
     let config = config::parse(text, "edge.toml").unwrap();
-    Candidate { config, how: How::Reload, file: None, words: Words::default(), text_of: None }
+    Candidate { config, how: How::Reload, file: None, words: Words::default(), text_of: None, host: None }
 }
 
 /// The growth without its rehearsal, whose program is loaded beside the maps.

@@ -29,7 +29,14 @@ fn text() -> String {
 }
 
 pub(super) fn candidate(text: &str, how: How, words: Words) -> Candidate {
-    Candidate { config: parse(text), how, file: Some("/etc/edge/edge.toml".to_owned()), words, text_of: None }
+    Candidate {
+        config: parse(text),
+        how,
+        file: Some("/etc/edge/edge.toml".to_owned()),
+        words,
+        text_of: None,
+        host: None,
+    }
 }
 
 fn started(bpffs: &Bpffs) -> (PinnedMaps, Inventory, History) {

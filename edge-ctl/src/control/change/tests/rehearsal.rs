@@ -247,7 +247,7 @@ fn a_way_back_is_taken_although_its_rehearsal_differs_and_nothing_new_is() {
     let (_, damage) = DAMAGES[0];
     for how in [How::Start, How::Reload, How::Apply, How::Rollback, How::Undo, How::Restored] {
         let config = config::parse(&format!("{}# more\n", config.text), "edge.toml").unwrap();
-        let candidate = Candidate { config, how, file: None, words: Words::default(), text_of: None };
+        let candidate = Candidate { config, how, file: None, words: Words::default(), text_of: None, host: None };
         let planned = Planned::new(&maps, Some(&inventory), candidate).unwrap();
         let rehearse = |maps: &PinnedMaps, config: &_, image: &_, staged| {
             damage(&bpffs.pins(), image);
@@ -274,8 +274,12 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
     let vet = |maps: &mut PinnedMaps, how, words| {
         let config = config::parse(&format!("{}# more\n", config.text), "edge.toml").unwrap();
-        let planned =
-            Planned::new(maps, Some(&inventory), Candidate { config, how, file: None, words, text_of: None }).unwrap();
+        let planned = Planned::new(
+            maps,
+            Some(&inventory),
+            Candidate { config, how, file: None, words, text_of: None, host: None },
+        )
+        .unwrap();
         planned.vet(maps, &mut Rehearser::default(), &Events::new())
     };
     for how in [How::Start, How::Sighup, How::Reload, How::Apply] {

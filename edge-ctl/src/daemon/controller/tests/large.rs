@@ -113,6 +113,7 @@ fn candidate(text: &str, how: How) -> Candidate {
         file: None,
         words: Words::default(),
         text_of: None,
+        host: None,
     }
 }
 
