@@ -28,7 +28,6 @@ use edge_tests::lab::{
 /// Another writer: it repeatedly gives each service in the inactive bank an invalid mode.
 struct Vandal {
     stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicU32>,
     thread: JoinHandle<()>,
 }
 
@@ -53,13 +52,14 @@ impl Vandal {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
-        Self { stop, rounds, thread }
+        let works = wait_until(patience(Duration::from_secs(10)), || Ok(rounds.load(Ordering::Relaxed) > 100));
+        assert!(works.unwrap(), "it is at work");
+        Self { stop, thread }
     }
 
     fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
-        assert!(self.rounds.load(Ordering::Relaxed) > 100, "it was at work");
     }
 }
 
