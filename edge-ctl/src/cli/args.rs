@@ -232,8 +232,7 @@ impl Command {
 /// Effects that a change is allowed to have.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct AllowArgs {
-    /// Allow the removal of up to N services, pools, backends, interfaces and announcements; a refusal prints the
-    /// number.
+    /// Allow the removal of up to N services, pools, backends, interfaces and announcements; a refusal prints N.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) allow_removal: u32,
     /// Allow changes of `hash_key`, `slots` or a service's `affinity`, which move flows.

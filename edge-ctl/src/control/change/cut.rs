@@ -1,5 +1,7 @@
 //! The backends whose flows are cut if a configuration comes into force in new maps. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use edge_common::abi::BackendNumber;
 
 use crate::{

@@ -1,5 +1,7 @@
 //! Ways back: candidates that bring the text of an earlier generation into force again. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use super::{Candidate, ChangeError, Entry, History, How, Words};
 use crate::{bpf::BpfError, config};
 
