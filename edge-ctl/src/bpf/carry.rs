@@ -8,7 +8,7 @@ use edge_common::abi::{Backend, BackendNumber, Failover, Slot, SlotCell};
 use super::{BpfError, PinnedMaps, clock::monotonic_time, flows::FlowTable, nat, slots::cells};
 use crate::{
     config::{configured, is_same},
-    plan::{BackendRecord, PoolRecord, Snapshot},
+    plan::{PoolRecord, Snapshot},
 };
 
 /// The old maps. An attached program goes on with them until its successor is in place.
@@ -28,16 +28,20 @@ impl Before {
         let old = maps.snapshot()?.ok_or(BpfError::Unpublished)?;
         let new = to.snapshot()?.ok_or(BpfError::Unpublished)?;
         let mut numbers = vec![0; maps.maps.backends.len() as usize];
-        let known = |pool: &PoolRecord, known: &BackendRecord| {
-            (configured(&pool.name).0.to_owned(), known.name.clone(), known.address)
-        };
-        // Several if the pool has parts.
+        let known = |pool: &str, name: &str, address| (configured(pool).0.to_owned(), name.to_owned(), address);
+        // Several if the pool has parts. A retired backend may be configured again.
         let mut was: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (pool, backend) in old.backends() {
-            was.entry(known(pool, backend)).or_default().push((&pool.name, backend.number));
+            let key = known(&pool.name, &backend.name, backend.address);
+            was.entry(key).or_default().push((&pool.name, backend.number));
+        }
+        for retired in &old.retired {
+            let key = known(&retired.pool, &retired.name, retired.address);
+            was.entry(key).or_default().push((&retired.pool, retired.number));
         }
         for (pool, backend) in new.backends() {
-            for (old_pool, number) in was.get(&known(pool, backend)).into_iter().flatten() {
+            for (old_pool, number) in was.get(&known(&pool.name, &backend.name, backend.address)).into_iter().flatten()
+            {
                 let entry = numbers.get_mut(usize::from(*number));
                 if let Some(entry) = entry.filter(|entry| **entry == 0 || **old_pool == pool.name) {
                     *entry = backend.number;

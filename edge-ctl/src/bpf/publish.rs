@@ -25,6 +25,10 @@ pub(crate) struct Staged {
     pub(super) bank: u32,
 }
 
+/// Whether everything that outlives generations was brought in line with a generation that is in force. An error is a
+/// fault to report, and no failed publication.
+pub(crate) type Settled = Result<(), BpfError>;
+
 impl PinnedMaps {
     /// Calls `look` with the published generation and its present state; with `None` before the first publication.
     ///
@@ -72,10 +76,10 @@ impl PinnedMaps {
     /// Stages `image` and makes it active.
     ///
     /// # Errors
-    /// As [`stage`](Self::stage) and [`make_active`](Self::make_active).
+    /// As [`stage`](Self::stage) and [`make_active`](Self::make_active), and if the maps are not settled after it.
     pub(crate) fn publish(&mut self, image: &Image) -> Result<(), BpfError> {
         let staged = self.stage(image)?;
-        self.make_active(image, staged)
+        self.make_active(image, staged)?
     }
 
     /// Writes all of `image` into the inactive bank, which no packet reads.
@@ -113,8 +117,8 @@ impl PinnedMaps {
     /// transition; their slots are handed over as after any other change.
     ///
     /// # Errors
-    /// An error before the store leaves every packet unaffected.
-    pub(crate) fn make_active(&mut self, image: &Image, Staged { bank }: Staged) -> Result<(), BpfError> {
+    /// If the image is not in force: no packet is affected. An error after the store is in the result.
+    pub(crate) fn make_active(&mut self, image: &Image, Staged { bank }: Staged) -> Result<Settled, BpfError> {
         self.still(image)?;
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
@@ -133,15 +137,16 @@ impl PinnedMaps {
         // Bank and count in one word, whose value is unique to each edition.
         let next = next_edition(after) & !u64::from(u32::MAX) | u64::from(bank);
         word.compare_exchange(after, next, Ordering::AcqRel, Ordering::Acquire).map_err(|_| self.stale(image))?;
+        // In force from here on.
         self.handover.published();
-        self.write_timeouts(&image.flow_timeouts, true)?;
-        if let Some(nat) = &image.nat {
-            self.write_nat(nat, true)?;
+        let timeouts = self.write_timeouts(&image.flow_timeouts, true);
+        let nat = image.nat.as_ref().map_or(Ok(()), |nat| {
             self.capacity.nat_ports = Some(nat.ports);
-        }
+            self.write_nat(nat, true)
+        });
         sys::wait_for_packets();
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
-        self.repair()
+        Ok(timeouts.and(nat).and(self.repair()))
     }
 
     /// The active bank and the count of changes that make a plan stale.

@@ -191,8 +191,7 @@ impl Command {
 /// Effects that a change is allowed to have.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct AllowArgs {
-    /// Allow the removal of up to N services, pools, backends, interfaces and announcements; a refusal prints the
-    /// number.
+    /// Allow the removal of up to N services, pools, backends, interfaces and announcements; a refusal prints N.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) allow_removal: u32,
     /// Allow changes of `hash_key`, `slots` or a service's `affinity`, which move flows.
@@ -201,6 +200,9 @@ pub(crate) struct AllowArgs {
     /// Apply even if the rehearsal is impossible or fails.
     #[arg(long)]
     pub(crate) allow_unrehearsed: bool,
+    /// Apply even if the change certainly loses traffic on this host.
+    #[arg(long)]
+    pub(crate) allow_unfit: bool,
     /// Undo the change after this time, unless `edge-ctl confirm` comes first.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) confirm: Option<Duration>,

@@ -51,7 +51,7 @@ pub(super) fn apply(dirs: &Dirs, file: &FileArgs, allow: AllowArgs, words: WordA
     let file = file.absolute();
     let words = words_of(Some(&allow), words);
     let body = ApplyBody { text: config.text.clone(), file: file.clone(), words: words.clone() };
-    let candidate = Candidate { config, how: How::Apply, file: Some(file), words };
+    let candidate = Candidate { config, how: How::Apply, file: Some(file), words, text_of: None, host: None };
     send(dirs, "/v1/apply", &body, LATER, Change::Apply(Box::new(candidate)))
 }
 
@@ -147,9 +147,9 @@ fn words_of(allow: Option<&AllowArgs>, WordArgs { reason }: WordArgs) -> Words {
     let words = Words { reason, by, ..Words::default() };
     match allow {
         None => words,
-        Some(&AllowArgs { allow_removal, allow_moves, allow_unrehearsed, confirm }) => {
+        Some(&AllowArgs { allow_removal, allow_moves, allow_unrehearsed, allow_unfit, confirm }) => {
             let confirm_ms = confirm.map(|confirm| u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX));
-            Words { allow_removal, allow_moves, allow_unrehearsed, confirm_ms, ..words }
+            Words { allow_removal, allow_moves, allow_unrehearsed, allow_unfit, confirm_ms, ..words }
         }
     }
 }

@@ -123,7 +123,8 @@ impl Failure {
                     | OperationError::Evacuations
                     | OperationError::Weight { .. }
                     | OperationError::Retired { .. },
-                ) => Code::Refused,
+                )
+                | OfflineError::Outgrown(_) => Code::Refused,
                 OfflineError::Change(error) if error.is_refusal() => Code::Refused,
                 OfflineError::Operation(OperationError::Name(_)) => Code::NotFound,
                 OfflineError::Lock(LockError::Held { .. }) => Code::OtherDaemon,

@@ -107,6 +107,9 @@ fn head(status: &Status) -> String {
                 text,
                 "            ON TRIAL: goes back to generation {back} {left}, without `edge-ctl confirm`"
             );
+            if let Some(why) = &trial.overdue {
+                let _ = writeln!(text, "            it cannot go back yet, and is tried again each second: {why}");
+            }
         } else if !history.good {
             let good = history.last_good.map_or("none was good yet".to_owned(), |good| format!("{good} was good"));
             let _ = writeln!(text, "            by {}; still in its soak, {good}", history.how);

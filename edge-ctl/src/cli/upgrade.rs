@@ -18,8 +18,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// its rehearsal, nothing changes.
 pub(super) async fn upgrade(dirs: &Dirs) -> Result<(), Failure> {
     let before: Status = needed(dirs, "upgrade", LATER).await?.get("/v1/status").await?;
-    if !offline::try_program(&dirs.pin_dir).map_err(|error| Failure::offline(error, dirs))? {
-        print_line("no maps of this version are pinned: the new version makes some beside those of the old one");
+    if let Some(why) = offline::try_program(&dirs.pin_dir).map_err(|error| Failure::offline(error, dirs))? {
+        print_line(&format!("the new version starts without a rehearsal: {why}"));
     }
     // Over a new connection: the verifier may have taken longer than the daemon keeps a silent connection open.
     let outcome: Outcome = needed(dirs, "upgrade", LATER).await?.post("/v1/upgrade", &()).await?;

@@ -72,10 +72,11 @@ fn attention(status: &Status) -> Option<String> {
     let refused = || Some(format!("the file is refused: {}", first_line(daemon?.refused.as_ref()?)));
     let program = || Some(format!("this version's program is not loaded: {}", first_line(daemon?.program.as_ref()?)));
     let on_trial = || {
-        history?
-            .trial
-            .as_ref()
-            .map(|trial| format!("on trial: goes back to generation {} unless confirmed", trial.back_to))
+        let trial = history?.trial.as_ref()?;
+        Some(match &trial.overdue {
+            Some(why) => format!("cannot go back to generation {} yet: {}", trial.back_to, first_line(why)),
+            None => format!("on trial: goes back to generation {} unless confirmed", trial.back_to),
+        })
     };
     let state_error =
         || Some(format!("a reboot would lose operators' decisions: {}", first_line(daemon?.state_error.as_ref()?)));

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     bpf::{self, BpfError, Lock, LockError, PinDir, PinnedMaps, monotonic_time},
     config::Config,
-    plan,
+    plan::{self, PlanError},
     preflight::Pinned,
     xdp::XdpError,
 };
@@ -43,6 +43,8 @@ pub(crate) enum OfflineError {
     Operation(#[from] OperationError),
     #[error(transparent)]
     Change(Box<ChangeError>),
+    #[error("only a running daemon makes other maps: start it, then repeat the command")]
+    Outgrown(#[source] PlanError),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error("the load balancer cannot be detached")]
@@ -264,25 +266,29 @@ pub(crate) fn pinned(pin_dir: &Path) -> Pinned {
 }
 
 /// Loads this version's program beside the attached one, and rehearses the configuration in force with it. Returns
-/// whether a configuration was in force.
-pub(crate) fn try_program(pin_dir: &Path) -> Result<bool, OfflineError> {
+/// the reason if there was nothing to rehearse.
+pub(crate) fn try_program(pin_dir: &Path) -> Result<Option<String>, OfflineError> {
+    let made =
+        || Ok(Some("no maps of this version are pinned, and it makes some beside those of the old one".to_owned()));
     match Offline::open(pin_dir) {
         Ok(Offline { inventory, maps }) => {
-            Rehearser::default().rehearse_in_force(&maps, &inventory).map_err(ChangeError::from)?;
-            Ok(true)
+            Ok(Rehearser::default().rehearse_in_force(&maps, &inventory).map_err(ChangeError::from)?)
         }
         // Maps of another version, or unusable maps.
-        Err(OfflineError::NothingPinned { .. }) => Ok(false),
-        Err(OfflineError::Maps(error)) if error.is_damage() => Ok(false),
+        Err(OfflineError::NothingPinned { .. }) => made(),
+        Err(OfflineError::Maps(error)) if error.is_damage() => made(),
         Err(error) => Err(error),
     }
 }
 
-/// The effects of `config`, in the pinned maps or on a host without any.
+/// The effects of `config` on this host, in the pinned maps or without any.
 pub(crate) fn plan(pin_dir: &Path, config: &Config) -> Result<Plan, OfflineError> {
+    let examined = |in_force: Option<&Config>| change::brings(in_force, config);
     match Offline::open(pin_dir) {
-        Ok(Offline { inventory, maps }) => Ok(Plan::of(&maps, &inventory, config)?),
-        Err(OfflineError::NothingPinned { .. }) => Ok(Plan::cold(config)?),
+        Ok(Offline { inventory, maps }) => {
+            Ok(Plan::of(&maps, &inventory, config)?.on_host(examined(Some(&inventory.config))))
+        }
+        Err(OfflineError::NothingPinned { .. }) => Ok(Plan::cold(config)?.on_host(examined(None))),
         Err(error) => Err(error),
     }
 }
@@ -312,19 +318,24 @@ pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> R
     let (events, mut rehearser) = (Events::new(), Rehearser::default());
     let mut history = change::recall(&maps, &inventory, Clock::now());
     let on_trial = matches!(&wanted, Change::Apply(candidate) if candidate.words.confirm().is_some());
-    let changed = match wanted {
-        Change::Apply(candidate) => {
-            change::change(&mut maps, &inventory, &mut history, *candidate, &mut rehearser, &events)
-        }
-        Change::Rollback(to, words) => {
-            change::roll_back(&mut maps, &inventory, &mut history, to, words, &mut rehearser, &events)
-        }
+    let candidate = match wanted {
+        Change::Apply(candidate) => *candidate,
+        Change::Rollback(to, words) => change::roll_back(&history, inventory.generation, to, words)?,
         Change::Confirm => return Ok(change::confirm(&maps, &mut history)?),
-    }?;
-    let Some(Changed { inventory: now, mut outcome }) = changed else {
-        let message = format!("the text is as before: generation {} stays", inventory.generation);
-        return Ok(Outcome { changed: false, message, warnings: Vec::new() });
     };
+    let is_new = candidate.config.text != inventory.config.text;
+    let unfit = if is_new && candidate.must_fit() {
+        candidate.fits(change::brings(Some(&inventory.config), &candidate.config)).map_err(ChangeError::from)?
+    } else {
+        Vec::new()
+    };
+    let changed = change::change(&mut maps, &inventory, &mut history, candidate, &mut rehearser, &events);
+    let Changed { inventory: now, mut outcome } = changed.map_err(|error| match error {
+        ChangeError::Plan(why) => OfflineError::Outgrown(why),
+        error => error.into(),
+    })?;
+    let Some(now) = now else { return Ok(outcome) };
+    outcome.warnings.extend(unfit);
     if now.config.interfaces != inventory.config.interfaces
         || takedown::announced(&now.config) != takedown::announced(&inventory.config)
     {

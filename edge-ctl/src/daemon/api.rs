@@ -27,9 +27,9 @@ pub(crate) use self::{
     refusal::{ErrorBody, Refusal},
 };
 use crate::{
-    config::{self, MAX_FILE},
+    config::{self, ConfigError, MAX_FILE},
     control::{
-        change::{Candidate, How, Weigh, Words},
+        change::{self, Candidate, How, Weigh, Words},
         evacuation,
         events::{self, Event, EventKind, Events},
         metrics,
@@ -282,11 +282,15 @@ async fn apply(caller: Caller, body: Bytes) -> Result<Json<Outcome>, Refusal> {
     }
     // Parsed outside the main loop, like the daemon's own file.
     let _turn = Arc::clone(&caller.shared.reading).acquire_owned().await.map_err(|_| stopping())?;
-    let read = spawn_blocking(move || config::parse(&text, &file).map(|config| (config, file)));
+    let read = spawn_blocking(move || {
+        let config = config::parse(&text, &file)?;
+        Ok::<_, ConfigError>((change::look(&config), config, file))
+    });
     let read = read.await.map_err(|error| Refusal::internal(&error))?;
-    let (config, file) =
+    let (host, config, file) =
         read.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string(), Some("nothing was changed")))?;
-    let candidate = Box::new(Candidate { config, how: How::Apply, file: Some(file), words });
+    let candidate =
+        Box::new(Candidate { config, how: How::Apply, file: Some(file), words, text_of: None, host: Some(host) });
     Ok(Json(request(&caller, |back| Command::Apply(candidate, back)).await?))
 }
 

@@ -17,7 +17,7 @@ use crate::{
     config::{Config, ConfigError},
     control::{
         chain,
-        change::{self, Candidate, ChangeError, History, Planned, Rehearser},
+        change::{self, Candidate, ChangeError, Changed, History, Planned, Rehearser},
         data_plane::DataPlane as _,
         events::{EventKind, Events},
         inventory::Inventory,
@@ -117,7 +117,8 @@ fn cold(
     let mut rehearser = Rehearser::default();
     let mut file = file.map_err(ChangeError::from);
     let (mut maps, loaded, vetted, mut history, text_of, refused) = loop {
-        let Choice { mut candidate, history, text_of, refused } = choose(file, kept.as_ref())?;
+        let Choice { mut candidate, history, refused } = choose(file, kept.as_ref())?;
+        let text_of = candidate.text_of;
         if let Some(kept) = &kept {
             candidate.config = candidate.config.weighted(&kept.weights);
         }
@@ -136,7 +137,7 @@ fn cold(
             Err(error) => return Err(error),
         }
     };
-    let (inventory, _) = vetted.publish(&mut maps, &mut history, text_of, Clock::now(), events)?;
+    let (inventory, _) = vetted.publish(&mut maps, &mut history, Clock::now(), events)?;
     finish(&mut maps, &inventory, kept.as_ref(), events)?;
     let refused = refused.map(|error| {
         let from = text_of.unwrap_or_default();
@@ -233,11 +234,11 @@ fn warm(
         Err(error) => Err(error.into()),
     };
     let changed = match changed {
-        Ok(Some(changed)) => {
-            inventory = changed.inventory;
+        Ok(Changed { inventory: now, .. }) => {
+            inventory = now.unwrap_or(inventory);
             Ok(())
         }
-        changed => changed.map(drop),
+        Err(error) => Err(error),
     };
     let why = match &changed {
         Err(ChangeError::Plan(why)) => Some(why.to_string()),
@@ -309,18 +310,14 @@ pub(crate) fn publish_anew(
     maps: &mut PinnedMaps,
     in_force: &Inventory,
     history: &mut History,
+    events: &Events,
 ) -> Result<Inventory, ChangeError> {
     let image = maps.with_previous(|previous| plan::plan(&in_force.config, maps.capacity(), previous))??;
     let inventory = Inventory::new(in_force.config.clone(), &image.snapshot)?;
+    let staged = maps.stage(&image)?;
     let before = history.clone();
-    // Written first, as in any change: the generation must not come into force without its trial.
     history.renumber(in_force.generation, inventory.generation);
-    if let Err(error) = change::write_down(maps, history).and_then(|()| maps.publish(&image)) {
-        *history = before;
-        // If this fails, too, the note refers to a generation that does not exist.
-        let _stays = change::write_down(maps, history);
-        return Err(error.into());
-    }
+    change::activate(maps, history, before, &image, staged, events)?;
     Ok(inventory)
 }
 

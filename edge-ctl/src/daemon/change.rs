@@ -1,7 +1,10 @@
 //! Changes of the configuration: by the file, by a request, or at the end of a trial. All use `control::change`; their
 //! effects outside the maps are applied here.
 
+use std::{panic::resume_unwind, time::Duration};
+
 use axum::http::StatusCode;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     api::{Back, Refusal},
@@ -10,18 +13,21 @@ use super::{
     run::Daemon,
 };
 use crate::{
-    bpf::{PinnedMaps, boot_ms},
+    bpf::boot_ms,
     config::Config,
     control::{
         chain,
-        change::{self, Candidate, ChangeError, Changed, History, Rehearser, Weigh, WeighError, Weighed, Words},
-        events::{EventKind, Events},
+        change::{self, Candidate, ChangeError, Changed, Unfit, Weigh, WeighError, Weighed, Words},
+        events::EventKind,
         inventory::Inventory,
         operations::Outcome,
         takedown,
     },
     xdp,
 };
+
+/// Longest look at this host before a refusal: health waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Daemon {
     /// Applies the changes of the file, and sends the result to all waiting clients. A bad file changes nothing.
@@ -32,6 +38,10 @@ impl Daemon {
         };
         self.refused = result.as_ref().err().map(|error| chain(error));
         let path = self.reader.path().display().to_string();
+        // Nobody waits for the answer to a signal.
+        for warning in result.iter().flat_map(|outcome| &outcome.warnings).filter(|_| waiting.is_empty()) {
+            self.controller.events.report(EventKind::LocalFault, &path, warning.clone());
+        }
         let result = self.reported(&path, result);
         for back in waiting {
             // The client may have gone.
@@ -55,10 +65,10 @@ impl Daemon {
     }
 
     pub(super) async fn roll_back(&mut self, to: Option<u64>, words: Words, back: Back) {
-        let result = self.changed(|maps, in_force, history, rehearser, events| {
-            change::roll_back(maps, in_force, history, to, words, rehearser, events)
-        });
-        let result = result.await;
+        let result = match change::roll_back(&self.history, self.controller.inventory.generation, to, words) {
+            Ok(candidate) => self.change(candidate).await,
+            Err(error) => Err(error),
+        };
         let _ = back.send(self.reported("rollback", result));
     }
 
@@ -73,59 +83,83 @@ impl Daemon {
 
     /// Reverts the generation on trial once its time is over or services have lost availability.
     pub(super) async fn end_trial(&mut self) {
-        let Some(trial) = &self.history.trial else { return };
-        let why = match self.soak.blame() {
-            Some(why) => format!("it has reduced availability: {why}"),
-            None if trial.until_ms <= boot_ms() => "it was not confirmed in time".to_owned(),
-            None => return,
+        let why = self.history.trial.as_ref().and_then(|trial| match self.soak.blame() {
+            Some(why) => Some(format!("it has reduced availability: {why}")),
+            None => (trial.until_ms <= boot_ms()).then(|| "it was not confirmed in time".to_owned()),
+        });
+        let Some((trial, why)) = self.history.trial.as_ref().zip(why) else {
+            self.overdue = None;
+            return;
         };
         let (generation, back_to) = (trial.generation, trial.back_to);
-        let undone = self.changed(|maps, in_force, history, rehearser, events| {
-            change::undo(maps, in_force, history, &why, rehearser, events)
-        });
-        match undone.await {
-            Ok(_) => {
+        let undone = match change::undo(&self.history, &why) {
+            Ok(candidate) => self.change(candidate).await,
+            Err(error) => Err(error),
+        };
+        match undone {
+            Ok(Outcome { warnings, .. }) => {
+                self.overdue = None;
                 let message = format!("{why}; the text of generation {back_to} is in force again");
+                let message = [vec![message], warnings].concat().join("\n");
                 self.controller.events.report(EventKind::ConfigUndone, &format!("generation {generation}"), message);
                 self.history.trial = None;
                 self.write_history();
             }
             // The next attempt follows in a second.
-            Err(error) => self.fault("undo", &error),
+            Err(error) => {
+                let why = chain(&error);
+                if self.overdue.as_ref() != Some(&why) {
+                    self.fault("undo", &error);
+                    self.overdue = Some(why);
+                }
+            }
         }
     }
 
+    /// Brings the candidate into force: in the present maps, or else in new ones.
     async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
-        let wanted = candidate.clone();
-        let changed = self.changed(|maps, in_force, history, rehearser, events| {
-            change::change(maps, in_force, history, candidate, rehearser, events)
-        });
-        match changed.await {
-            Err(ChangeError::Plan(why)) => self.grow(wanted, why).await,
-            changed => changed,
-        }
+        let is_new = candidate.config.text != self.controller.inventory.config.text;
+        let unfit = if is_new && candidate.must_fit() { self.preflight(&candidate).await? } else { Vec::new() };
+        let mut outcome = self.fitting(candidate).await?;
+        outcome.warnings.extend(unfit);
+        Ok(outcome)
     }
 
-    async fn changed(
-        &mut self,
-        make: impl FnOnce(
-            &mut PinnedMaps,
-            &Inventory,
-            &mut History,
-            &mut Rehearser,
-            &Events,
-        ) -> Result<Option<Changed>, ChangeError>,
-    ) -> Result<Outcome, ChangeError> {
+    /// Judges what the look at this host has found about the candidate; returns warnings.
+    async fn preflight(&self, candidate: &Candidate) -> Result<Vec<String>, Unfit> {
+        let Some(Ok(found)) = candidate.host.clone() else {
+            return candidate.fits(candidate.host.clone().unwrap_or(Ok(Vec::new())));
+        };
+        let new = change::less(found, &self.fit.findings);
+        if candidate.words.allow_unfit || !change::loses(&new) {
+            return candidate.fits(Ok(new));
+        }
+        // Before a refusal: the last look for the configuration in force may be older than a fault of the host.
+        let in_force = self.controller.inventory.config.clone();
+        let known = match timeout(PATIENCE, spawn_blocking(move || change::look(&in_force))).await {
+            // The task is never aborted, so an error is a panic, which goes on here.
+            Ok(done) => done.unwrap_or_else(|error| resume_unwind(error.into_panic())),
+            Err(_) => Ok(Vec::new()),
+        };
+        candidate.fits(known.map(|known| change::less(new, &known)))
+    }
+
+    /// Brings a candidate into force that goes with this host.
+    async fn fitting(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
+        let wanted = candidate.clone();
         let events = self.controller.events.clone();
         let rehearser = self.rehearsing.ready(&events).await;
         let Controller { plane, inventory, .. } = &mut self.controller;
-        let made = make(plane, inventory, &mut self.history, rehearser, &events)?;
-        let Some(Changed { inventory, mut outcome }) = made else {
-            let message = format!("the text is as before: generation {} stays", self.controller.inventory.generation);
-            return Ok(Outcome { changed: false, message, warnings: Vec::new() });
-        };
-        outcome.warnings.extend(self.take_over(inventory).await?);
-        Ok(outcome)
+        let changed = change::change(plane, inventory, &mut self.history, candidate, rehearser, &events);
+        match changed {
+            Ok(Changed { inventory: Some(inventory), mut outcome }) => {
+                outcome.warnings.extend(self.take_over(inventory).await?);
+                Ok(outcome)
+            }
+            Ok(Changed { inventory: None, outcome }) => Ok(outcome),
+            Err(ChangeError::Plan(why)) => self.grow(wanted, why).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// Continues with a generation that has just been published: interfaces, announcements, probes.

@@ -38,15 +38,21 @@ fn grown(
     vet: impl FnOnce(Planned, &mut PinnedMaps) -> Result<Vetted, ChangeError>,
 ) -> Result<(PinnedMaps, Inventory), ChangeError> {
     let (pins, known) = (small.pins(), history.clone());
-    if let Some(before) = small.snapshot()? {
+    let before = small.snapshot()?;
+    if let Some(before) = &before {
         wanted.config = wanted.config.weighted(&before.weights);
     }
+    let same = before.filter(|before| before.config == wanted.config.text).map(|before| before.generation);
     let made = || -> Result<_, ChangeError> {
         pins.set_aside()?;
         let mut large = new_maps(pins, &wanted.config)?;
         let planned = Planned::new(&large, None, wanted)?.beside().after(history)?;
         let vetted = vet(planned, &mut large)?;
-        let (inventory, _) = vetted.publish(&mut large, history, None, Clock::now(), events)?;
+        let inventory = match same {
+            // Only the maps are others: a trial goes on, and a good generation stays good.
+            Some(before) => vetted.republish(&mut large, history, before, events)?,
+            None => vetted.publish(&mut large, history, Clock::now(), events)?.0,
+        };
         Ok((large, inventory))
     };
     let made = made();

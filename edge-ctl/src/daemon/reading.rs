@@ -2,6 +2,7 @@
 //! file must stop neither health nor the API. There is one reading at a time; requests meanwhile get the next one.
 
 use std::{
+    collections::VecDeque,
     future,
     path::{Path, PathBuf},
     thread,
@@ -17,7 +18,7 @@ use tokio::{
 use super::api::{Back, Refusal};
 use crate::{
     config::{self, Config, ConfigError},
-    control::change::{Candidate, How, Words},
+    control::change::{self, Candidate, How, Look, Words},
 };
 
 /// Timeout of a reading.
@@ -35,61 +36,84 @@ pub(super) struct Read {
 pub(super) struct Reader {
     path: PathBuf,
     patience: Duration,
-    task: Option<JoinHandle<Result<Config, ConfigError>>>,
+    task: Option<JoinHandle<Result<(Config, Look), ConfigError>>>,
     /// The end of the timeout; `None` once it was reported.
     deadline: Option<Instant>,
-    /// Requests that wait for the present reading, and for the next, which is due if it has a list.
+    /// The requests that the present reading is for.
+    present: Requests,
+    /// The readings after it, one for all requests with the same options.
+    next: VecDeque<Requests>,
+}
+
+/// Requests for one reading.
+#[derive(Debug)]
+struct Requests {
+    how: How,
+    words: Words,
+    /// Those of them that wait for an answer.
     waiting: Vec<Back>,
-    next: Option<Vec<Back>>,
-    /// Origin and options of the requests that wait for the present reading, and for the next.
-    options: (How, Words),
-    next_options: (How, Words),
 }
 
 const NO_OPTIONS: (How, Words) = (
     How::Sighup,
-    Words { allow_removal: 0, allow_moves: false, allow_unrehearsed: false, confirm_ms: None, reason: None, by: None },
+    Words {
+        allow_removal: 0,
+        allow_moves: false,
+        allow_unrehearsed: false,
+        allow_unfit: false,
+        confirm_ms: None,
+        reason: None,
+        by: None,
+    },
 );
+
+impl Requests {
+    fn new((how, words): (How, Words), back: Option<Back>) -> Self {
+        Self { how, words, waiting: back.into_iter().collect() }
+    }
+}
 
 impl Reader {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            patience: PATIENCE,
-            task: None,
-            deadline: None,
-            waiting: Vec::new(),
-            next: None,
-            options: NO_OPTIONS,
-            next_options: NO_OPTIONS,
-        }
+        let present = Requests::new(NO_OPTIONS, None);
+        Self { path, patience: PATIENCE, task: None, deadline: None, present, next: VecDeque::new() }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Begins to read the file, now or after the present reading; the last request's options count.
-    /// [`read`](Self::read) returns the result.
+    /// Begins to read the file, now or after the present reading. Requests with other options get another reading: a
+    /// signal must not apply without a trial what a request before it wants on trial. [`read`](Self::read) returns the
+    /// result.
     pub(super) fn begin(&mut self, (how, words): (How, Words), back: Option<Back>) {
-        if self.task.is_some() {
-            self.next_options = (how, words);
-            let next = self.next.get_or_insert_default();
-            match back {
-                // The present reading hangs, for an unknown time.
-                Some(back) if self.deadline.is_none() => {
-                    let hint = Some("nothing was changed");
-                    // The client may have gone.
-                    drop(back.send(Err(Refusal::new(StatusCode::BAD_REQUEST, self.late().to_string(), hint))));
-                }
-                back => next.extend(back),
-            }
-            return;
+        if self.task.is_none() {
+            return self.start(Requests::new((how, words), back));
         }
-        self.options = (how, words);
-        self.waiting.extend(back);
+        let back = match back {
+            // The present reading hangs, for an unknown time.
+            Some(back) if self.deadline.is_none() => {
+                let hint = Some("nothing was changed");
+                // The client may have gone.
+                drop(back.send(Err(Refusal::new(StatusCode::BAD_REQUEST, self.late().to_string(), hint))));
+                return;
+            }
+            back => back,
+        };
+        match self.next.iter_mut().find(|next| (next.how, &next.words) == (how, &words)) {
+            Some(next) => next.waiting.extend(back),
+            None => self.next.push_back(Requests::new((how, words), back)),
+        }
+    }
+
+    fn start(&mut self, requests: Requests) {
+        self.present = requests;
         let path = self.path.clone();
-        self.task = Some(task::spawn_blocking(move || config::load(&path)));
+        self.task = Some(task::spawn_blocking(move || {
+            let config = config::load(&path)?;
+            let look = change::look(&config);
+            Ok((config, look))
+        }));
         self.deadline = Some(Instant::now() + self.patience);
     }
 
@@ -108,13 +132,15 @@ impl Reader {
                     self.task = None;
                     // The task is never aborted, so the error is a panic, which has ended this process.
                     let file = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-                    let (late, waiting) = (self.deadline.is_none(), std::mem::take(&mut self.waiting));
-                    let (how, words) = std::mem::replace(&mut self.options, NO_OPTIONS);
-                    let file = file.map(|config| candidate(config, &self.path, how, words));
-                    if let Some(next) = self.next.take() {
-                        let options = std::mem::replace(&mut self.next_options, NO_OPTIONS);
-                        self.begin(options, None);
-                        self.waiting = next;
+                    let late = self.deadline.is_none();
+                    let Requests { how, words, waiting } =
+                        std::mem::replace(&mut self.present, Requests::new(NO_OPTIONS, None));
+                    let file = file.map(|(config, look)| {
+                        let host = Some(look);
+                        Candidate { host, ..candidate(config, &self.path, how, words) }
+                    });
+                    if let Some(next) = self.next.pop_front() {
+                        self.start(next);
                     }
                     // A late result was refused at the timeout, and may be old.
                     if !late {
@@ -123,8 +149,10 @@ impl Reader {
                 }
                 () = late => {
                     self.deadline = None;
-                    let mut waiting = std::mem::take(&mut self.waiting);
-                    waiting.extend(self.next.take().into_iter().flatten());
+                    // All who wait are refused, so that nothing happens for them later. Signals get their reading.
+                    let mut waiting = std::mem::take(&mut self.present.waiting);
+                    self.next.iter_mut().for_each(|next| waiting.append(&mut next.waiting));
+                    self.next.retain(|next| next.how == How::Sighup);
                     return Read { file: Err(self.late()), waiting };
                 }
             }
@@ -138,7 +166,7 @@ impl Reader {
 
 /// The candidate from the daemon's file.
 fn candidate(config: Config, path: &Path, how: How, words: Words) -> Candidate {
-    Candidate { config, how, file: Some(path.display().to_string()), words }
+    Candidate { config, how, file: Some(path.display().to_string()), words, text_of: None, host: None }
 }
 
 /// Reads the file before the loop runs; fails after [`PATIENCE`].
@@ -179,6 +207,7 @@ mod tests {
         let (back, answer) = oneshot::channel();
         reader.begin(NO_OPTIONS, Some(back));
         assert!(answer.await.expect("told").is_err());
+        reader.begin(NO_OPTIONS, None);
 
         // The result of the first reading is old by now; the second reading follows it.
         std::fs::write(&path, "nonsense").expect("a reader exists");
@@ -219,6 +248,29 @@ mod tests {
         }
         assert_eq!(reader.read().await.waiting.len(), 1);
         assert_eq!(reader.read().await.waiting.len(), 2);
+        assert!(reader.task.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_signal_does_not_take_the_options_of_a_request_before_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("edge.toml");
+        std::fs::write(&path, include_str!("../../../packaging/edge.toml")).expect("written");
+        let mut reader = Reader::new(path);
+        let (back, _answer) = oneshot::channel();
+        let on_trial = Words { confirm_ms: Some(300_000), ..Words::default() };
+        reader.begin(NO_OPTIONS, None);
+        reader.begin((How::Reload, on_trial.clone()), Some(back));
+        reader.begin(NO_OPTIONS, None);
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let read = tokio::time::timeout(PATIENCE, reader.read()).await;
+            let Read { file, waiting } = read.expect("each has a reading of its own");
+            let Candidate { how, words, .. } = file.expect("the example is good");
+            seen.push((how, words, waiting.len()));
+        }
+        let signal = || (How::Sighup, Words::default(), 0);
+        assert_eq!(seen, [signal(), (How::Reload, on_trial, 1), signal()]);
         assert!(reader.task.is_none());
     }
 }

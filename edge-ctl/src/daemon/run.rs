@@ -185,6 +185,8 @@ pub(super) struct Daemon {
     pub(super) refused: Option<String>,
     /// The earlier generations and the trial in progress, as stored in the maps.
     pub(super) history: History,
+    /// Why the generation on trial is still in force although it is to be undone, as last reported.
+    pub(super) overdue: Option<String>,
     pub(super) rehearsing: Rehearsing,
     /// Earlier maps whose flows are carried over once more when no packet reads these maps any longer.
     before: Option<Before>,
@@ -264,6 +266,7 @@ impl Daemon {
             reader: Reader::new(std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned())),
             refused,
             history,
+            overdue: None,
             rehearsing: Rehearsing::new(rehearser),
             before,
             soak: Soak::default(),

@@ -1,8 +1,9 @@
 //! Whether a configuration can work on this host: reported by `check --host`, and by the daemon at its start and after
 //! changes.
 //!
-//! [`Host`] has the host's properties; [`compare`] finds those that do not fit a configuration. Nothing here refuses a
-//! configuration or diverts traffic: the operator may be about to fix the host.
+//! [`Host`] has the host's properties; [`compare`] finds those that do not fit a configuration. Nothing here diverts
+//! traffic or refuses a configuration: the operator may be about to fix the host. A change that brings an error is
+//! refused by `control/change/fitness.rs`.
 
 // The result does not depend on the time.
 #![deny(clippy::disallowed_methods)]

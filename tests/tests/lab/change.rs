@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod other_maps;
+
 use std::{
     fmt::Write as _,
     net::SocketAddr,
@@ -87,11 +89,22 @@ fn a_change_on_trial_is_undone_in_time_or_confirmed_whatever_becomes_of_the_cont
     assert_eq!(in_force(&lab), old);
     assert!(history(&lab)[1]["verdict"]["undone"].as_str().unwrap().contains("it was not confirmed"));
 
+    // The same text once more stays on trial, and for longer if it says so.
+    let same = file(&lab, &weighted(&old, 55));
+    lab.ctl(&["apply", &same, "--confirm", "10m"]).unwrap();
+    let warned = output(&lab, &["apply", &same]);
+    let stderr = String::from_utf8_lossy(&warned.stderr).into_owned();
+    assert!(warned.status.success() && stderr.contains("it is on trial for "), "{stderr}");
+    assert!(lab.ctl(&["apply", &same, "--confirm", "1h"]).unwrap().contains("it is undone in 1h"));
+    assert!(status(&lab)["history"]["trial"]["seconds_left"].as_u64().unwrap() > 3000);
+    lab.ctl(&["rollback"]).unwrap();
+    assert_eq!((generation(&lab), in_force(&lab)), (5, old.clone()));
+
     // With a confirmation.
     lab.ctl(&["apply", &file(&lab, &weighted(&old, 60)), "--confirm", "2s", "--reason", "try"]).unwrap();
     lab.ctl(&["confirm"]).unwrap();
     sleep(Duration::from_secs(4));
-    assert_eq!((generation(&lab), in_force(&lab)), (4, weighted(&old, 60)));
+    assert_eq!((generation(&lab), in_force(&lab)), (6, weighted(&old, 60)));
     assert_eq!(output(&lab, &["confirm"]).status.code(), Some(2), "nothing waits any more");
 
     // The controller is dead when the time is over: the next controller undoes the change.
@@ -214,7 +227,7 @@ fn a_change_on_trial_whose_interface_is_missing_is_undone() {
     let requests = lab.start_requests().expect("a client");
     let more = old.replacen("[[interface]]\n", "[[interface]]\nname = \"eth9\"\n\n[[interface]]\n", 1);
     assert_ne!(more, old);
-    lab.ctl(&["apply", &file(&lab, &more), "--confirm", "5m"]).unwrap();
+    lab.ctl(&["apply", &file(&lab, &more), "--confirm", "5m", "--allow-unfit"]).unwrap();
     wait_for(&lab, "it is undone", Duration::from_secs(20), || generation(&lab) == 3);
     let why = history(&lab)[1]["verdict"]["undone"].as_str().unwrap().to_owned();
     assert!(why.contains("the program is not attached to eth9"), "{why}");

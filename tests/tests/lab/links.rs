@@ -185,9 +185,10 @@ fn an_interface_keeps_its_program_until_those_that_the_file_names_instead_have_t
     let new = new.display().to_string();
 
     let requests = lab.start_requests().unwrap();
-    let refused = lab.ctl(&["apply", &new]).unwrap_err().to_string();
+    let refused = lab.ctl(&["apply", &new, "--allow-unfit"]).unwrap_err().to_string();
     assert!(refused.contains("interface eth0 is removed") && refused.contains("--allow-removal 1"), "{refused}");
-    let applied = lab.edge().unwrap().output(lab.netns(EDGE), &["apply", &new, "--allow-removal", "1"]).unwrap();
+    let applied =
+        lab.edge().unwrap().output(lab.netns(EDGE), &["apply", &new, "--allow-removal", "1", "--allow-unfit"]).unwrap();
     let output = format!("{}{}", String::from_utf8_lossy(&applied.stdout), String::from_utf8_lossy(&applied.stderr));
     assert!(applied.status.success() && output.contains("the program stays on eth0"), "{output}");
     std::thread::sleep(Duration::from_millis(2500));

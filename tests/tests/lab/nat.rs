@@ -241,6 +241,26 @@ fn flows_outlive_the_controller_a_restart_and_another_configuration() {
 }
 
 #[test]
+fn other_ports_on_trial_are_undone_and_an_operator_goes_back_to_them() {
+    let nat = Nat::start("");
+    let mut client = Connection::open(&nat, VIPS[0]);
+    let path = nat.lab.edge().expect("an edge").configuration().with_file_name("new.toml");
+    let wider = configuration("").replace("nat_flows = 16384", "nat_flows = 32768").replace("-20479", "-24575");
+    std::fs::write(&path, &wider).expect("it is written");
+    let printed = nat.lab.ctl(&["apply", path.to_str().expect("a path"), "--confirm", "4s"]).expect("it is applied");
+    assert!(printed.contains("generation 2 comes into force") && printed.contains("it is undone in 4s"), "{printed}");
+    let in_force =
+        |generation: &str, text: &str| nat.lab.ctl(&["history", "--text", generation]).is_ok_and(|kept| kept == text);
+    let back = wait_until(patience(Duration::from_secs(30)), || Ok(in_force("3", &configuration(""))));
+    assert!(back.expect("a namespace"), "{}", nat.lab.edge().expect("an edge").log_text());
+    assert_eq!(client.request().expect("an answer"), BACKENDS[0], "the flow goes on");
+    // Refused until the program is on the maps of the undo.
+    let rolled = wait_until(patience(Duration::from_secs(30)), || Ok(nat.lab.ctl(&["rollback", "2"]).is_ok()));
+    assert!(rolled.expect("a namespace") && in_force("4", &wider));
+    assert_eq!(client.request().expect("an answer"), BACKENDS[0], "the flow goes on");
+}
+
+#[test]
 fn translation_comes_and_goes_with_a_reload() {
     let translates = configuration("");
     let (without, _) = translates.split_once("[defaults.service]").expect("it has services");

@@ -95,7 +95,7 @@ fn a_probe_that_can_not_be_made_is_named() {
     lab.launch_daemon().unwrap();
     for (probe, _, reason) in &rows {
         std::fs::write(&file, pool(probe)).unwrap();
-        lab.ctl(&["reload"]).unwrap();
+        lab.ctl(&["reload", "--allow-unfit"]).unwrap();
         let is_said = || {
             let status = lab.ctl(&["status"])?;
             Ok(status.lines().any(|line| line.contains("could not be made") && line.contains(reason)))
@@ -167,6 +167,48 @@ fn an_announced_vip_that_the_kernel_does_not_answer_for_is_named() {
     edge.ip("link set eth0 arp on\n").unwrap();
     edge.set("ipv6/conf/eth0/disable_ipv6", "1").unwrap();
     assert!(check().contains("disable_ipv6 is 1"), "{}", check());
+}
+
+#[test]
+fn a_change_that_loses_traffic_on_this_host_is_refused_and_an_unrelated_one_is_not() {
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).unwrap();
+    lab.balance(Mode::Native).unwrap();
+    let path = lab.edge().unwrap().configuration();
+    let old = std::fs::read_to_string(&path).unwrap();
+    let missing = |name: &str| {
+        old.replacen("[[interface]]\n", &format!("[[interface]]\nname = \"{name}\"\n\n[[interface]]\n"), 1)
+    };
+    let new = path.with_file_name("new.toml");
+    let run = |verb: &[&str], text: &str| {
+        std::fs::write(&new, text).unwrap();
+        let args = [&[verb[0], new.to_str().unwrap()], &verb[1..]].concat();
+        let output = lab.edge().unwrap().output(lab.netns(EDGE), &args).unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, text) = run(&["plan"], &missing("eth9"));
+    assert!(code == Some(0) && text.contains("no interface of this name") && text.contains("--allow-unfit"), "{text}");
+    let (code, text) = run(&["apply"], &missing("eth9"));
+    assert!(code == Some(2) && text.contains("no interface of this name") && text.contains("--allow-unfit"), "{text}");
+    std::fs::write(&path, missing("eth9")).unwrap();
+    lab.edge().unwrap().signal(nix::sys::signal::Signal::SIGHUP).unwrap();
+    let status = || lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();
+    let refused = || Ok(status()["daemon"]["refused"].as_str().is_some_and(|why| why.contains("--allow-unfit")));
+    assert!(wait_until(SOON, refused).unwrap(), "{}", status());
+    std::fs::write(&path, &old).unwrap();
+
+    // The finding is in force from here on, and no reason to refuse another change, or the way back.
+    let (code, text) = run(&["apply", "--allow-unfit"], &missing("eth9"));
+    assert!(code == Some(0) && text.contains("no interface of this name"), "{text}");
+    let (code, text) = run(&["apply"], &format!("{}# more\n", missing("eth9")));
+    assert!(code == Some(0) && !text.contains("no interface of this name"), "{text}");
+    let (code, text) = run(&["apply"], &missing("eth8"));
+    assert!(code == Some(2) && text.contains("interface eth8"), "{text}");
+    lab.ctl(&["rollback", "1"]).unwrap();
+    lab.kill_daemon().unwrap();
+    let output = lab.edge().unwrap().output(lab.netns(EDGE), &["rollback", "3"]).unwrap();
+    assert!(output.status.success(), "the way back is never refused");
 }
 
 #[test]

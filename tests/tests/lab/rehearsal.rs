@@ -28,7 +28,6 @@ use edge_tests::lab::{
 /// Another writer: it repeatedly gives each service in the inactive bank an invalid mode.
 struct Vandal {
     stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicU32>,
     thread: JoinHandle<()>,
 }
 
@@ -53,13 +52,14 @@ impl Vandal {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
-        Self { stop, rounds, thread }
+        let works = wait_until(patience(Duration::from_secs(10)), || Ok(rounds.load(Ordering::Relaxed) > 100));
+        assert!(works.unwrap(), "it is at work");
+        Self { stop, thread }
     }
 
     fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
-        assert!(self.rounds.load(Ordering::Relaxed) > 100, "it was at work");
     }
 }
 
@@ -88,7 +88,6 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
         std::fs::write(&new, text).unwrap();
     };
     let apply = |lab: &Small| lab.edge().unwrap().output(lab.netns(EDGE), &["apply", new.to_str().unwrap()]).unwrap();
-    // An earlier generation to go back to.
     weighted(50);
     assert!(apply(&lab).status.success());
     assert_eq!(generation(&lab), 2);
@@ -107,8 +106,6 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
             stderr.contains("the rehearsal failed: service") && stderr.contains("but the program's result is"),
             "{stderr}"
         );
-        let back = lab.edge().unwrap().output(lab.netns(EDGE), &["rollback", "1"]).unwrap();
-        assert_eq!(back.status.code(), Some(2), "{back:?}");
         vandal.end();
         assert_eq!(generation(&lab), 2);
     }

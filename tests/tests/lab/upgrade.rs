@@ -126,7 +126,7 @@ fn a_file_that_outgrows_the_maps_gets_larger_ones_and_no_flow_moves() {
     let before = pid();
     fs::write(&file, &text).unwrap();
     let output = lab.ctl(&["reload"]).unwrap();
-    assert!(output.contains("generation 2 comes into force in larger maps"), "{output}");
+    assert!(output.contains("generation 2 comes into force in new maps"), "{output}");
     taken_over(&lab, program);
     assert_eq!(pid(), before, "while the daemon runs");
     // Later operations use the larger maps: nothing remains in the smaller ones.

@@ -28,6 +28,12 @@ pub(crate) fn plan(plan: &Plan, colour: bool) -> String {
         }
         _ => writeln!(text, "memory      {} in maps", mib(memory.anew)),
     };
+    if let Some(why) = &plan.new_maps {
+        let _ = writeln!(
+            text,
+            "maps        a running daemon makes new ones for this change, and carries the flows over: {why}"
+        );
+    }
     for later in &plan.limits_later {
         let _ = writeln!(text, "limits      {later} until the daemon starts anew");
     }
@@ -40,9 +46,22 @@ pub(crate) fn plan(plan: &Plan, colour: bool) -> String {
     } else if !plan.flows.is_empty() {
         text += "\nno flow moves, new or running\n";
     }
+    if !plan.host.is_empty() {
+        text += "\non this host:\n";
+    }
+    for finding in &plan.host {
+        for line in finding.to_string().lines() {
+            let _ = writeln!(text, "  {}", printable(line));
+        }
+    }
+    if let Some(why) = &plan.host_unknown {
+        let _ = writeln!(text, "\n{why}");
+    }
     let findings: Vec<_> = plan.findings.removals.iter().chain(&plan.findings.moves).collect();
     if let Some(needs) = &plan.needs {
-        text += "\nneeds an operator's consent:\n";
+        if !findings.is_empty() {
+            text += "\nneeds an operator's consent:\n";
+        }
         for finding in findings {
             let _ = writeln!(text, "  {}", printable(finding));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::{config::Config, preflight::Finding};
 
 /// A valid configuration that is not in force yet.
 #[derive(Clone, Debug)]
@@ -14,6 +14,34 @@ pub(crate) struct Candidate {
     /// The file that it was read from.
     pub(crate) file: Option<String>,
     pub(crate) words: Words,
+    /// The earlier generation whose text this is.
+    pub(crate) text_of: Option<u64>,
+    /// What a look at this host has found about it, if somebody has looked.
+    pub(crate) host: Option<Look>,
+}
+
+/// Findings about a configuration on this host, or why it cannot be examined.
+pub(crate) type Look = Result<Vec<Finding>, String>;
+
+impl Candidate {
+    /// A line about the end of the candidate's trial, if it comes into force on trial.
+    pub(crate) fn deadline(&self) -> Option<String> {
+        self.words.confirm().map(|confirm| {
+            let confirm = humantime::format_duration(confirm);
+            format!("it is undone in {confirm}, unless `edge-ctl confirm` comes before")
+        })
+    }
+
+    /// Why the generation in force is given up for this one, if the change takes it back.
+    pub(super) fn why_undone(&self) -> Option<String> {
+        let Words { reason, .. } = &self.words;
+        match (self.how, reason) {
+            (How::Undo, reason) => Some(reason.clone().unwrap_or_default()),
+            (How::Rollback, Some(reason)) => Some(format!("rolled back by an operator: {reason}")),
+            (How::Rollback, None) => Some("rolled back by an operator".to_owned()),
+            (How::Start | How::Sighup | How::Reload | How::Apply | How::Restored | How::Unknown, _) => None,
+        }
+    }
 }
 
 /// Options that an operator gives with a change.
@@ -26,6 +54,8 @@ pub(crate) struct Words {
     pub(crate) allow_moves: bool,
     /// Whether the change may come into force without a rehearsal, or although its rehearsal fails.
     pub(crate) allow_unrehearsed: bool,
+    /// Whether the change may come into force although it certainly loses traffic on this host, or that is unknown.
+    pub(crate) allow_unfit: bool,
     /// Milliseconds after which the change is undone, unless it is confirmed.
     pub(crate) confirm_ms: Option<u64>,
     pub(crate) reason: Option<String>,
@@ -36,6 +66,11 @@ pub(crate) struct Words {
 impl Words {
     pub(crate) fn confirm(&self) -> Option<Duration> {
         self.confirm_ms.map(Duration::from_millis)
+    }
+
+    /// The end of a trial that begins now, in milliseconds of `CLOCK_BOOTTIME`.
+    pub(super) fn until(&self, now_ms: u64) -> Option<u64> {
+        self.confirm_ms.map(|confirm| now_ms.saturating_add(confirm))
     }
 }
 

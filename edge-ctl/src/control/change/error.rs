@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Refused, RehearsalError};
+use super::{Refused, RehearsalError, Unfit};
 use crate::{bpf::BpfError, config::ConfigError, control::inventory::InventoryError, plan::PlanError, xdp::XdpError};
 
 /// Reason why a change was not made; nothing was changed.
@@ -15,12 +15,19 @@ pub(crate) enum ChangeError {
     #[error(transparent)]
     Guard(#[from] Refused),
     #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error(transparent)]
     Rehearsal(#[from] RehearsalError),
     #[error("there is no generation to go back to{}", known.as_ref().map_or_else(String::new, |known| format!(": {known}")))]
     NothingToGoBackTo { known: Option<String> },
     /// A start found a file whose text was in force before, and has been replaced by another one since.
     #[error("the file was not applied: {why}. `edge-ctl reload` applies it")]
     Replaced { why: String },
+    /// Maps that replaced others are not in use yet, and the flows of the earlier ones were not all carried over.
+    #[error(
+        "the last change has made new maps, and the program is not on them yet: repeat the command in some seconds"
+    )]
+    Growing,
     #[error("no change waits to be confirmed")]
     NoTrial,
     #[error("the maps cannot be read or written")]
@@ -44,7 +51,9 @@ impl ChangeError {
             | Self::NothingToGoBackTo { .. }
             | Self::NoTrial
             | Self::Replaced { .. }
-            | Self::Detach(_) => false,
+            | Self::Detach(_)
+            | Self::Unfit(_)
+            | Self::Growing => false,
         }
     }
 
@@ -54,9 +63,11 @@ impl ChangeError {
             Self::Config(_)
             | Self::Plan(_)
             | Self::Guard(_)
+            | Self::Unfit(_)
             | Self::Rehearsal(_)
             | Self::NothingToGoBackTo { .. }
             | Self::NoTrial
+            | Self::Growing
             | Self::Replaced { .. } => true,
             Self::Maps(_) | Self::Detach(_) | Self::Inventory(_) => false,
         }

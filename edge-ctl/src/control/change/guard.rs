@@ -5,7 +5,7 @@
 //! | removes a service, or moves it to another destination | `--allow-removal N` |
 //! | removes a pool, or takes one off a service | `--allow-removal N` |
 //! | removes an interface, or an announcement of a VIP that stays | `--allow-removal N` |
-//! | removes more than a quarter of a service's capacity | `--allow-removal N` |
+//! | removes more than a quarter of a service's capacity: backends, addresses or weight | `--allow-removal N` |
 //! | gives another name to a backend that an operator has drained, disabled or forced | `--allow-removal N` |
 //! | has only the beginning of the text in force, or much less of it, or lacks its last line `# end` | `--allow-removal N` |
 //! | changes `hash_key`, `slots`, or a service's `affinity` | `--allow-moves` |
@@ -210,10 +210,29 @@ fn lost_destinations(before: &Service, after: &Service) -> Option<String> {
 /// Losses of the pools of a configuration, each computed once.
 struct Pools {
     /// For each of the old pools, at its position: the number of its backends, and the share of its weight that is
-    /// removed.
+    /// lost.
     each: Vec<(f64, f64)>,
     /// Number of removed backends.
     removed: usize,
+}
+
+/// The weights of a pool's backends by their addresses: a backend with another name is the same server, and one with
+/// another address is another server, of which nothing is known yet.
+fn weights(backends: &[Backend]) -> BTreeMap<IpAddr, f64> {
+    let mut weights = BTreeMap::new();
+    for Backend { address, weight, .. } in backends {
+        *weights.entry(*address).or_default() += f64::from(*weight);
+    }
+    weights
+}
+
+/// The share of a pool's weight that it loses: all of the weight of addresses that are gone, and of the others what
+/// they have less. Weights that are all lowered by the same factor are no loss.
+fn lost_share(before: &BTreeMap<IpAddr, f64>, after: &BTreeMap<IpAddr, f64>) -> f64 {
+    let kept = || before.iter().filter_map(|(address, was)| Some((*was, *after.get(address)?)));
+    let factor = kept().map(|(was, is)| is / was).fold(0.0, f64::max).min(1.0);
+    let left: f64 = kept().map(|(was, is)| if factor > 0.0 { was.min(is / factor) } else { 0.0 }).sum();
+    1.0 - left / before.values().sum::<f64>()
 }
 
 impl Pools {
@@ -221,17 +240,11 @@ impl Pools {
         let named: BTreeMap<_, _> = new.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
         let mut removed = 0;
         let mut lost = |pool: &Pool| {
-            let now = named.get(pool.name.as_str()).into_iter().flat_map(|pool| &pool.backends);
-            let (names, addresses): (BTreeSet<_>, BTreeSet<_>) =
-                now.map(|backend| (backend.name.as_str(), backend.address)).unzip();
-            // A backend with a new name or a new address is not a loss.
-            let is_removed =
-                |backend: &&Backend| !names.contains(backend.name.as_str()) && !addresses.contains(&backend.address);
-            let weight = |backend: &Backend| f64::from(backend.weight);
-            removed += pool.backends.iter().filter(is_removed).count();
-            let lost: f64 = pool.backends.iter().filter(is_removed).map(weight).sum();
+            let now = named.get(pool.name.as_str()).map_or(&[][..], |pool| &pool.backends);
+            let (before, after) = (weights(&pool.backends), weights(now));
+            removed += pool.backends.iter().filter(|backend| !after.contains_key(&backend.address)).count();
             let count = pool.backends.iter().map(|_| 1.0).sum();
-            (count, lost / pool.backends.iter().map(weight).sum::<f64>())
+            (count, lost_share(&before, &after))
         };
         let each = old.pools.iter().map(&mut lost).collect();
         Self { each, removed }

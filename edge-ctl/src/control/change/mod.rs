@@ -7,6 +7,8 @@ mod history;
 mod recall;
 mod diff;
 mod guard;
+mod cut;
+mod fitness;
 mod moves;
 mod planned;
 mod rehearsal;
@@ -15,24 +17,28 @@ mod error;
 mod doubts;
 mod watch;
 mod verbs;
+mod ways_back;
 mod weigh;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
-    candidate::{Candidate, How, Words},
+    candidate::{Candidate, How, Look, Words},
+    cut::cut,
     diff::{Diff, Item, What},
     doubts::{Attached, Doubts},
     error::ChangeError,
+    fitness::{Unfit, brings, less, look, loses},
     guard::{Findings, Refused},
     history::{Entry, History, Trial, Verdict, checksum},
     moves::Moves,
     planned::{Plan, Planned},
     recall::{recall, write_down},
     rehearsal::{RehearsalError, Rehearser},
-    verbs::{Changed, change, confirm, roll_back, undo},
-    vetted::Vetted,
+    verbs::{Changed, change, confirm},
+    vetted::{Vetted, activate},
     watch::Watch,
+    ways_back::{roll_back, undo},
     weigh::{Weigh, WeighError, Weighed, weigh, would_weigh},
 };

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, ChangeError, Diff, Findings, History, How, Moves, RehearsalError, Rehearser, Vetted, diff::limits,
-    moves::moves, watch::takes,
+    Candidate, ChangeError, Diff, Findings, History, Look, Moves, RehearsalError, Rehearser, Vetted, cut::cut,
+    diff::limits, fitness::loses, moves::moves, watch::takes,
 };
 use crate::{
-    bpf::PinnedMaps,
+    bpf::{PinnedMaps, Staged},
     config::Config,
     control::{
         chain,
@@ -16,6 +16,7 @@ use crate::{
     },
     net,
     plan::{self, Capacity, Image, Word},
+    preflight::Finding,
 };
 
 /// Remains valid until something that it depends on changes.
@@ -45,6 +46,14 @@ pub(crate) struct Plan {
     pub(crate) memory: Memory,
     /// Keys of `[limits]` that take effect only when the daemon restarts.
     pub(crate) limits_later: Vec<String>,
+    /// Why the change needs new maps; absent if the pinned ones suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) new_maps: Option<String>,
+    /// Parts of `config` that do not go with this host, and that the configuration in force does not have.
+    pub(crate) host: Vec<Finding>,
+    /// Why this host could not be examined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host_unknown: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -106,8 +115,8 @@ impl Planned {
         Ok(self)
     }
 
-    /// Stages the candidate and has it rehearsed. If a rehearsal is impossible, only a rollback and a cold start are
-    /// accepted: a new configuration fails closed, and service fails open.
+    /// Stages the candidate and has it rehearsed. A new configuration fails closed, and service fails open: a way back
+    /// is accepted whatever the rehearsal's result, and a cold start if a rehearsal is impossible.
     ///
     /// # Errors
     /// When anything has changed since the candidate was planned, or the rehearsal failed. No packet is affected then.
@@ -117,6 +126,18 @@ impl Planned {
         rehearser: &mut Rehearser,
         events: &Events,
     ) -> Result<Vetted, ChangeError> {
+        let rehearse =
+            |maps: &PinnedMaps, config: &_, image: &_, staged| rehearser.rehearse(maps, config, image, staged);
+        self.vet_by(maps, events, rehearse)
+    }
+
+    /// Vets the candidate like [`vet`](Self::vet), with `rehearse` as the rehearsal.
+    pub(super) fn vet_by(
+        self,
+        maps: &mut PinnedMaps,
+        events: &Events,
+        rehearse: impl FnOnce(&PinnedMaps, &Config, &Image, Staged) -> Result<(), RehearsalError>,
+    ) -> Result<Vetted, ChangeError> {
         let Self { candidate, image, diff, unavailable, cold } = self;
         let vips = candidate.config.vips().collect();
         match net::own(&vips) {
@@ -125,12 +146,12 @@ impl Planned {
             Err(error) => events.report(EventKind::LocalFault, "addresses", chain(&error)),
         }
         let staged = maps.stage(&image)?;
-        let doubt = match rehearser.rehearse(maps, &candidate.config, &image, staged) {
+        let doubt = match rehearse(maps, &candidate.config, &image, staged) {
             Ok(()) => None,
             Err(error) if candidate.words.allow_unrehearsed => Some(error),
-            Err(error @ RehearsalError::Impossible(_)) if cold || candidate.how.is_back() => Some(error),
-            // It served before the reboot, and there is no other configuration.
-            Err(error) if cold && candidate.how == How::Restored => Some(error),
+            // It served before, and may be the only way out of an outage.
+            Err(error) if candidate.how.is_back() => Some(error),
+            Err(error @ RehearsalError::Impossible(_)) if cold => Some(error),
             Err(error) => {
                 // Undoes the writes of the staging outside the bank.
                 maps.repair()?;
@@ -163,7 +184,21 @@ impl Plan {
         let old = &inventory.config;
         let findings = InForce { maps, inventory }.findings(config);
         let needs = findings.needs();
-        let image = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous))??;
+        let (fits, cut) = maps.with_previous(|previous| {
+            let is_used = |number| previous.is_some_and(|previous| (previous.in_use)(number));
+            (plan::plan(config, maps.capacity(), previous), cut(inventory, config, is_used))
+        })?;
+        let image = match fits {
+            Ok(image) => image,
+            // A daemon makes new maps for it, in which flows stay where they are.
+            Err(why) if cut.is_empty() => {
+                let memory = Memory { pinned: Some(maps.capacity().memory()), anew: Capacity::of(config).memory() };
+                let (generation, diff) = (Some(inventory.generation), Diff::of(Some(old), config));
+                let new_maps = Some(why.to_string());
+                return Ok(Self { generation, diff, findings, needs, memory, new_maps, ..Self::cold(config)? });
+            }
+            Err(why) => return Err(why.into()),
+        };
         let snapshot = maps.snapshot()?.unwrap_or_else(|| image.snapshot.clone());
         let flows = maps.preview(&image).map(|mut preview| moves(old, config, &snapshot, &image, &mut preview));
         let anew = Capacity::of(config);
@@ -182,7 +217,24 @@ impl Plan {
             flows: flows.unwrap_or_default(),
             memory: Memory { pinned: Some(maps.capacity().memory()), anew: anew.memory() },
             limits_later: later.collect(),
+            new_maps: None,
+            host: Vec::new(),
+            host_unknown: None,
         })
+    }
+
+    /// Adds what was found out about this host. A cold start is not refused for it.
+    pub(crate) fn on_host(mut self, brought: Look) -> Self {
+        match brought {
+            Ok(host) => self.host = host,
+            Err(why) => self.host_unknown = Some(format!("this host cannot be examined: {why}")),
+        }
+        let is_refused = self.host_unknown.is_some() || loses(&self.host);
+        if is_refused && self.generation.is_some() {
+            let needs = self.needs.into_iter().chain(["--allow-unfit".to_owned()]);
+            self.needs = Some(needs.collect::<Vec<_>>().join(" "));
+        }
+        self
     }
 
     /// The effects of `config` on a host where nothing is pinned.
@@ -200,6 +252,9 @@ impl Plan {
             flows: Vec::new(),
             memory: Memory { pinned: None, anew: anew.memory() },
             limits_later: Vec::new(),
+            new_maps: None,
+            host: Vec::new(),
+            host_unknown: None,
         })
     }
 }

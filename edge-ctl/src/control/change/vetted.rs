@@ -1,8 +1,8 @@
 //! A candidate that was rehearsed. It is staged in the maps, and can be published once.
 
-use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial, write_down};
+use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial, Verdict, write_down};
 use crate::{
-    bpf::{PinnedMaps, Staged},
+    bpf::{BpfError, PinnedMaps, Staged},
     control::{
         chain,
         events::{EventKind, Events},
@@ -39,19 +39,23 @@ impl Vetted {
         self,
         maps: &mut PinnedMaps,
         history: &mut History,
-        text_of: Option<u64>,
         now: Clock,
         events: &Events,
     ) -> Result<(Inventory, Diff), ChangeError> {
         let warning = self.warning();
-        let Self { candidate: Candidate { config, how, file, words }, image, staged, diff, unavailable, .. } = self;
+        let why_undone = self.candidate.why_undone();
+        let Self { candidate, image, staged, diff, unavailable, .. } = self;
+        let Candidate { config, how, file, words, text_of, host: _ } = candidate;
         let generation = image.snapshot.generation;
         let inventory = Inventory::new(config, &image.snapshot)?;
         let before = history.clone();
-        let confirm = words.confirm();
+        let until = words.until(now.boot_ms);
         // A generation that was itself on trial is no target of a rollback.
         let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
         let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
+        if let Some((why, left)) = why_undone.zip(history.entries.last_mut()) {
+            left.verdict = Verdict::Undone(why);
+        }
         history.push(Entry {
             text_of,
             file,
@@ -59,19 +63,9 @@ impl Vetted {
             reason: words.reason,
             ..Entry::new(generation, now.unix_ms, how, &inventory.config.text)
         });
-        history.trial = confirm.zip(back_to).map(|(confirm, back_to)| Trial {
-            generation,
-            back_to,
-            until_ms: now.boot_ms.saturating_add(u64::try_from(confirm.as_millis()).unwrap_or(u64::MAX)),
-            unavailable,
-        });
-        let written = write_down(maps, history);
-        if let Err(error) = written.and_then(|()| maps.make_active(&image, staged)) {
-            *history = before;
-            // If this fails, too, the history has an entry for a generation that does not exist.
-            let _stays = write_down(maps, history);
-            return Err(error.into());
-        }
+        let trial = |(until_ms, back_to)| Trial { generation, back_to, until_ms, unavailable };
+        history.trial = until.zip(back_to).map(trial);
+        activate(maps, history, before, &image, staged, events)?;
         let (services, pools) = (inventory.config.services.len(), inventory.config.pools.len());
         let message = format!(
             "{services} services, {pools} pools, {} backends by {}; {}",
@@ -95,17 +89,39 @@ impl Vetted {
         maps: &mut PinnedMaps,
         history: &mut History,
         before: u64,
+        events: &Events,
     ) -> Result<Inventory, ChangeError> {
         let Self { candidate: Candidate { config, .. }, image, staged, .. } = self;
         let inventory = Inventory::new(config, &image.snapshot)?;
         let known = history.clone();
         history.renumber(before, inventory.generation);
-        if let Err(error) = write_down(maps, history).and_then(|()| maps.make_active(&image, staged)) {
-            *history = known;
-            // If this fails, too, the history has an entry for a generation that does not exist.
-            let _stays = write_down(maps, history);
-            return Err(error.into());
-        }
+        activate(maps, history, known, &image, staged, events)?;
         Ok(inventory)
     }
+}
+
+/// Writes `history`, which has the staged generation already, and then makes the generation active: it must not come
+/// into force without its trial. From then on the history stays as it is, and a fault is reported.
+///
+/// # Errors
+/// If the generation is not in force: the history is the one `before` then.
+pub(crate) fn activate(
+    maps: &mut PinnedMaps,
+    history: &mut History,
+    before: History,
+    image: &Image,
+    staged: Staged,
+    events: &Events,
+) -> Result<(), BpfError> {
+    let active = write_down(maps, history).and_then(|()| maps.make_active(image, staged));
+    let settled = active.inspect_err(|_| {
+        *history = before;
+        // If this fails, too, the history has an entry for a generation that does not exist.
+        let _stays = write_down(maps, history);
+    })?;
+    if let Err(error) = settled {
+        let message = format!("it is in force, but states and timeouts are not all in line with it: {}", chain(&error));
+        events.report(EventKind::LocalFault, &format!("generation {}", image.generation.number), message);
+    }
+    Ok(())
 }

@@ -77,10 +77,12 @@ pub(crate) fn weigh(
         return Ok(Weighed { inventory: None, outcome: as_before(in_force, wanted) });
     }
     let flows = Plan::exactly(maps, in_force, &config)?.flows;
-    let candidate = Candidate { config, how: How::Reload, file: None, words: Words::default() };
+    // The operator has named the backends, and the rest of the text is as it was.
+    let words = Words { allow_removal: u32::MAX, ..Words::default() };
+    let candidate = Candidate { config, how: How::Reload, file: None, words, text_of: None, host: None };
     let vetted = Planned::new(maps, Some(in_force), candidate)?.vet(maps, rehearser, events)?;
     let warnings = vetted.warning().into_iter().collect();
-    let inventory = vetted.republish(maps, history, in_force.generation)?;
+    let inventory = vetted.republish(maps, history, in_force.generation, events)?;
     let names: Vec<_> = changes.keys().map(String::as_str).collect();
     let reason = wanted.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     let reason = match wanted.weight {

@@ -13,8 +13,6 @@ use crate::{
 pub(crate) struct Choice {
     pub(crate) candidate: Candidate,
     pub(crate) history: History,
-    /// The generation before the reboot that the text comes from, unless it is the file's.
-    pub(crate) text_of: Option<u64>,
     /// Why the file is not in force.
     pub(crate) refused: Option<ChangeError>,
 }
@@ -31,7 +29,7 @@ pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) 
     let old = config_of(&history, before);
     let judged = match file {
         Ok(file) => match old.as_ref().map_or(Ok(()), |old| judge(&file, old, before, &history, kept)) {
-            Ok(()) => return Ok(Choice { candidate: file, history, text_of: None, refused: None }),
+            Ok(()) => return Ok(Choice { candidate: file, history, refused: None }),
             Err(error) => error,
         },
         Err(error) => error,
@@ -44,8 +42,9 @@ pub(crate) fn choose(file: Result<Candidate, ChangeError>, kept: Option<&Kept>) 
     let chosen = if matches!(judged, ChangeError::Replaced { .. }) { old.or(good) } else { good.or(old) };
     let Some((generation, config)) = chosen else { return Err(judged) };
     let file = history.entry(generation).and_then(|entry| entry.file.clone());
-    let candidate = Candidate { config, how: How::Restored, file, words: Words::default() };
-    Ok(Choice { candidate, history, text_of: Some(generation), refused: Some(judged) })
+    let candidate =
+        Candidate { config, how: How::Restored, file, words: Words::default(), text_of: Some(generation), host: None };
+    Ok(Choice { candidate, history, refused: Some(judged) })
 }
 
 /// The generation that was in force, or the one before if that was on trial: a reboot does not confirm a trial.

@@ -26,7 +26,14 @@ fn weighted(weight: u32) -> String {
 
 fn file(text: &str) -> Result<Candidate, ChangeError> {
     let config = config::parse(text, "edge.toml")?;
-    Ok(Candidate { config, how: How::Start, file: Some("edge.toml".to_owned()), words: Words::default() })
+    Ok(Candidate {
+        config,
+        how: How::Start,
+        file: Some("edge.toml".to_owned()),
+        words: Words::default(),
+        text_of: None,
+        host: None,
+    })
 }
 
 /// Generations with these texts, from 1.
@@ -82,10 +89,10 @@ fn files_and_back() {
 #[test]
 fn a_good_file_starts_whatever_was_before() {
     let choice = choose(file(&text()), None).unwrap();
-    assert!(choice.refused.is_none() && choice.text_of.is_none());
+    assert!(choice.refused.is_none() && choice.candidate.text_of.is_none());
     let kept = kept(&[(How::Start, &weighted(60), Verdict::Good)]);
     let choice = choose(file(&text()), Some(&kept)).unwrap();
-    assert_eq!((choice.candidate.config.text, choice.text_of), (text(), None));
+    assert_eq!((choice.candidate.config.text, choice.candidate.text_of), (text(), None));
 }
 
 #[test]
@@ -95,7 +102,7 @@ fn in_place_of_a_bad_file_starts_the_last_good_text() {
     let shorter = text().split_once("[[service]]\nname = \"dns\"").unwrap().0.to_owned();
     for bad in ["nonsense", "", &shorter] {
         let choice = choose(file(bad), Some(&kept)).unwrap();
-        assert_eq!((choice.candidate.config.text, choice.text_of), (weighted(60), Some(1)), "{bad:?}");
+        assert_eq!((choice.candidate.config.text, choice.candidate.text_of), (weighted(60), Some(1)), "{bad:?}");
         assert!(choice.refused.is_some());
     }
 }
@@ -104,7 +111,7 @@ fn in_place_of_a_bad_file_starts_the_last_good_text() {
 fn what_an_operator_has_put_in_place_of_the_file_stays() {
     let kept = kept(&[(How::Start, &text(), Verdict::Good), (How::Apply, &weighted(70), Verdict::Soaking)]);
     let choice = choose(file(&text()), Some(&kept)).unwrap();
-    assert_eq!((choice.candidate.config.text, choice.text_of), (weighted(70), Some(2)));
+    assert_eq!((choice.candidate.config.text, choice.candidate.text_of), (weighted(70), Some(2)));
     assert!(matches!(choice.refused, Some(ChangeError::Replaced { .. })));
 }
 
@@ -114,7 +121,7 @@ fn a_trial_does_not_survive_a_reboot() {
     kept.history.trial = Some(Trial { generation: 2, back_to: 1, until_ms: u64::MAX, unavailable: Vec::new() });
     // The file also has the text of the trial.
     let choice = choose(file(&weighted(70)), Some(&kept)).unwrap();
-    assert_eq!((choice.candidate.config.text, choice.text_of), (text(), Some(1)));
+    assert_eq!((choice.candidate.config.text, choice.candidate.text_of), (text(), Some(1)));
     assert!(choice.history.trial.is_none());
     assert!(matches!(choice.history.entry(2).unwrap().verdict, Verdict::Undone(_)));
     let choice = choose(file(&text()), Some(&kept)).unwrap();

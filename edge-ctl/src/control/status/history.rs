@@ -60,6 +60,9 @@ pub(crate) struct TrialStatus {
     pub(crate) back_to: u64,
     /// Seconds until the generation is undone; 0 if the time is over: then the next daemon that starts undoes it.
     pub(crate) seconds_left: u64,
+    /// Why the generation is still in force although it is to be undone; the daemon tries it again each second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) overdue: Option<String>,
 }
 
 impl HistoryStatus {
@@ -68,6 +71,7 @@ impl HistoryStatus {
         let trial = history.trial.as_ref().map(|trial| TrialStatus {
             back_to: trial.back_to,
             seconds_left: trial.until_ms.saturating_sub(now.boot_ms).div_ceil(1000),
+            overdue: None,
         });
         let evacuations = history.evacuations.iter().map(|evacuation| EvacuationStatus {
             pool: evacuation.pool.clone(),

@@ -50,7 +50,8 @@ fn kept() -> Kept {
 fn staged(bpffs: &Bpffs) -> (PinnedMaps, Vetted) {
     let config = config::parse(TEXT, "edge.toml").unwrap();
     let mut maps = new_maps(&bpffs.pins(), &config).unwrap();
-    let candidate = Candidate { config, how: How::Start, file: None, words: Words::default() };
+    let candidate =
+        Candidate { config, how: How::Start, file: None, words: Words::default(), text_of: None, host: None };
     let vetted = Planned::new(&maps, None, candidate).unwrap().unrehearsed(&mut maps);
     (maps, vetted)
 }
@@ -75,7 +76,7 @@ fn a_first_start_can_be_killed_before_each_call() {
         let start = || {
             let (mut maps, vetted) = staged(&bpffs);
             let (inventory, _) =
-                vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+                vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
             finish(&mut maps, &inventory, Some(&kept()), &Events::new()).unwrap();
         };
         let killed = killed_at(step, start);
@@ -100,8 +101,7 @@ fn a_first_start_can_be_killed_before_each_store_behind_its_publication() {
     let is_killed = |number: u32| {
         let bpffs = Bpffs::mount();
         let (mut maps, vetted) = staged(&bpffs);
-        let (inventory, _) =
-            vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+        let (inventory, _) = vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
         let step = Step::Store(number);
         let killed = killed_at(step, || finish(&mut maps, &inventory, Some(&kept()), &Events::new()).unwrap());
         is_whole(&bpffs, killed, step);

@@ -12,10 +12,11 @@ use crate::{
     bpf::{bpffs::Bpffs, monotonic_time},
     config,
     control::{
-        change::{How, Words},
+        change::{self, Entry, How, Trial, Verdict, Words},
         data_plane::DataPlane as _,
     },
     daemon::apply::{carry, usable},
+    plan,
 };
 
 /// A configuration with the backends `$more` in its first pool, beside two others.
@@ -62,7 +63,7 @@ const FLOWS: u16 = 20;
 
 fn wanted(text: &str) -> Candidate {
     let config = config::parse(text, "edge.toml").unwrap();
-    Candidate { config, how: How::Reload, file: None, words: Words::default() }
+    Candidate { config, how: How::Reload, file: None, words: Words::default(), text_of: None, host: None }
 }
 
 /// The growth without its rehearsal, whose program is loaded beside the maps.
@@ -77,7 +78,7 @@ fn used(bpffs: &Bpffs) -> PinnedMaps {
     let candidate = wanted(SMALL);
     let mut maps = new_maps(&bpffs.pins(), &candidate.config).unwrap();
     let vetted = Planned::new(&maps, None, candidate).unwrap().unrehearsed(&mut maps);
-    vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+    vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
     let snapshot = maps.snapshot().unwrap().unwrap();
     let number = |name| snapshot.backend(name).unwrap().number;
     maps.set_state(number("one/a"), State(State::ENABLED | State::DRAINED | State::ALIVE), "disk swap").unwrap();
@@ -179,4 +180,77 @@ fn a_growth_that_fails_leaves_the_small_maps_where_they_were() {
     assert!(small.are_pinned().unwrap());
     let (maps, _) = usable(&bpffs.pins()).unwrap().expect("they are usable");
     assert_eq!((check_all(&maps, Step::Call(0)).as_str(), maps.number()), (SMALL, small.number()));
+}
+
+/// Publishes `text` as the second generation.
+fn publish(maps: &mut PinnedMaps, text: &str) {
+    let config = wanted(text).config;
+    let image = maps.with_previous(|previous| plan::plan(&config, maps.capacity(), previous)).unwrap().unwrap();
+    maps.publish(&image).unwrap();
+}
+
+/// A history with the generation in force, which is `verdict` and on trial.
+fn on_trial(maps: &PinnedMaps, verdict: Verdict) -> History {
+    let generation = maps.generation();
+    let mut history = History::default();
+    history.push(Entry::new(generation - 1, 1, How::Start, LARGE));
+    history.push(Entry { verdict, ..Entry::new(generation, 2, How::Apply, SMALL) });
+    history.trial =
+        Some(Trial { generation, back_to: generation - 1, until_ms: 77, unavailable: vec!["one/a".to_owned()] });
+    history
+}
+
+#[test]
+fn the_way_back_from_a_trial_grows_the_maps_where_they_are_too_small() {
+    let bpffs = Bpffs::mount();
+    let mut small = used(&bpffs);
+    publish(&mut small, SMALL);
+    let mut history = on_trial(&small, Verdict::Soaking);
+    let back = change::undo(&history, "it was late").unwrap();
+    let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
+    let (large, inventory) = grown(&small, back, &mut history, &Events::new(), vet).unwrap();
+    assert_eq!((inventory.config.text.as_str(), inventory.generation), (LARGE, 3));
+    assert_eq!(
+        (history.trial.as_ref(), &history.entries[1].verdict),
+        (None, &Verdict::Undone("it was late".to_owned()))
+    );
+    assert_eq!((history.entries[2].how, history.entries[2].text_of), (How::Undo, Some(1)));
+    assert_eq!(change::recall(&large, &inventory, Clock::now()), history);
+}
+
+#[test]
+fn the_text_in_force_keeps_its_trial_and_its_verdict_in_other_maps() {
+    for verdict in [Verdict::Soaking, Verdict::Good] {
+        let bpffs = Bpffs::mount();
+        let mut small = used(&bpffs);
+        publish(&mut small, SMALL);
+        let before = on_trial(&small, verdict);
+        let mut history = before.clone();
+        let vet = |planned: Planned, other: &mut PinnedMaps| Ok(planned.unrehearsed(other));
+        let (other, inventory) = grown(&small, wanted(SMALL), &mut history, &Events::new(), vet).unwrap();
+        assert_eq!(inventory.generation, 3);
+        let mut renumbered = before;
+        renumbered.renumber(2, 3);
+        assert_eq!(history, renumbered);
+        assert_eq!(change::recall(&other, &inventory, Clock::now()), history);
+    }
+}
+
+#[test]
+fn a_retired_backend_that_comes_back_keeps_its_flows_and_others_are_cut() {
+    let bpffs = Bpffs::mount();
+    let mut small = used(&bpffs);
+    let without = SMALL.replace(r#", { name = "b", address = "10.1.0.2" }"#, "");
+    publish(&mut small, &without);
+    let inventory = Inventory::from_snapshot(&small.snapshot().unwrap().unwrap()).unwrap();
+    assert_eq!(inventory.retired.len(), 1);
+    let cut = |text: &str, is_used| change::cut(&inventory, &wanted(text).config, |_| is_used);
+    assert_eq!(cut(&without, false), [""; 0]);
+    assert_eq!(cut(&without, true), ["one/b"]);
+    assert_eq!(cut(LARGE, true), [""; 0], "it comes back");
+    assert_eq!(cut(&LARGE.replace("10.2.0.1", "10.2.0.9"), true), ["two/c"]);
+
+    let (mut large, _) = grow_unrehearsed(&small);
+    carry(small, &mut large, &Events::new()).expect("it carries");
+    assert_eq!(check_all(&large, Step::Call(0)), LARGE);
 }

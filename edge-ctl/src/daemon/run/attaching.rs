@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::Daemon;
 use crate::{
-    control::{chain, change::RehearsalError},
+    control::{chain, change::RehearsalError, events::EventKind},
     daemon::controller::Controller,
     xdp::{self, EdgeProgram, XdpError},
 };
@@ -21,8 +21,14 @@ impl Daemon {
         let Controller { inventory, events, plane, .. } = &self.controller;
         if is_loaded && xdp::attached(&self.pins).is_ok_and(|interfaces| !interfaces.is_empty()) {
             let rehearser = self.rehearsing.ready(events).await;
+            let unrehearsed = |why: &str| {
+                let message = format!("the program is attached without a rehearsal: {why}");
+                events.report(EventKind::LocalFault, "rehearsal", message);
+            };
             match rehearser.rehearse_in_force(plane, inventory) {
-                Ok(()) | Err(RehearsalError::Impossible(_)) => {}
+                Ok(None) => {}
+                Ok(Some(why)) => unrehearsed(&why),
+                Err(error @ RehearsalError::Impossible(_)) => unrehearsed(&chain(&error)),
                 Err(error) => {
                     let why = format!("the program that is attached goes on: {}", chain(&error));
                     self.program.refuse(why, events);

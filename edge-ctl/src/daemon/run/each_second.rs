@@ -156,7 +156,7 @@ impl Daemon {
             let message = "another program has written into it; it is published anew";
             events.report(EventKind::Repaired, &format!("generation {}", inventory.generation), message);
             *repaired += 1;
-            let inventory = apply::publish_anew(plane, inventory, &mut self.history)?;
+            let inventory = apply::publish_anew(plane, inventory, &mut self.history, events)?;
             self.controller.replace(inventory)?;
         }
         Ok(())

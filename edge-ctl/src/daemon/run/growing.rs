@@ -11,11 +11,11 @@ use std::{mem, sync::Arc};
 use super::{Daemon, channels::channels};
 use crate::{
     bpf::{BpfError, PinnedMaps, boot_ms},
-    config::is_same,
     control::{
         chain,
-        change::{Candidate, ChangeError},
+        change::{self, Candidate, ChangeError},
         events::{EventKind, Events},
+        few,
         inventory::Inventory,
         operations::Outcome,
     },
@@ -31,21 +31,31 @@ use crate::{
     probe::ProbeEngine,
 };
 
+/// Most backends that a warning names.
+const NAMED: usize = 8;
+
 impl Daemon {
     /// Brings `wanted` into force in larger maps. `why` is the reason why the present maps do not suffice.
     ///
+    /// A way back is made at any price: it names the backends whose flows are cut.
+    ///
     /// # Errors
-    /// `why`, if backends would lose their flows by the growth; otherwise the error that prevents it. Nothing has
-    /// changed then.
+    /// `why`, if flows would be cut by another change; otherwise the error that prevents it. Nothing has changed then.
     pub(in crate::daemon) async fn grow(&mut self, wanted: Candidate, why: PlanError) -> Result<Outcome, ChangeError> {
+        if self.before.is_some() {
+            return Err(ChangeError::Growing);
+        }
         // New maps have no numbers for backends that the configuration does not have, so their flows could not be
         // carried over.
-        if self.before.is_some()
-            || !self.controller.inventory.retired.is_empty()
-            || leaves(&self.controller.inventory, &wanted)
-        {
+        let Controller { plane, inventory, .. } = &self.controller;
+        let cut = plane.with_previous(|previous| {
+            let is_used = |number| previous.is_some_and(|previous| (previous.in_use)(number));
+            change::cut(inventory, &wanted.config, is_used)
+        })?;
+        if !cut.is_empty() && !wanted.how.is_back() {
             return Err(why.into());
         }
+        let (text_of, deadline) = (wanted.text_of, wanted.deadline());
         let devices = net::devices().await.map_err(|error| {
             self.fault("network devices", &error);
             ChangeError::from(why.clone())
@@ -58,11 +68,21 @@ impl Daemon {
         let before = self.controller.inventory.config.clone();
         self.go_on_with(maps, inventory, &events)?;
         let mut warnings = Vec::new();
+        if !cut.is_empty() {
+            warnings.push(format!(
+                "flows are cut: the new maps have none of the backends that this configuration lacks: {}",
+                few(&cut, NAMED)
+            ));
+        }
         self.leave(&before, &mut warnings).await;
         let generation = self.controller.inventory.generation;
-        let message = format!(
-            "generation {generation} comes into force in larger maps, as soon as the program is loaded onto them"
+        let origin = text_of.map_or(String::new(), |origin| format!(", with the text of generation {origin},"));
+        let mut message = format!(
+            "generation {generation}{origin} comes into force in new maps, as soon as the program is loaded onto them"
         );
+        if let Some(deadline) = deadline {
+            message = format!("{message}\n{deadline}");
+        }
         Ok(Outcome { changed: true, message, warnings })
     }
 
@@ -90,13 +110,4 @@ impl Daemon {
         self.sample();
         Ok(())
     }
-}
-
-/// Whether `wanted` lacks a backend that is in force, or has it at another address.
-fn leaves(inventory: &Inventory, wanted: &Candidate) -> bool {
-    let stays = |pool: &str, name: &str, address| {
-        let pools = wanted.config.pools.iter().filter(|known| is_same(&known.name, pool));
-        pools.flat_map(|pool| &pool.backends).any(|known| known.name == name && known.address == address)
-    };
-    inventory.members().any(|member| !stays(&member.pool.name, &member.backend.name, member.backend.address))
 }

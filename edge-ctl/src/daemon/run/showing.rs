@@ -38,6 +38,9 @@ impl Daemon {
         self.controller.show_unrecorded(&mut status);
         status.host.clone_from(&self.fit.findings);
         status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());
+        if let Some(trial) = status.history.as_mut().and_then(|history| history.trial.as_mut()) {
+            trial.overdue.clone_from(&self.overdue);
+        }
         status
     }
 }

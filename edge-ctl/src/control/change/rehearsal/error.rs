@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::xdp::XdpError;
+use crate::{bpf::BpfError, xdp::XdpError};
 
 #[derive(Debug, Error)]
 pub(crate) enum RehearsalError {
@@ -24,6 +24,8 @@ pub(crate) enum RehearsalError {
         #[source]
         source: io::Error,
     },
+    #[error("the generation in force cannot be read, and so not be rehearsed")]
+    Unreadable(#[source] BpfError),
     /// No rehearsal took place.
     #[error("the rehearsal is not possible on this host (`--allow-unrehearsed` publishes without it)")]
     Impossible(#[source] Box<XdpError>),

@@ -10,7 +10,7 @@ use self::packets::{Probed, Scene, scenes};
 use crate::{
     bpf::{Answer, Expected, PinnedMaps, Staged},
     config::Config,
-    control::inventory::Inventory,
+    control::{chain, inventory::Inventory},
     plan::{self, Image},
     xdp::{Ran, Rehearsal, XdpError},
 };
@@ -45,18 +45,23 @@ impl Rehearser {
         Ok(self.0.insert(rehearsal))
     }
 
-    /// Rehearses the generation in force: whether the program of this version treats it as this version plans.
+    /// Rehearses the generation in force: whether the program of this version treats it as this version plans. Returns
+    /// the reason if there is no plan to compare with: that is no fault of the program.
     ///
     /// # Errors
-    /// As for a candidate, see `rehearse`.
-    pub(crate) fn rehearse_in_force(&mut self, maps: &PinnedMaps, in_force: &Inventory) -> Result<(), RehearsalError> {
+    /// As for a candidate, see `rehearse`; and if the generation cannot be read.
+    pub(crate) fn rehearse_in_force(
+        &mut self,
+        maps: &PinnedMaps,
+        in_force: &Inventory,
+    ) -> Result<Option<String>, RehearsalError> {
         let config = &in_force.config;
         let planned = maps.with_previous(|previous| plan::plan(config, maps.capacity(), previous));
-        // Planned after itself, a generation keeps its regions and numbers. If another version has planned it
-        // otherwise, there is nothing to compare.
-        match planned {
-            Ok(Ok(image)) if image.keeps_all() => self.rehearse(maps, config, &image, maps.in_force()),
-            _ => Ok(()),
+        match planned.map_err(RehearsalError::Unreadable)? {
+            // Planned after itself, a generation keeps its regions and numbers.
+            Ok(image) if image.keeps_all() => self.rehearse(maps, config, &image, maps.in_force()).map(|()| None),
+            Ok(_) => Ok(Some("this version plans the generation in force otherwise than it was published".to_owned())),
+            Err(error) => Ok(Some(format!("this version cannot plan the generation in force: {}", chain(&error)))),
         }
     }
 

@@ -92,7 +92,7 @@ fn what_is_taken_away_needs_the_number_of_it() {
             2,
             "service dns loses 50 % of its capacity",
         ),
-        ("a pool", text(&[OLD[1]], &[("web", "b"), ("dns", "b")]), 5, "pool a is removed"),
+        ("a pool", text(&[OLD[1]], &[("web", "b"), ("dns", "b")]).replace("10.0.0", "10.1.0"), 5, "pool a is removed"),
         ("a pool of a service", text(OLD, &[("web", "a"), ("dns", "b")]), 1, "service web no longer uses pool b"),
         (
             "names, and nothing else",
@@ -115,6 +115,39 @@ fn what_is_taken_away_needs_the_number_of_it() {
             );
             assert_eq!(found.judge(How::Rollback, &Words::default()), Ok(()), "{what}: a rollback is always allowed");
         }
+    }
+}
+
+#[test]
+fn capacity_is_counted_by_weights_and_addresses() {
+    let names = ["a1", "a2", "a3", "a4"];
+    // Address (the last byte) and weight of each backend.
+    let with = |backends: &[(u8, u32)]| {
+        let mut text = text(&[], &[]) + "[[pool]]\nname = \"a\"\n";
+        for (name, (last, weight)) in names.iter().zip(backends) {
+            writeln!(text, "[[pool.backend]]\nname = \"{name}\"\naddress = \"10.0.0.{last}\"\nweight = {weight}")
+                .unwrap();
+        }
+        text + "[[service]]\nname = \"web\"\nvips = [\"192.0.2.1\"]\nports = [\"80/tcp\"]\nmode = \"dsr\"\npools = [\"a\"]\n"
+    };
+    let old = with(&[(1, 100), (2, 100), (3, 100), (4, 100)]);
+    let cases: [(_, _, _, Option<u32>); 10] = [
+        ("nothing changes", [(1, 100), (2, 100), (3, 100), (4, 100)], 0, None),
+        ("one has nearly no weight", [(1, 1), (2, 100), (3, 100), (4, 100)], 0, None),
+        ("two have nearly no weight", [(1, 1), (2, 1), (3, 100), (4, 100)], 1, Some(50)),
+        ("all but one have half of it", [(1, 50), (2, 50), (3, 50), (4, 100)], 1, Some(38)),
+        ("all have the same part of it", [(1, 10), (2, 10), (3, 10), (4, 10)], 0, None),
+        ("one has more", [(1, 900), (2, 100), (3, 100), (4, 100)], 0, None),
+        ("three have less and one has more", [(1, 1), (2, 1), (3, 1), (4, 900)], 1, Some(74)),
+        ("one has another address", [(9, 100), (2, 100), (3, 100), (4, 100)], 0, None),
+        ("two have other addresses", [(9, 100), (8, 100), (3, 100), (4, 100)], 2, Some(50)),
+        ("all have other addresses", [(9, 100), (8, 100), (7, 100), (6, 100)], 4, Some(100)),
+    ];
+    for (what, backends, removed, lost) in cases {
+        let found = findings(&old, &with(&backends));
+        let expected: Vec<_> =
+            lost.map(|lost| format!("service web loses {lost} % of its capacity")).into_iter().collect();
+        assert_eq!((found.removed, &found.removals), (removed, &expected), "{what}");
     }
 }
 

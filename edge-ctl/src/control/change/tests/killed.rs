@@ -225,7 +225,7 @@ fn without_rehearsal(
     _: &mut Rehearser,
 ) {
     let vetted = Planned::new(maps, Some(inventory), wanted).unwrap().unrehearsed(maps);
-    vetted.publish(maps, &mut history, None, Clock::now(), &Events::new()).unwrap();
+    vetted.publish(maps, &mut history, Clock::now(), &Events::new()).unwrap();
 }
 
 fn whole(
@@ -235,7 +235,7 @@ fn whole(
     wanted: Candidate,
     rehearser: &mut Rehearser,
 ) {
-    change(maps, inventory, &mut history, wanted, rehearser, &Events::new()).unwrap().expect("it is another");
+    change(maps, inventory, &mut history, wanted, rehearser, &Events::new()).unwrap().inventory.expect("it is another");
 }
 
 /// Kills at every step, in both directions, until there are no more steps; returns the number of steps.

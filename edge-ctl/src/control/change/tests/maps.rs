@@ -1,13 +1,21 @@
 //! Changes of real maps. Needs root.
 
+use edge_common::abi::{SNAPSHOT_PAGE, SnapshotPage, map};
+
 use super::super::{
     Candidate, ChangeError, Findings, History, How, Plan, Planned, Rehearser, Trial, Verdict, Words, change, confirm,
     recall, roll_back, undo, write_down,
 };
+use super::rehearsal::damage;
 use crate::{
     bpf::{BpfError, PinnedMaps, bpffs::Bpffs},
     config::{self, Config},
-    control::{events::Events, fixture, inventory::Inventory, status::Clock},
+    control::{
+        events::{EventKind, Events},
+        fixture,
+        inventory::Inventory,
+        status::Clock,
+    },
     health::Health,
     plan::{self, Admin, Capacity, state},
 };
@@ -21,7 +29,14 @@ fn text() -> String {
 }
 
 pub(super) fn candidate(text: &str, how: How, words: Words) -> Candidate {
-    Candidate { config: parse(text), how, file: Some("/etc/edge/edge.toml".to_owned()), words }
+    Candidate {
+        config: parse(text),
+        how,
+        file: Some("/etc/edge/edge.toml".to_owned()),
+        words,
+        text_of: None,
+        host: None,
+    }
 }
 
 fn started(bpffs: &Bpffs) -> (PinnedMaps, Inventory, History) {
@@ -34,7 +49,7 @@ pub(super) fn started_with(bpffs: &Bpffs, text: &str) -> (PinnedMaps, Inventory,
     let mut history = History::default();
     let planned = Planned::new(&maps, None, first).unwrap();
     let vetted = planned.vet(&mut maps, &mut Rehearser::default(), &Events::new()).unwrap();
-    let (inventory, _) = vetted.publish(&mut maps, &mut history, None, Clock::now(), &Events::new()).unwrap();
+    let (inventory, _) = vetted.publish(&mut maps, &mut history, Clock::now(), &Events::new()).unwrap();
     (maps, inventory, history)
 }
 
@@ -43,6 +58,7 @@ pub(super) const fn confirm_in(ms: u64) -> Words {
         allow_removal: 0,
         allow_moves: false,
         allow_unrehearsed: false,
+        allow_unfit: false,
         confirm_ms: Some(ms),
         reason: None,
         by: None,
@@ -58,8 +74,8 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
     let wanted = candidate(&new, How::Apply, confirm_in(60_000));
     let now = change(&mut maps, &before, &mut history, wanted, &mut Rehearser::default(), &events)
         .unwrap()
-        .unwrap()
-        .inventory;
+        .inventory
+        .unwrap();
     assert_eq!(now.generation, 2);
     drop((maps, history));
 
@@ -71,15 +87,36 @@ fn a_trial_outlives_its_writer_and_ends_with_the_text_before() {
     let left = trial.until_ms - Clock::now().boot_ms;
     assert!((50_000..=60_000).contains(&left), "{left}");
 
-    let undone =
-        undo(&mut maps, &now, &mut history, "it was not confirmed in time", &mut Rehearser::default(), &events)
-            .unwrap()
-            .unwrap();
-    assert_eq!((undone.inventory.generation, &undone.inventory.config.text), (3, &before.config.text));
-    assert_eq!(history, recall(&maps, &undone.inventory, Clock::now()));
+    let back = undo(&history, "it was not confirmed in time").unwrap();
+    let undone = change(&mut maps, &now, &mut history, back, &mut Rehearser::default(), &events).unwrap();
+    let undone = undone.inventory.unwrap();
+    assert_eq!((undone.generation, &undone.config.text), (3, &before.config.text));
+    assert_eq!(history, recall(&maps, &undone, Clock::now()));
     assert_eq!(history.trial, None);
     assert!(matches!(history.entry(2).unwrap().verdict, Verdict::Undone(_)));
     assert_eq!((history.entry(3).unwrap().how, history.entry(3).unwrap().text_of), (How::Undo, Some(1)));
+}
+
+#[test]
+fn the_text_on_trial_stays_on_trial_and_another_confirm_prolongs_it() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let mut apply = |in_force: &Inventory, history: &mut History, text: &str, words| {
+        let wanted = candidate(text, How::Apply, words);
+        change(&mut maps, in_force, history, wanted, &mut Rehearser::default(), &Events::new()).unwrap()
+    };
+    let new = text().replace("weight = 50", "weight = 60");
+    let same = apply(&before, &mut history, &text(), confirm_in(60_000)).outcome;
+    assert!(!same.changed && same.warnings[0].contains("it is on no trial"), "{same:?}");
+    let now = apply(&before, &mut history, &new, confirm_in(60_000)).inventory.unwrap();
+    let until = history.trial.clone().unwrap().until_ms;
+    let same = apply(&now, &mut history, &new, Words::default()).outcome;
+    assert!(same.warnings[0].starts_with("it is on trial for "), "{same:?}");
+    assert_eq!(history.trial.clone().unwrap().until_ms, until);
+    let longer = apply(&now, &mut history, &new, confirm_in(600_000)).outcome;
+    assert!(longer.changed && longer.message.contains("it is undone in 10m"), "{longer:?}");
+    assert!(history.trial.clone().unwrap().until_ms >= until + 500_000);
+    assert_eq!(recall(&maps, &now, Clock::now()), history);
 }
 
 #[test]
@@ -91,13 +128,14 @@ fn a_trial_after_a_trial_goes_back_to_what_was_before_both() {
         let wanted = candidate(&text().replace("weight = 50", weight), How::Apply, confirm_in(60_000));
         now = change(&mut maps, &now, &mut history, wanted, &mut Rehearser::default(), &Events::new())
             .unwrap()
-            .unwrap()
-            .inventory;
+            .inventory
+            .unwrap();
     }
     assert_eq!(history.before_trial(), Some(before.config.text));
-    let undone =
-        undo(&mut maps, &now, &mut history, "late", &mut Rehearser::default(), &Events::new()).unwrap().unwrap();
-    assert_eq!((undone.inventory.generation, undone.inventory.config.text), (4, text()));
+    let back = undo(&history, "late").unwrap();
+    let undone = change(&mut maps, &now, &mut history, back, &mut Rehearser::default(), &Events::new()).unwrap();
+    let undone = undone.inventory.unwrap();
+    assert_eq!((undone.generation, undone.config.text), (4, text()));
 }
 
 #[test]
@@ -109,24 +147,17 @@ fn a_confirmed_generation_stays_and_a_rollback_brings_the_one_before() {
     let wanted = candidate(&text().replace("weight = 50", "weight = 60"), How::Apply, confirm_in(60_000));
     let now = change(&mut maps, &before, &mut history, wanted, &mut Rehearser::default(), &events)
         .unwrap()
-        .unwrap()
-        .inventory;
+        .inventory
+        .unwrap();
     confirm(&maps, &mut history).unwrap();
     assert_eq!(recall(&maps, &now, Clock::now()).trial, None);
 
-    let back = roll_back(&mut maps, &now, &mut history, None, Words::default(), &mut Rehearser::default(), &events)
-        .unwrap()
-        .unwrap();
-    assert_eq!(back.inventory.config.text, before.config.text);
-    let error = roll_back(
-        &mut maps,
-        &back.inventory,
-        &mut history,
-        Some(77),
-        Words::default(),
-        &mut Rehearser::default(),
-        &events,
-    );
+    let back = roll_back(&history, now.generation, None, Words::default()).unwrap();
+    let back = change(&mut maps, &now, &mut history, back, &mut Rehearser::default(), &events).unwrap();
+    let back = back.inventory.unwrap();
+    assert_eq!(back.config.text, before.config.text);
+    assert_eq!(history.entry(2).unwrap().verdict, Verdict::Undone("rolled back by an operator".to_owned()));
+    let error = roll_back(&history, back.generation, Some(77), Words::default());
     assert!(matches!(error, Err(ChangeError::NothingToGoBackTo { .. })));
 }
 
@@ -165,9 +196,28 @@ fn a_plan_that_others_were_faster_than_is_not_published_nor_remembered() {
     let slow = slow.vet(&mut maps, &mut Rehearser::default(), &Events::new()).unwrap();
     maps.set_failover(before.services[0], edge_common::abi::Failover { first: 1, evacuate: false }).unwrap();
     let kept = history.clone();
-    let result = slow.publish(&mut maps, &mut history, None, Clock::now(), &Events::new());
+    let result = slow.publish(&mut maps, &mut history, Clock::now(), &Events::new());
     assert!(matches!(result, Err(ChangeError::Maps(BpfError::Stale { .. }))));
     assert_eq!(recall(&maps, &before, Clock::now()), kept);
+}
+
+#[test]
+fn a_fault_after_the_store_is_an_alarm_and_the_history_is_that_of_what_is_in_force() {
+    let bpffs = Bpffs::mount();
+    let (mut maps, before, mut history) = started(&bpffs);
+    let wanted = candidate(&text().replace("weight = 50", "weight = 60"), How::Apply, confirm_in(60_000));
+    let planned = Planned::new(&maps, Some(&before), wanted).unwrap();
+    let (vetted, events) = (planned.vet(&mut maps, &mut Rehearser::default(), &Events::new()).unwrap(), Events::new());
+    // What is done after the store reads the snapshot of the generation that was staged.
+    for page in 0..2 * maps.capacity().snapshot {
+        damage::<SnapshotPage, SNAPSHOT_PAGE>(&bpffs.pins(), map::SNAPSHOT, page, |page| page.0[100] ^= 1);
+    }
+    let (now, _) = vetted.publish(&mut maps, &mut history, Clock::now(), &events).unwrap();
+    assert_eq!((now.generation, maps.generation()), (2, 2));
+    assert_eq!(history.trial.as_ref().map(|trial| (trial.generation, trial.back_to)), Some((2, 1)));
+    assert_eq!(recall(&maps, &now, Clock::now()), history);
+    let faults: Vec<_> = events.kept().into_iter().filter(|event| event.kind == EventKind::LocalFault).collect();
+    assert!(faults.len() == 1 && faults[0].message.contains("it is in force, but"), "{faults:?}");
 }
 
 /// The pick of each slot of each service, by address.
@@ -209,7 +259,6 @@ fn the_share_that_moves_is_what_moves() {
             &mut Rehearser::default(),
             &Events::new(),
         )
-        .unwrap()
         .unwrap();
         let later = picks(&maps, &parse(&new));
         for (at, (earlier, later)) in earlier.iter().zip(&later).enumerate() {

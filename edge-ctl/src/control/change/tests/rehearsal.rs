@@ -134,7 +134,7 @@ fn what_is_right_passes_whatever_the_states() {
 }
 
 /// Changes an entry of a pinned map, as another process would.
-fn damage<T: Pod, const N: usize>(pins: &PinDir, name: &str, index: u32, change: impl FnOnce(&mut T)) {
+pub(super) fn damage<T: Pod, const N: usize>(pins: &PinDir, name: &str, index: u32, change: impl FnOnce(&mut T)) {
     let map = Map::from_map_data(MapData::from_pin(pins.map(name)).unwrap()).unwrap();
     let mut map: Array<_, [u8; N]> = map.try_into().unwrap();
     let mut value = bytemuck::pod_read_unaligned(&map.get(&index, 0).unwrap());
@@ -239,6 +239,31 @@ fn each_damage_to_what_was_staged_is_seen_and_the_live_generation_stays() {
 }
 
 #[test]
+fn a_way_back_is_taken_although_its_rehearsal_differs_and_nothing_new_is() {
+    let bpffs = Bpffs::mount();
+    let config = all_kinds();
+    let mut maps = started(&bpffs, &config);
+    let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
+    let (_, damage) = DAMAGES[0];
+    for how in [How::Start, How::Reload, How::Apply, How::Rollback, How::Undo, How::Restored] {
+        let config = config::parse(&format!("{}# more\n", config.text), "edge.toml").unwrap();
+        let candidate = Candidate { config, how, file: None, words: Words::default(), text_of: None, host: None };
+        let planned = Planned::new(&maps, Some(&inventory), candidate).unwrap();
+        let rehearse = |maps: &PinnedMaps, config: &_, image: &_, staged| {
+            damage(&bpffs.pins(), image);
+            Rehearser::default().rehearse(maps, config, image, staged)
+        };
+        match planned.vet_by(&mut maps, &Events::new(), rehearse) {
+            Ok(vetted) => {
+                let warning = vetted.warning().unwrap();
+                assert!(how.is_back() && warning.contains("the rehearsal failed"), "{how:?}: {warning}");
+            }
+            Err(error) => assert!(!how.is_back(), "{how:?}: {error}"),
+        }
+    }
+}
+
+#[test]
 fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     let bpffs = Bpffs::mount();
     let pins = bpffs.pins();
@@ -249,7 +274,12 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
     let vet = |maps: &mut PinnedMaps, how, words| {
         let config = config::parse(&format!("{}# more\n", config.text), "edge.toml").unwrap();
-        let planned = Planned::new(maps, Some(&inventory), Candidate { config, how, file: None, words }).unwrap();
+        let planned = Planned::new(
+            maps,
+            Some(&inventory),
+            Candidate { config, how, file: None, words, text_of: None, host: None },
+        )
+        .unwrap();
         planned.vet(maps, &mut Rehearser::default(), &Events::new())
     };
     for how in [How::Start, How::Sighup, How::Reload, How::Apply] {
@@ -264,7 +294,7 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     }
     let words = Words { allow_unrehearsed: true, ..Words::default() };
     let vetted = vet(&mut maps, How::Apply, words).unwrap();
-    vetted.publish(&mut maps, &mut History::default(), None, Clock::now(), &Events::new()).unwrap();
+    vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
     assert_eq!(maps.generation(), 2);
 }
 

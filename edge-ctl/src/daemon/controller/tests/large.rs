@@ -107,7 +107,14 @@ fn resident() -> f64 {
 }
 
 fn candidate(text: &str, how: How) -> Candidate {
-    Candidate { config: config::parse(text, "edge.toml").unwrap(), how, file: None, words: Words::default() }
+    Candidate {
+        config: config::parse(text, "edge.toml").unwrap(),
+        how,
+        file: None,
+        words: Words::default(),
+        text_of: None,
+        host: None,
+    }
 }
 
 fn failed(backend: BackendNumber) -> Report {
@@ -134,12 +141,12 @@ fn measured(size: Size) -> Row {
     let mut maps = timed(&mut row, "maps are made", || PinnedMaps::create(&bpffs.pins(), &capacity).unwrap());
     let inventory = timed(&mut row, "a cold start", || {
         let vetted = Planned::new(&maps, None, wanted).unwrap().unrehearsed(&mut maps);
-        vetted.publish(&mut maps, &mut history, None, Clock::now(), &events).unwrap().0
+        vetted.publish(&mut maps, &mut history, Clock::now(), &events).unwrap().0
     });
     let inventory = timed(&mut row, "a weight changes", || {
         let planned = Planned::new(&maps, Some(&inventory), candidate(&second, How::Apply)).unwrap();
         let vetted = planned.unrehearsed(&mut maps);
-        vetted.publish(&mut maps, &mut history, None, Clock::now(), &events).unwrap().0
+        vetted.publish(&mut maps, &mut history, Clock::now(), &events).unwrap().0
     });
     let mut controller = timed(&mut row, "a restart", || {
         maps.repair().unwrap();
