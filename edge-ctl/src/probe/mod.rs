@@ -20,7 +20,10 @@ mod tests;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -113,7 +116,19 @@ struct Limits {
     descriptors: Arc<Semaphore>,
     /// Number of all these permits.
     most: usize,
+    /// Whether a look was left out for want of descriptors.
+    is_short: Arc<AtomicBool>,
     allowance: Arc<Mutex<Allowance>>,
+}
+
+/// Probes were left out, since all file descriptors for them were in use.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "probes are late: they need more than the {most} file descriptors that this process has for them; raise its limit \
+     (LimitNOFILE= in a unit, `ulimit -n`)"
+)]
+pub(crate) struct Shortage {
+    most: usize,
 }
 
 /// One probe, shared by all pools with the address: a backend with more services must not be probed more often.
@@ -153,8 +168,14 @@ impl ProbeEngine {
     /// An engine without targets.
     pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>, network: Network) -> Self {
         let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
-        let limits = Limits { most: descriptors.available_permits(), descriptors, allowance };
+        let limits = Limits { most: descriptors.available_permits(), descriptors, is_short: Arc::default(), allowance };
         Self { reports, limits, roots: Arc::default(), network, tasks: BTreeMap::new() }
+    }
+
+    /// The number of file descriptors that probes share, if looks were left out since the last call because all were in
+    /// use.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        self.limits.is_short.swap(false, Ordering::Relaxed).then_some(Shortage { most: self.limits.most })
     }
 
     /// Probes `targets` inside the current tokio runtime, with one task for all targets that have the same address and

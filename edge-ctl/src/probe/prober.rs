@@ -130,14 +130,14 @@ impl Prober {
         let is_carried = self.backend().is_some_and(|backend| self.network.to(backend).is_some());
         let through = if is_carried { &self.through[..] } else { &[] };
         if in_line.swap(true, Ordering::Relaxed) {
-            return Look { start: due, verdict: too_few(), through: None };
+            return Look { start: due, verdict: self.too_few(), through: None };
         }
         // With fewer descriptors than services, some exchanges have to wait for others.
         let at_once = through.len().clamp(1, (self.limits.most / self.kind.descriptors() as usize).max(1));
         let permit = self.descriptors(at_once).await;
         in_line.store(false, Ordering::Relaxed);
         let start = Instant::now();
-        let Some(_descriptors) = permit else { return Look { start, verdict: too_few(), through: None } };
+        let Some(_descriptors) = permit else { return Look { start, verdict: self.too_few(), through: None } };
         if through.is_empty() {
             return Look { start, verdict: self.exchange(None).await, through: None };
         }
@@ -160,8 +160,13 @@ impl Prober {
     async fn at_address(self) -> Verdict {
         match timeout(self.kind.how().timeout, self.descriptors(1)).await {
             Ok(Some(_descriptor)) => self.exchange(None).await,
-            Ok(None) | Err(_) => too_few(),
+            Ok(None) | Err(_) => self.too_few(),
         }
+    }
+
+    fn too_few(&self) -> Verdict {
+        self.limits.is_short.store(true, Ordering::Relaxed);
+        Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned())
     }
 
     /// All are acquired together: probes that each lack their last one would block one another.
@@ -194,10 +199,6 @@ impl Prober {
     }
 }
 
-fn too_few() -> Verdict {
-    Verdict::Inconclusive("this process has too few file descriptors for its probes".to_owned())
-}
-
 #[cfg(test)]
 impl Prober {
     /// A prober of a target, in the host's own network.
@@ -213,6 +214,7 @@ impl Prober {
             limits: Limits {
                 descriptors: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
                 most: Semaphore::MAX_PERMITS,
+                is_short: Arc::default(),
                 allowance: Arc::new(std::sync::Mutex::new(super::pace::Allowance::new(Instant::now()))),
             },
         }

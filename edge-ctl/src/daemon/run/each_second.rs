@@ -29,6 +29,9 @@ impl Daemon {
         self.end_trial().await;
         self.end_evacuation();
         self.end_failover();
+        if let Some(shortage) = self.probes.shortage() {
+            self.fault("descriptors", &shortage);
+        }
         if self.soak.tick(&self.controller, &self.program, &mut self.history, boot_ms()) {
             let subject = format!("generation {}", self.controller.inventory.generation);
             self.controller.events.report(

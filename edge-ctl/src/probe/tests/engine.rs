@@ -104,6 +104,8 @@ async fn with_few_descriptors_each_gets_its_turn() {
         // After its look, a probe goes to the end of the queue.
         assert!(made.values().all(|count| *count <= 4), "{made:?}");
     }
+    assert!(engine.shortage().is_some_and(|shortage| shortage.to_string().contains("the 2 file descriptors")));
+    assert!(engine.shortage().is_none(), "it is reported once");
 }
 
 /// The reports of an engine with one target within `time` of the virtual clock.
