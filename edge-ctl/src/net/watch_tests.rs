@@ -17,6 +17,8 @@ const BLACKHOLE: &str = "its route is not unicast (blackhole, unreachable, prohi
 const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 /// Timeout for an event.
 pub(super) const SOON: Duration = Duration::from_secs(1);
+/// The time that a busy machine may take for what only has to happen: the kernel itself asks a neighbour once a second.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A watch, and the content of its events so far.
 pub(super) struct Watching {
@@ -78,7 +80,7 @@ impl Watching {
     /// Waits until the MAC address of backend `number`'s next hop is `mac`; returns the elapsed time.
     #[track_caller]
     pub(super) fn expect(&mut self, number: BackendNumber, mac: Option<[u8; 6]>) -> Duration {
-        self.expect_in(number, mac, SOON)
+        self.expect_in(number, mac, PATIENCE)
     }
 
     #[track_caller]
@@ -91,7 +93,7 @@ impl Watching {
     /// Waits until `is` returns true; returns the elapsed time.
     #[track_caller]
     pub(super) fn wait(&mut self, is: impl Fn(&Self) -> bool) -> Duration {
-        self.wait_for(SOON, is)
+        self.wait_for(PATIENCE, is)
     }
 
     #[track_caller]
