@@ -14,7 +14,7 @@ use super::{
     coloured,
     failure::Failure,
     file::{self, FileArgs},
-    needed, print_outcome,
+    needed, print_error, print_outcome,
     render::change as render,
     runtime, to_json,
 };
@@ -86,7 +86,7 @@ fn send(
     let outcome = match answer {
         // A hanging daemon holds the lock: the change then fails with an error that names the daemon's PID.
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
-            let notify = || eprintln!("{NOTICE}");
+            let notify = || print_error(NOTICE);
             offline::change(&dirs.pin_dir, change, notify).map_err(|error| Failure::offline(error, dirs))?
         }
         answer => answer?,
