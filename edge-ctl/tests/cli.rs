@@ -172,6 +172,21 @@ fn what_is_wrong_in_an_included_file_is_named() {
 }
 
 #[test]
+fn a_pattern_that_matches_no_file_is_a_warning() {
+    let host = Host::new();
+    let file = host.file(&format!("include = [\"cnf.d/*.toml\"]{GOOD}"));
+    let (code, output, _) = host.run(&["check", &file]);
+    assert_eq!(code, 0);
+    assert!(output.starts_with("warning: include: no file matches \"cnf.d/*.toml\"\n  do: "), "{output}");
+    assert!(output.contains("good: 1 service"), "{output}");
+    assert!(host.run(&["check", "--json", &file]).1.contains("cnf.d"));
+    for verb in ["plan", "apply"] {
+        let (_, _, error) = host.run(&[verb, &file]);
+        assert!(error.starts_with("edge-ctl: warning: include: no file matches \"cnf.d/*.toml\""), "{verb}: {error}");
+    }
+}
+
+#[test]
 fn a_pipe_that_nobody_writes_to_is_given_up() {
     let host = Host::new();
     mkfifo(&host.path("edge.toml"), Mode::S_IRWXU).unwrap();
