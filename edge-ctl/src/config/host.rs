@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 use super::{
     AttachMode, Config, Interface,
     problems::Read,
-    references,
     schema::{EDGE, INTERFACE, LIMITS},
     values::{self, Entry as Value, Wrong},
     walk::{Located, Table},
@@ -178,12 +177,29 @@ pub(super) fn edge(root: &Table<'_>) -> Read<Edge> {
     let vip_other = table.optional("vip_other", values::choice(&words));
     let soaks = Duration::from_secs(1)..=Duration::from_hours(24);
     let soak = table.optional("soak", values::duration(soaks, "soak = \"5m\""));
-    let references = references::read(&table);
+    let references = reference_targets(&table);
     Ok(Edge {
         vip_other: vip_other?.map_or_else(VipOther::default, |found| found.value),
         soak: soak?.map_or(DEFAULT_SOAK, |found| found.value),
         reference_targets: references?,
     })
+}
+
+fn reference_targets(table: &Table<'_>) -> Read<Vec<Located<SocketAddr>>> {
+    let found = table.optional("reference_targets", |entry: &Value<'_>| {
+        let example = "reference_targets = [\"198.51.100.1:443\", \"[2001:db8::1]:443\"]";
+        let read = values::list(entry, 1..=16, example, |entry| values::socket_address(entry, example))?;
+        let mut targets: Vec<Located<SocketAddr>> = Vec::new();
+        for (at, value) in read {
+            if targets.iter().any(|known| known.value == value) {
+                let what = format!("`reference_targets` has {value} twice");
+                return Err(Wrong { what, write: "each of them once".to_owned(), at: Some(at) });
+            }
+            targets.push(Located { value, at });
+        }
+        Ok(targets)
+    })?;
+    Ok(found.map_or_else(Vec::new, |found| found.value))
 }
 
 pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {

@@ -5,31 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{
-    pools::PoolDraft,
-    problems::{Problems, Read},
-    services::ServiceDraft,
-    values::{self, Entry, Wrong},
-    walk::{Located, Table},
-};
-
-/// Reads `reference_targets` of `[edge]`.
-pub(super) fn read(table: &Table<'_>) -> Read<Vec<Located<SocketAddr>>> {
-    let found = table.optional("reference_targets", |entry: &Entry<'_>| {
-        let example = "reference_targets = [\"198.51.100.1:443\", \"[2001:db8::1]:443\"]";
-        let read = values::list(entry, 1..=16, example, |entry| values::socket_address(entry, example))?;
-        let mut targets: Vec<Located<SocketAddr>> = Vec::new();
-        for (at, value) in read {
-            if targets.iter().any(|known| known.value == value) {
-                let what = format!("`reference_targets` has {value} twice");
-                return Err(Wrong { what, write: "each of them once".to_owned(), at: Some(at) });
-            }
-            targets.push(Located { value, at });
-        }
-        Ok(targets)
-    })?;
-    Ok(found.map_or_else(Vec::new, |found| found.value))
-}
+use super::{pools::PoolDraft, problems::Problems, services::ServiceDraft, walk::Located};
 
 /// Refuses addresses that fall silent together with the backends, or that this host answers itself: neither shows
 /// whether this host is cut off. `own` are addresses of this host.
