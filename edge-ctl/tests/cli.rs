@@ -109,6 +109,28 @@ fn check_distinguishes_good_files_from_bad_ones() {
     assert!(output.contains("/nowhere/edge.toml"), "{output}");
 }
 
+/// The kernel refuses each write to `/dev/full`, as one to a pipe that nobody reads any longer.
+#[test]
+fn a_standard_error_that_takes_nothing_changes_no_exit_code() {
+    let host = Host::new();
+    let bad = host.file(&GOOD.replace("slots", "slot"));
+    let _lock = host.hold_lock(4242);
+    for (arguments, code) in [(&["check", &bad][..], 2), (&["status"], 3), (&["detach"], 5), (&["run", "edge.toml"], 5)]
+    {
+        let status = Command::new(env!("CARGO_BIN_EXE_edge-ctl"))
+            .args(arguments)
+            .current_dir(host.dir.path())
+            .stderr(File::options().write(true).open("/dev/full").unwrap())
+            .env("EDGE_RUN_DIR", host.path("run"))
+            .env("EDGE_PIN_DIR", host.path("bpf"))
+            .env("EDGE_STATE_DIR", host.path("state"))
+            .env("EDGE_LOG", "trace")
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
 #[test]
 fn standard_input_is_a_file_too() {
     let host = Host::new();
@@ -146,6 +168,21 @@ fn what_is_wrong_in_an_included_file_is_named() {
         assert_eq!(code, 2);
         assert!(output.starts_with(&format!("edge-ctl: {included}:5:8: `mode` is \"gre\"")), "{output}");
         assert!(output.contains("\n5 | mode = \"gre\"\n"), "{output}");
+    }
+}
+
+#[test]
+fn a_pattern_that_matches_no_file_is_a_warning() {
+    let host = Host::new();
+    let file = host.file(&format!("include = [\"cnf.d/*.toml\"]{GOOD}"));
+    let (code, output, _) = host.run(&["check", &file]);
+    assert_eq!(code, 0);
+    assert!(output.starts_with("warning: include: no file matches \"cnf.d/*.toml\"\n  do: "), "{output}");
+    assert!(output.contains("good: 1 service"), "{output}");
+    assert!(host.run(&["check", "--json", &file]).1.contains("cnf.d"));
+    for verb in ["plan", "apply"] {
+        let (_, _, error) = host.run(&[verb, &file]);
+        assert!(error.starts_with("edge-ctl: warning: include: no file matches \"cnf.d/*.toml\""), "{verb}: {error}");
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     coloured,
     failure::Failure,
     file::{self, FileArgs},
-    needed, print_outcome,
+    needed, print_error, print_outcome,
     render::change as render,
     runtime, to_json,
 };
@@ -29,6 +29,7 @@ use crate::{
         api::{ApplyBody, RollbackBody},
         client::{Client, ClientError, LATER, SOON},
     },
+    preflight,
 };
 
 /// A history for `--json`.
@@ -40,19 +41,28 @@ struct Kept<'a> {
 }
 
 pub(super) fn plan(dirs: &Dirs, file: &FileArgs, json: bool) -> Result<(), Failure> {
-    let config = file.load()?;
+    let config = loaded(file)?;
     let plan = offline::plan(&dirs.pin_dir, &config).map_err(|error| Failure::offline(error, dirs))?;
     show(&if json { to_json(&plan, true) + "\n" } else { render::plan(&plan, coloured(&io::stdout())) });
     Ok(())
 }
 
 pub(super) fn apply(dirs: &Dirs, file: &FileArgs, allow: AllowArgs, words: WordArgs) -> Result<(), Failure> {
-    let config = file.load()?;
+    let config = loaded(file)?;
     let file = file.absolute();
     let words = words_of(Some(&allow), words);
     let body = ApplyBody { text: config.text.clone(), file: file.clone(), words: words.clone() };
     let candidate = Candidate { config, how: How::Apply, file: Some(file), words, text_of: None, host: None };
     send(dirs, "/v1/apply", &body, LATER, Change::Apply(Box::new(candidate)))
+}
+
+/// Loads the file, and says which of its patterns match no file.
+fn loaded(file: &FileArgs) -> Result<Config, Failure> {
+    let config = file.load()?;
+    for finding in preflight::unmatched(&config) {
+        print_error(&format!("edge-ctl: {finding}"));
+    }
+    Ok(config)
 }
 
 pub(super) fn confirm(dirs: &Dirs) -> Result<(), Failure> {
@@ -86,7 +96,7 @@ fn send(
     let outcome = match answer {
         // A hanging daemon holds the lock: the change then fails with an error that names the daemon's PID.
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
-            let notify = || eprintln!("{NOTICE}");
+            let notify = || print_error(NOTICE);
             offline::change(&dirs.pin_dir, change, notify).map_err(|error| Failure::offline(error, dirs))?
         }
         answer => answer?,

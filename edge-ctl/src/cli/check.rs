@@ -34,13 +34,14 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let file = &args.file;
     let config = file.load()?;
     has_end(dirs, &config, file)?;
-    let findings = if args.host {
+    let mut findings = if args.host {
         let mut host = Host::read(&config, offline::pinned(&dirs.pin_dir)).map_err(Failure::Host)?;
         host.kernel = xdp::check_kernel().err().map(|error| error.to_string());
         preflight::compare(&config, &host)
     } else {
         Vec::new()
     };
+    findings.extend(preflight::unmatched(&config));
     if args.json {
         print_line(&to_json(&report(file, &config, &findings), true));
     } else {

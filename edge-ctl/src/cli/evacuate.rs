@@ -6,7 +6,7 @@ use super::{
     NOTICE,
     args::{Dirs, EvacuateArgs},
     failure::Failure,
-    many, print_outcome, runtime,
+    many, print_error, print_outcome, runtime,
 };
 use crate::{
     control::{
@@ -43,7 +43,7 @@ fn carry_out(dirs: &Dirs, pool: &str, what: &Evacuate, dry_run: bool) -> Result<
     });
     let outcome = match answer {
         Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
-            let notify = || eprintln!("{NOTICE}");
+            let notify = || print_error(NOTICE);
             let mut outcome = offline::evacuate(&dirs.pin_dir, pool, what, notify).map_err(offline)?;
             if matches!(what, Evacuate::Leave(Wanted { for_ms: Some(_), .. })) {
                 outcome.warnings.push(many::ENDED_LATER.to_owned());

@@ -6,7 +6,7 @@ use super::{
     args::{Dirs, IncidentArgs},
     coloured,
     failure::Failure,
-    print_line, runtime, status_once,
+    print_error, print_line, runtime, status_once,
     table::{Shade, age, painted, printable, wrapped},
     to_json,
 };
@@ -70,7 +70,7 @@ async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
     let events = match request.await {
         Ok(events) => events,
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
-            eprintln!("edge-ctl: the daemon does not answer; these are the events that it has kept");
+            print_error("edge-ctl: the daemon does not answer; these are the events that it has kept");
             kept::load_events(&dirs.state_dir)
                 .map_err(|source| Failure::Events { dir: dirs.state_dir.clone(), source })?
         }

@@ -21,6 +21,8 @@ pub(super) fn log(default: &str) {
         log.with(journal).init();
     } else {
         let text = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(coloured(&io::stderr()));
+        // A line that can't be written would be reported on the same standard error, by a panic.
+        let text = text.log_internal_errors(false);
         log.with(text).init();
     }
 }

@@ -8,7 +8,7 @@ use super::{
     NOTICE,
     args::{Dirs, FailoverArgs, Weight, WeightArgs},
     failure::Failure,
-    print_outcome, runtime, status_once,
+    print_error, print_outcome, runtime, status_once,
 };
 use crate::{
     config::configured_backend,
@@ -55,7 +55,7 @@ pub(super) fn each(
         match operate(dirs, operation) {
             Ok(outcome) => print_outcome(&outcome),
             Err(failure) if failed.is_none() => failed = Some(failure),
-            Err(failure) => eprintln!("edge-ctl: {}", chain(&failure)),
+            Err(failure) => print_error(&format!("edge-ctl: {}", chain(&failure))),
         }
     }
     failed.map_or(Ok(()), Err)
@@ -142,7 +142,7 @@ pub(super) fn weigh(dirs: &Dirs, args: WeightArgs) -> Result<(), Failure> {
     let outcome = match answer {
         // A weight is a publication: while a hanging daemon holds the lock, it fails with the daemon's PID.
         Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
-            offline::weigh(&dirs.pin_dir, &wanted, || eprintln!("{NOTICE}")).map_err(offline)?
+            offline::weigh(&dirs.pin_dir, &wanted, || print_error(NOTICE)).map_err(offline)?
         }
         answer => answer?,
     };
@@ -158,7 +158,7 @@ fn operate(dirs: &Dirs, operation: &Operation) -> Result<Outcome, Failure> {
     match answer {
         // The deadline keeps a slow daemon from carrying the request out later.
         Err(ClientError::Absent { .. } | ClientError::Slow(_)) => {
-            let notify = || eprintln!("{NOTICE}");
+            let notify = || print_error(NOTICE);
             let done = offline::operate(&dirs.pin_dir, operation, notify);
             let mut outcome = done.map_err(|error| Failure::offline(error, dirs))?;
             if matches!(operation, Operation::Failover { terms: Terms { for_ms: Some(_), .. }, .. }) {

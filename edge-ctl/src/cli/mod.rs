@@ -70,9 +70,9 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             let stderr = io::stderr();
-            eprintln!("edge-ctl: {}", failure.message(stderr.is_terminal(), coloured(&stderr)));
+            print_error(&format!("edge-ctl: {}", failure.message(stderr.is_terminal(), coloured(&stderr))));
             if let Some(hint) = failure.hint() {
-                eprintln!("  {hint}");
+                print_error(&format!("  {hint}"));
             }
             ExitCode::from(failure.code() as u8)
         }
@@ -232,7 +232,7 @@ fn offline_status(dirs: &Dirs, earlier: &mut Option<Sample>, notify: bool) -> Re
     let failed = |error| Failure::offline(error, dirs);
     let mut offline = Offline::open(&dirs.pin_dir).map_err(failed)?;
     if notify {
-        eprintln!("{NOTICE}");
+        print_error(NOTICE);
     }
     offline.status(earlier).map_err(failed)
 }
@@ -276,7 +276,7 @@ fn detach(dirs: &Dirs) -> Result<(), Failure> {
     let outcome = match answer {
         // A hanging daemon holds the lock: the failure names the daemon's PID.
         Err(ClientError::Absent { .. } | ClientError::Slow(SOON)) => {
-            let notify = || eprintln!("{NOTICE}");
+            let notify = || print_error(NOTICE);
             let detached = runtime.block_on(offline::detach(&dirs.pin_dir, &dirs.run_dir, notify));
             detached.map_err(|error| Failure::offline(error, dirs))?
         }
@@ -296,13 +296,19 @@ async fn needed(dirs: &Dirs, verb: &'static str, patience: Duration) -> Result<C
 fn print_outcome(outcome: &Outcome) {
     print_line(&outcome.message);
     for warning in &outcome.warnings {
-        eprintln!("edge-ctl: warning: {warning}");
+        // A finding of the preflight names its severity itself.
+        print_error(&format!("edge-ctl: warning: {}", warning.strip_prefix("warning: ").unwrap_or(warning)));
     }
 }
 
 /// A line on standard output. A closed pipe is no failure.
 fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// A line on standard error. If nobody reads it, the exit code still tells what happened; `eprintln` would panic.
+fn print_error(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn to_json(value: &impl Serialize, pretty: bool) -> String {

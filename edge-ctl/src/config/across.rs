@@ -1,16 +1,16 @@
-//! Checks across sections: references, families, capacities.
+//! Checks across sections: references, families, destinations that two services have.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
 };
 
-use edge_common::abi::{Mode, SLOTS_PER_CELL};
+use edge_common::abi::Mode;
 
 use super::{
-    Clients, Interface, Limits, Ports, Protocol, Tunnel,
-    host::{Counts, LimitsDraft, MOST, SLOTS},
-    nat::{self, NatDraft},
+    Clients, Interface, Ports, Protocol, Tunnel, backend_ports,
+    host::{LimitsDraft, MOST},
+    nat::NatDraft,
     pools::{BackendDraft, PoolDraft},
     problems::{Problems, Read},
     schema::nearest,
@@ -19,15 +19,6 @@ use super::{
     values::shorten,
     walk::Located,
 };
-
-/// Slots that each backend of a pool needs for a balance within 1 %.
-const SLOTS_PER_BACKEND: usize = 100;
-
-/// Default sizes of the maps, for a file that needs no more.
-const BASE: Counts = Counts { services: 64, destinations: 256, pools: 16, backends: 1024 };
-
-/// Limit of the tables that grow with slots, in bytes. A cell has 8 bytes, see `edge_common::abi::Cell`.
-const TABLE_MEMORY: u64 = 4 << 30;
 
 /// Most VIPs that a service may have announced: each needs kernel requests of its own.
 const MOST_ANNOUNCED: usize = 1024;
@@ -46,10 +37,9 @@ pub(super) struct Sections {
 impl Sections {
     /// Records contradictions between sections. A section that could not be read causes no problems in the others.
     pub(super) fn check(&self, problems: &Problems<'_>) {
-        self.check_capacities(problems);
+        self.check_sizes(problems);
         let pools = self.pools.as_deref().unwrap_or_default();
         let services = self.services.as_deref().unwrap_or_default();
-        self.check_slots(problems);
         // A larger number was refused above, and would take too long to check one by one.
         if self.destinations() <= MOST.destinations as usize {
             check_destinations(problems, services);
@@ -62,6 +52,7 @@ impl Sections {
             let by_name: HashMap<&str, &PoolDraft> =
                 pools.iter().filter_map(|pool| Some((pool.name.as_ref().ok()?.value.as_str(), pool))).collect();
             server_numbers::check(problems, services, &by_name);
+            backend_ports::check(problems, services, pools);
             let mut lacking = BTreeMap::new();
             for service in services {
                 for name in service.pools.as_deref().unwrap_or_default() {
@@ -77,144 +68,12 @@ impl Sections {
         }
     }
 
-    /// Sizes of the maps: as configured, else enough for a configuration that grows to twice its size.
-    pub(super) fn limits(&self) -> Limits {
-        let need = self.need();
-        let size = |wanted: Option<Located<u32>>, need: u32, base: u32, most: u32| match wanted {
-            Some(wanted) => wanted.value,
-            None => need.saturating_mul(2).checked_next_power_of_two().map_or(most, |size| size.clamp(base, most)),
-        };
-        let LimitsDraft { wanted, flows, flows_per_second, nat_flows, fragments, first_fragments_per_second, answers } =
-            self.limits.unwrap_or_default();
-        Limits {
-            services: size(wanted.services, need.services, BASE.services, MOST.services),
-            destinations: size(wanted.destinations, need.destinations, BASE.destinations, MOST.destinations),
-            pools: size(wanted.pools, need.pools, BASE.pools, MOST.pools),
-            backends: size(wanted.backends, need.backends, BASE.backends, MOST.backends),
-            named: [wanted.services, wanted.destinations, wanted.pools, wanted.backends].map(|wanted| wanted.is_some()),
-            flows,
-            flows_per_second,
-            nat_flows: nat::entries(self.services.as_deref().unwrap_or_default(), nat_flows),
-            fragments,
-            first_fragments_per_second,
-            answers,
-        }
-    }
-
-    /// Number of services, destinations, pools and backends in the file.
-    fn need(&self) -> Counts {
-        let pools = self.pools.as_deref().unwrap_or_default();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let (services, split) = (self.services.as_deref().unwrap_or_default(), self.split_pools());
-        Counts {
-            services: count(services.iter().map(|service| parts(service, &split)).sum()),
-            destinations: count(self.destinations()),
-            pools: count(pools.iter().map(|pool| pool.parts().len()).sum()),
-            backends: count(pools.iter().map(|pool| pool.size * pool.parts().len()).sum()),
-        }
-    }
-
-    /// Names of the pools with a backend that has two addresses. Computed once: there may be thousands of services.
-    fn split_pools(&self) -> HashSet<&str> {
-        let pools = self.pools.as_deref().unwrap_or_default().iter();
-        let split = pools.filter(|pool| pool.parts().len() > 1);
-        split.filter_map(|pool| Some(pool.name.as_ref().ok()?.value.as_str())).collect()
-    }
-
-    /// Entries of the service index: each VIP with each port, and each VIP itself.
-    fn destinations(&self) -> usize {
-        let services = self.services.as_deref().unwrap_or_default();
-        let vips: HashSet<_> = services.iter().flat_map(ServiceDraft::vips).map(|vip| vip.value).collect();
-        let doors = services.iter().map(|service| {
-            let ports = service.ports().iter().map(|ports| usize::from(ports.value.last - ports.value.first) + 1);
-            service.vips().len().saturating_mul(ports.sum())
-        });
-        doors.fold(vips.len(), usize::saturating_add)
-    }
-
-    fn check_capacities(&self, problems: &Problems<'_>) {
-        let (need, split) = (self.need(), self.split_pools());
-        let Ok(LimitsDraft { wanted, .. }) = self.limits else { return };
-        for (key, wanted, need, most) in [
-            ("services", wanted.services, need.services, MOST.services),
-            ("destinations", wanted.destinations, need.destinations, MOST.destinations),
-            ("pools", wanted.pools, need.pools, MOST.pools),
-            ("backends", wanted.backends, need.backends, MOST.backends),
-        ] {
-            if need > most {
-                problems.add(0, format!("{need} {key} are configured; {most} is the most"), "fewer, or another edge");
-            } else if let Some(wanted) = wanted.filter(|wanted| wanted.value < need) {
-                let twice = if key != "destinations" && !split.is_empty() {
-                    ", where those with backends of two addresses count twice"
-                } else {
-                    ""
-                };
-                let what = format!("`{key}` is {}, but {need} are configured{twice}", wanted.value);
-                let room = need.saturating_mul(2).min(most);
-                problems.add(wanted.at, what, format!("{key} = {room}, which leaves room to grow"));
-            }
-        }
-        let Ok(slots) = self.slots else { return };
-        // The slots of a service take a cell for two. Candidate tables take a cell per slot, for each pool and number
-        // of slots. The maps are made three times as large, see `plan::Capacity`.
-        let services = self.services.as_deref().unwrap_or_default();
-        let of = |service: &ServiceDraft| u64::from(service.slots_or(slots).value) * parts(service, &split) as u64;
-        let own: u64 = services.iter().map(of).sum();
-        let sizes = self.sizes(slots);
-        let tables = self.pools.as_deref().unwrap_or_default().iter().filter_map(|pool| {
-            let (sizes, _) = sizes.get(pool.name.as_ref().ok()?.value.as_str())?;
-            Some(u64::from(*sizes) * pool.parts().len() as u64)
-        });
-        let tables: u64 = tables.sum();
-        let bytes = (own / u64::from(SLOTS_PER_CELL) + tables) * 3 * 8;
-        if bytes > TABLE_MEMORY {
-            let what = format!(
-                "the slots of {} services and their pools take {} MiB of kernel memory; {} is the most",
-                services.len(),
-                bytes >> 20,
-                TABLE_MEMORY >> 20,
-            );
-            problems.add(slots.at, what, "a smaller `slots`, for the whole file or for services with few clients");
-        }
-    }
-
-    /// For each pool name: the slot counts of its services, or-ed (each is a power of two), and the smallest of them.
-    fn sizes(&self, slots: Located<u32>) -> HashMap<&str, (u32, Located<u32>)> {
-        let mut sizes: HashMap<&str, (u32, Located<u32>)> = HashMap::new();
-        for service in self.services.as_deref().unwrap_or_default() {
-            let own = service.slots_or(slots);
-            for pool in service.pools.as_deref().unwrap_or_default() {
-                let (sizes, smallest) = sizes.entry(&pool.value).or_insert((0, own));
-                *sizes |= own.value;
-                if own.value < smallest.value {
-                    *smallest = own;
-                }
-            }
-        }
-        sizes
-    }
-
-    fn check_slots(&self, problems: &Problems<'_>) {
-        let Ok(slots) = self.slots else { return };
-        let sizes = self.sizes(slots);
-        for pool in self.pools.as_deref().unwrap_or_default() {
-            let Ok(name) = &pool.name else { continue };
-            let Some((_, slots)) = sizes.get(name.value.as_str()) else { continue };
-            let need = pool.size.saturating_mul(SLOTS_PER_BACKEND);
-            if need <= slots.value as usize {
-                continue;
-            }
-            let what =
-                format!("{} slots are too few for the {} backends of pool `{}`", slots.value, pool.size, name.value);
-            let enough = need.next_power_of_two();
-            if enough <= SLOTS.1 as usize {
-                problems.add(slots.at, what, format!("slots = {enough} (100 for each backend and a power of two)"));
-            } else {
-                let most = SLOTS.1 as usize / SLOTS_PER_BACKEND;
-                let write = format!("several pools of at most {most} backends, with slots = {}", SLOTS.1);
-                problems.add(pool.at, what, write);
-            }
-        }
+    /// Addresses of this host that the file names.
+    pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
+        let tunnel = self.tunnel.unwrap_or_default();
+        let translated = self.nat.as_ref().map(|nat| nat.sources.as_slice()).unwrap_or_default().iter();
+        let tunnelled = [tunnel.source_v4.map(IpAddr::V4), tunnel.source_v6.map(IpAddr::V6)].into_iter().flatten();
+        translated.map(|source| source.value).chain(tunnelled).collect()
     }
 
     /// Records why `service` can't reach backends of `pool`, which it lists at `name`; missing sources go to `lacking`.
@@ -277,12 +136,6 @@ impl Sections {
             Ok(Mode::IpipRange) | Err(_) => {}
         }
     }
-}
-
-/// Services that a service of the file becomes: 2 if one of its pools is in `split` and its VIPs are of both versions.
-fn parts(service: &ServiceDraft, split: &HashSet<&str>) -> usize {
-    let mut pools = service.pools.as_deref().unwrap_or_default().iter();
-    service.parts(pools.any(|name| split.contains(name.value.as_str()))).len()
 }
 
 fn family(address: IpAddr) -> &'static str {

@@ -128,12 +128,26 @@ impl Prefix {
 fn prefix(entry: &Entry<'_>) -> Result<Prefix, Wrong> {
     let text = entry.string(VIPS)?;
     let Some((front, length)) = text.split_once('/') else {
+        let is_range = text.split_once('-').is_some_and(|(first, _)| first.trim().parse::<IpAddr>().is_ok());
+        if is_range {
+            let write = "its addresses one by one, or prefixes, as \"198.51.100.0/28\" for 16 addresses";
+            return Err(entry.wrong("a range, not an address or a prefix", write));
+        }
         return values::address("\"192.0.2.10\"")(entry).map(|first| Prefix { first, host: 0 });
     };
     let example = "a prefix as \"198.51.100.0/28\", which stands for its 16 addresses";
-    let (Ok(network), Ok(length)) = (front.parse::<IpAddr>(), length.parse::<u32>()) else {
-        return Err(entry.wrong("which is no prefix", example));
+    let (Ok(network), Some(length)) = (front.parse::<IpAddr>(), values::plain_number::<u32>(length)) else {
+        let write = with_length(front, length).unwrap_or_else(|| example.to_owned());
+        return Err(entry.wrong("which is no prefix", write));
     };
+    // Clients send such packets as IPv4, which are looked up as that.
+    if let (IpAddr::V6(_), IpAddr::V4(v4)) = (network, network.to_canonical()) {
+        let write = match length.checked_sub(96) {
+            Some(length @ 0..=32) => format!("\"{v4}/{length}\""),
+            _ => example.to_owned(),
+        };
+        return Err(entry.wrong("a prefix of IPv4-mapped addresses", write));
+    }
     let bits: u32 = if network.is_ipv4() { 32 } else { 128 };
     let Some(host) = bits.checked_sub(length) else {
         return Err(entry.wrong(&format!("which is longer than an address: {bits} bits"), example));
@@ -160,6 +174,14 @@ fn prefix(entry: &Entry<'_>) -> Result<Prefix, Wrong> {
         return Err(entry.wrong(&format!("and {bad} in it is {why}"), example));
     }
     Ok(prefix)
+}
+
+/// The prefix for a network with a mask, as `192.0.2.0` and `255.255.255.0`.
+fn with_length(network: &str, mask: &str) -> Option<String> {
+    let (network, mask) = (network.parse::<Ipv4Addr>().ok()?.to_bits(), mask.parse::<Ipv4Addr>().ok()?.to_bits());
+    let length = mask.leading_ones();
+    let is_mask = mask.count_ones() == length && length + LONGEST_PREFIX >= 32;
+    is_mask.then(|| format!("\"{}/{length}\"", Ipv4Addr::from_bits(network & mask)))
 }
 
 /// Ports that were read so far, by protocol and first port.
@@ -194,46 +216,70 @@ pub(super) fn ports(entry: &Entry<'_>, taken: &mut Taken) -> Result<Vec<Located<
 
 /// Reads an entry of ports: a port, a range, or `any` for all ports that are left, with the protocol.
 pub(super) fn port(entry: &Entry<'_>) -> Result<Named, Wrong> {
-    const EXAMPLE: &str = "\"443/tcp\", \"53/udp\", \"443/quic\", a range as \"27015-27030/udp\", or \"any/tcp\"";
     let text = entry.string(EXAMPLE)?;
+    named(text).map_err(|(why, write)| {
+        let tidy = tidied(text).filter(|tidy| named(tidy).is_ok());
+        entry.wrong(why, tidy.map_or(write, |tidy| format!("\"{tidy}\"")))
+    })
+}
+
+const EXAMPLE: &str = "\"443/tcp\", \"53/udp\", \"443/quic\", a range as \"27015-27030/udp\", or \"any/tcp\"";
+
+/// Parses an entry of ports; the error says why it is none, and what to write.
+fn named(text: &str) -> Result<Named, (&'static str, String)> {
+    let example = || EXAMPLE.to_owned();
     let Some((numbers, protocol)) = text.split_once('/') else {
         let write = match text.parse::<u16>() {
             Ok(port) => format!("\"{port}/tcp\", \"{port}/udp\" or \"{port}/quic\""),
-            Err(_) => EXAMPLE.to_owned(),
+            Err(_) => example(),
         };
-        return Err(entry.wrong("which lacks a protocol", write));
+        return Err(("which lacks a protocol", write));
     };
     let (protocol, quic) = match protocol {
         "tcp" => (Protocol::Tcp, false),
         "udp" => (Protocol::Udp, false),
         "quic" => (Protocol::Udp, true),
-        "http" | "https" | "h2" | "tls" => {
-            return Err(entry.wrong(
-                "which names no protocol of this edge: it sees connections, not requests",
-                format!("\"{numbers}/tcp\""),
-            ));
-        }
-        "http3" | "h3" => return Err(entry.wrong("which is called quic here", format!("\"{numbers}/quic\""))),
-        _ => return Err(entry.wrong("which names neither tcp, udp nor quic", EXAMPLE)),
+        other => return Err(other_protocol(numbers, &other.to_lowercase())),
     };
     if numbers == "any" {
         return Ok(Named { first: 0, last: 0, protocol, quic });
     }
     let number = |text: &str| {
-        text.parse::<u16>()
-            .ok()
+        values::plain_number::<u16>(text)
             .filter(|&port| port != 0)
-            .ok_or_else(|| entry.wrong("which has a port outside 1 to 65535", EXAMPLE))
+            .ok_or_else(|| ("which has a port outside 1 to 65535", example()))
     };
     let (first, last) = match numbers.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
         None => (number(numbers)?, number(numbers)?),
     };
     if first > last {
-        return Err(entry.wrong(
-            "which has its first port after its last",
-            format!("\"{last}-{first}/{}\"", text.rsplit('/').next().unwrap_or("tcp")),
-        ));
+        let write = format!("\"{last}-{first}/{}\"", text.rsplit('/').next().unwrap_or("tcp"));
+        return Err(("which has its first port after its last", write));
     }
     Ok(Named { first, last, protocol, quic })
+}
+
+fn other_protocol(numbers: &str, protocol: &str) -> (&'static str, String) {
+    match protocol {
+        "http" | "https" | "h2" | "tls" => {
+            ("which names no protocol of this edge: it sees connections, not requests", format!("\"{numbers}/tcp\""))
+        }
+        "http3" | "h3" => ("which is called quic here", format!("\"{numbers}/quic\"")),
+        _ => ("which names neither tcp, udp nor quic", EXAMPLE.to_owned()),
+    }
+}
+
+/// The usual form of an entry in the spelling of other systems: `tcp:80`, `80:90/tcp`, `*/tcp`, `080/TCP`.
+fn tidied(text: &str) -> Option<String> {
+    let text = text.trim().to_lowercase();
+    let (front, back) = text.split_once('/').or_else(|| text.split_once(':'))?;
+    let is_protocol = |word: &str| matches!(word, "tcp" | "udp" | "quic");
+    let (numbers, protocol) = if is_protocol(front) { (back, front) } else { (front, back) };
+    if matches!(numbers, "*" | "all") {
+        return Some(format!("any/{protocol}"));
+    }
+    let plain = |number: &str| number.trim().trim_start_matches(['+', '0']).to_owned();
+    let numbers: Vec<_> = numbers.split(['-', ':']).map(plain).collect();
+    Some(format!("{}/{}", numbers.join("-"), protocol.trim()))
 }

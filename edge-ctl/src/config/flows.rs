@@ -89,7 +89,7 @@ pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Located<Port
     let common = Keys::read(table);
     let mut taken = Taken::default();
     let listed = table.optional("ports", |entry| destinations::ports(entry, &mut taken));
-    if table.has("port") && !table.is_list("port") {
+    if table.has("port") && !table.has_tables("port") {
         let what = "`port` is one value; ports are listed with their protocol";
         return Err(table.problems.add(table.place("port"), what, destinations::PORTS));
     }

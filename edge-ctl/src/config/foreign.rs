@@ -6,11 +6,12 @@
 
 const PROBE: &str =
     "[pool.probe] below the [[pool]], with type = \"http\" or another kind: it probes all backends of the pool";
-const BACKEND: &str =
-    "[[pool.backend]] below its [[pool]], with `name` and `address`; the port is that of the [[service]]";
+const BACKEND: &str = "[[pool.backend]] below its [[pool]], with `name` and `address`; its port is that of the [[service]], and only with \
+     mode = \"nat\" a `port` of its own";
 const POOL: &str = "[[pool]] with its [[pool.backend]]s, and its name in `pools` of the [[service]]";
 const SERVICE: &str = "[[service]], with `vips`, `ports` and the `pools` that serve it";
-const LISTEN: &str = "a [[service]]: clients connect to its own address and port, and backends listen at the same";
+const LISTEN: &str = "a [[service]]: clients connect to its own address and port, and backends listen at the same, or with mode = \"nat\" \
+                      at their own";
 const STANDBY: &str = "a [[pool]] of standby backends, last in `pools` of the [[service]]";
 const PRIORITY: &str =
     "the order of `pools` in the [[service]], which is the priority; edges have none, and all of them serve";
@@ -29,8 +30,8 @@ const TLS: &str = "remove it: TLS goes through to the backends, which have the c
                    [pool.probe] probes by TLS";
 const SNI: &str = "`server_name` under [pool.probe], with type = \"https\" or type = \"tls\"; the name that clients send in TLS goes through \
                    to the backends and chooses none";
-const CLIENT_ADDRESS: &str =
-    "remove it: backends see the client's own address, since packets reach them as the client sent them";
+const CLIENT_ADDRESS: &str = "remove it: with mode = \"ipip\", \"gue\" and \"dsr\" backends see the client's own address; with mode = \"nat\" they see a source \
+     address of [nat], and nothing tells them the client's";
 const TIMES: &str =
     "`flow_idle_timeout` in the [[service]] (how long a silent flow keeps its record), or `timeout` under [pool.probe]";
 const RETRIES: &str = "`fall` under [pool.probe] (failed probes in a row that take a backend out); lost packets are sent again by \
@@ -44,10 +45,15 @@ const FORWARDING: &str = "mode = \"nat\" (any backend, anywhere: addresses and p
 const NAT: &str = "mode = \"nat\": addresses and ports are translated both ways";
 const NOT_PROXIED: &str = "mode = \"nat\" (any backend, anywhere), mode = \"ipip\" or mode = \"dsr\": packets of TCP and UDP are \
                            forwarded as they are; the protocol is written with the port";
+const ENDS: &str = "remove it: connections and requests go through to the backends, which settle this with the client";
+const FILTER: &str = "remove it: packets are not filtered and rates not limited by client; a firewall before this host, or at the backends, \
+                      does that";
+const STATE: &str = "remove it: each backend is in service; the command `edge-ctl drain POOL/BACKEND` or `edge-ctl disable POOL/BACKEND` \
+                     takes one out, and `edge-ctl enable` undoes it";
 const OWN_PROGRAM: &str = "type = \"tcp\", or type = \"command\" with a program of yours that speaks it";
 
 /// Keys of other systems, in lower case and with `_` for `-`, and the answers.
-const KEYS: [(&[&str], &str); 31] = [
+const KEYS: [(&[&str], &str); 43] = [
     (&["check", "checks", "checker", "health_check", "health_checks", "healthcheck", "health", "monitor"], PROBE),
     (&["tcp_check"], "[pool.probe] below the [[pool]], with type = \"tcp\""),
     (
@@ -60,7 +66,7 @@ const KEYS: [(&[&str], &str); 31] = [
     (&["fastinter", "downinter"], "`fast_interval` under [pool.probe], until it is clear that a backend is down"),
     (&["retry", "retries", "nb_get_retry", "max_fails", "num_retries", "unhealthy_threshold"], RETRIES),
     (&["healthy_threshold"], "`rise` under [pool.probe]"),
-    (&["backup", "sorry_server", "fallback"], STANDBY),
+    (&["backup", "role", "sorry_server", "fallback"], STANDBY),
     (&["priority"], PRIORITY),
     (&["quorum"], "`min_healthy` in the [[pool]]"),
     (&["panic_threshold", "healthy_panic_threshold"], "`panic_below` in the [[pool]], a share from 0 to 1"),
@@ -69,6 +75,27 @@ const KEYS: [(&[&str], &str); 31] = [
     (&["bgp", "ospf", "asn", "router_id", "neighbor", "neighbors"], ROUTING),
     (&["balance", "lb_algo", "lvs_sched", "sched", "scheduler", "algorithm", "lb_policy", "least_conn"], SPREAD),
     (&["persistence", "persistence_timeout", "stick", "stick_table", "sticky", "cookie", "session_affinity"], STICKY),
+    (&["hash", "schedule"], SPREAD),
+    (&["http2", "keepalive", "compression", "websocket"], ENDS),
+    (&["acl", "allow", "deny", "rate_limit", "whitelist", "blacklist"], FILTER),
+    (&["enabled", "state"], STATE),
+    (&["description", "comment"], "a comment: the rest of a line after #"),
+    (&["ip", "ip_address"], "`address` in the [[pool.backend]], `vips` in the [[service]]"),
+    (
+        &["fail_timeout"],
+        "`interval` and `rise` under [pool.probe]: a backend that is down is probed on, and comes back by itself",
+    ),
+    (
+        &["uri", "url", "request"],
+        "`path` under [pool.probe], and `host` for the name; with type = \"http\" or type = \"https\"",
+    ),
+    (
+        &["method", "headers"],
+        "remove it: probes send GET, with the `host` under [pool.probe] and no other headers of yours",
+    ),
+    (&["insecure", "skip_verify"], "`verify` under [pool.probe], which is true or false"),
+    (&["global"], "the keys below at the top of the file, before all headings"),
+    (&["metrics", "stats"], "[http] with `listen`, which serves metrics and a status page"),
     (&["ip_hash"], "affinity = \"source\" in the [[service]]"),
     (
         &["persistence_granularity"],
@@ -76,7 +103,7 @@ const KEYS: [(&[&str], &str); 31] = [
     ),
     (&["virtual_router_id", "vrid", "vrrp", "vrrp_instance", "virtual_ipaddress", "advert_int", "nopreempt"], VRRP),
     (&["real_server", "server", "servers", "endpoint", "endpoints", "member", "members", "node", "nodes"], BACKEND),
-    (&["upstream", "upstreams", "cluster", "clusters", "farm"], POOL),
+    (&["upstream", "upstreams", "target_group", "cluster", "clusters", "farm"], POOL),
     (&["virtual_server", "frontend", "listener", "listeners"], SERVICE),
     (&["bind", "listen", "virtual_ip"], LISTEN),
     (
@@ -94,7 +121,15 @@ const KEYS: [(&[&str], &str); 31] = [
         TIMES,
     ),
     (
-        &["proxy_protocol", "send_proxy", "send_proxy_v2", "accept_proxy", "forwardfor", "x_forwarded_for"],
+        &[
+            "proxy_protocol",
+            "send_proxy",
+            "send_proxy_v2",
+            "send_proxy_v2_ssl",
+            "accept_proxy",
+            "forwardfor",
+            "x_forwarded_for",
+        ],
         CLIENT_ADDRESS,
     ),
     (&["ssl", "tls", "crt", "cert", "certificate", "ssl_certificate", "alpn"], TLS),
@@ -104,7 +139,7 @@ const KEYS: [(&[&str], &str); 31] = [
 ];
 
 /// Keys of this configuration, values that other systems have for them, and the answers.
-const VALUES: [(&str, &[&str], &str); 22] = [
+const VALUES: [(&str, &[&str], &str); 23] = [
     (
         "weight",
         &["0"],
@@ -127,12 +162,17 @@ const VALUES: [(&str, &[&str], &str); 22] = [
     ("mode", &["skb", "xdpgeneric"], "mode = \"generic\""),
     ("mode", &["drv", "driver", "xdpdrv"], "mode = \"native\""),
     ("type", &["ssl", "starttls"], "type = \"tls\" for a handshake, or type = \"https\" for HTTP over TLS"),
-    ("type", &["http2", "h2", "ssl_get", "httpsget"], "type = \"https\", which speaks HTTP/2 and HTTP/1.1"),
+    (
+        "type",
+        &["http2", "h2", "ssl_get", "httpsget", "https_get"],
+        "type = \"https\", which speaks HTTP/2 and HTTP/1.1",
+    ),
     ("type", &["http3", "h3", "quic"], "type = \"https\", of the same server: no probe speaks QUIC"),
     ("type", &["http_get", "httpchk", "http_check", "httpget"], "type = \"http\", or type = \"https\""),
     ("type", &["tcp_check", "connect", "tcpsocket"], "type = \"tcp\""),
     ("type", &["ping", "ping_check", "echo"], "type = \"icmp\""),
     ("type", &["misc_check", "script", "exec", "external", "external_check"], "type = \"command\""),
+    ("type", &["none", "off"], "`probe` as false in the [[pool]], in place of [pool.probe]"),
     ("type", &["dns_check"], "type = \"dns\""),
     ("type", &["udp_check"], "type = \"udp\""),
     (

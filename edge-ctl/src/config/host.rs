@@ -162,7 +162,7 @@ pub(super) fn slots(table: &Table<'_>) -> Read<Option<Located<u32>>> {
 pub(super) struct Edge {
     pub(super) vip_other: VipOther,
     pub(super) soak: Duration,
-    pub(super) reference_targets: Vec<SocketAddr>,
+    pub(super) reference_targets: Vec<Located<SocketAddr>>,
 }
 
 impl Default for Edge {
@@ -177,24 +177,29 @@ pub(super) fn edge(root: &Table<'_>) -> Read<Edge> {
     let vip_other = table.optional("vip_other", values::choice(&words));
     let soaks = Duration::from_secs(1)..=Duration::from_hours(24);
     let soak = table.optional("soak", values::duration(soaks, "soak = \"5m\""));
-    let references = table.optional("reference_targets", |entry: &Value<'_>| {
-        let example = "reference_targets = [\"198.51.100.1:443\", \"[2001:db8::1]:443\"]";
-        let read = values::list(entry, 1..=16, example, |entry| values::socket_address(entry, example))?;
-        let mut targets = Vec::new();
-        for (at, target) in read {
-            if targets.contains(&target) {
-                let what = format!("`reference_targets` has {target} twice");
-                return Err(Wrong { what, write: "each of them once".to_owned(), at: Some(at) });
-            }
-            targets.push(target);
-        }
-        Ok(targets)
-    });
+    let references = reference_targets(&table);
     Ok(Edge {
         vip_other: vip_other?.map_or_else(VipOther::default, |found| found.value),
         soak: soak?.map_or(DEFAULT_SOAK, |found| found.value),
-        reference_targets: references?.map_or_else(Vec::new, |found| found.value),
+        reference_targets: references?,
     })
+}
+
+fn reference_targets(table: &Table<'_>) -> Read<Vec<Located<SocketAddr>>> {
+    let found = table.optional("reference_targets", |entry: &Value<'_>| {
+        let example = "reference_targets = [\"198.51.100.1:443\", \"[2001:db8::1]:443\"]";
+        let read = values::list(entry, 1..=16, example, |entry| values::socket_address(entry, example))?;
+        let mut targets: Vec<Located<SocketAddr>> = Vec::new();
+        for (at, value) in read {
+            if targets.iter().any(|known| known.value == value) {
+                let what = format!("`reference_targets` has {value} twice");
+                return Err(Wrong { what, write: "each of them once".to_owned(), at: Some(at) });
+            }
+            targets.push(Located { value, at });
+        }
+        Ok(targets)
+    })?;
+    Ok(found.map_or_else(Vec::new, |found| found.value))
 }
 
 pub(super) fn limits(root: &Table<'_>) -> Read<LimitsDraft> {

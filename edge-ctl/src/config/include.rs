@@ -10,6 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     ops::Range,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +25,7 @@ use super::{
     ConfigError, END, MAX_FILE,
     end::{check_end, has_end},
     error::Problem,
-    origin::{end_mark, is_name, line_mark},
+    origin::{end_mark, is_name, line_mark, none_mark},
     problems::{Problems, Read, decode},
     values::shorten,
     values::{self, Entry, Wrong},
@@ -62,7 +63,7 @@ pub(super) fn expand<'t>(text: &'t str, file: &str) -> Result<Cow<'t, str>, Conf
     let Ok(patterns) = patterns else { return Err(ConfigError::Refused(problems.into_refusal(file))) };
     // All other problems of the main file are reported for the merged text.
     let problems = Problems::new(text);
-    let files = find(&patterns, file, &problems)?;
+    let Found { files, empty } = find(&patterns, file, &problems)?;
     let mut parts = vec![Part { name: None, text: text.to_owned() }];
     let mut refusal = problems.into_refusal(file);
     if refusal.problems.is_empty() {
@@ -87,7 +88,7 @@ pub(super) fn expand<'t>(text: &'t str, file: &str) -> Result<Cow<'t, str>, Conf
         refusal.problems.extend(check(&parts, file));
     }
     if refusal.problems.is_empty() {
-        return Ok(whole(&parts, include).into());
+        return Ok(whole(&parts, include, &empty).into());
     }
     Err(ConfigError::Refused(refusal))
 }
@@ -99,6 +100,10 @@ fn patterns(root: &Table<'_>) -> Read<Vec<Located<String>>> {
             let text = entry.string(example)?;
             match Pattern::new(text) {
                 Ok(_) if text.is_empty() => Err(entry.wrong("which names no file", example)),
+                Ok(_) if text.match_indices('{').any(|(at, _)| !text[..at].ends_with('[')) => {
+                    let write = "a pattern for each, as \"conf.d/10*.toml\", \"conf.d/20*.toml\"";
+                    Err(entry.wrong("with a brace, which matches only itself; `[{]` is one in a name", write))
+                }
                 Ok(_) => Ok(text.to_owned()),
                 Err(error) => Err(Wrong {
                     what: format!("`include` has {}, which is no pattern: {}", entry.source, error.msg),
@@ -112,17 +117,21 @@ fn patterns(root: &Table<'_>) -> Read<Vec<Located<String>>> {
     Ok(found.into_iter().map(|(at, value)| Located { value, at }).collect())
 }
 
-/// The files that match the patterns, each once, with their names relative to the directory of `file`.
-fn find(
-    patterns: &[Located<String>],
-    file: &str,
-    problems: &Problems<'_>,
-) -> Result<Vec<(String, PathBuf)>, ConfigError> {
+/// The files that the patterns match.
+struct Found {
+    /// Each once, with its name relative to the directory of the main file.
+    files: Vec<(String, PathBuf)>,
+    /// The patterns that match none.
+    empty: Vec<String>,
+}
+
+/// Finds the files that match the patterns. A file that is reached by two paths is one file.
+fn find(patterns: &[Located<String>], file: &str, problems: &Problems<'_>) -> Result<Found, ConfigError> {
     let directory = Path::new(file).parent().unwrap_or(Path::new(""));
     let options =
         MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
     let mut seen = HashSet::new();
-    let mut files = Vec::new();
+    let mut found = Found { files: Vec::new(), empty: Vec::new() };
     for Located { value: pattern, at } in patterns {
         let full = Path::new(&Pattern::escape(&directory.to_string_lossy())).join(pattern);
         // The pattern was found valid before.
@@ -137,12 +146,14 @@ fn find(
         if matched.is_empty() && !pattern.contains(['*', '?', '[']) {
             let what = format!("there is no file {}", shown(&directory.join(pattern)));
             problems.add(*at, what, "the path of a file that exists, or a pattern with `*`, which may match none");
+        } else if matched.is_empty() {
+            found.empty.push(pattern.clone());
         }
         matched.sort();
         for path in matched {
             let name = path.strip_prefix(directory).unwrap_or(&path).to_str().filter(|name| is_name(name));
             match name.map(str::to_owned) {
-                Some(name) if seen.insert(path.clone()) => files.push((name, path)),
+                Some(name) if seen.insert(identity(&path)) => found.files.push((name, path)),
                 Some(_) => {}
                 None => {
                     let name = shorten(&path.file_name().unwrap_or_default().to_string_lossy());
@@ -155,7 +166,7 @@ fn find(
                 }
             }
         }
-        if files.len() > MOST {
+        if found.files.len() > MOST {
             problems.add(
                 *at,
                 format!("more than {MOST} files are included"),
@@ -164,7 +175,12 @@ fn find(
             break;
         }
     }
-    Ok(files)
+    Ok(found)
+}
+
+/// What two paths to one file have in common: device and inode, or else the path itself.
+fn identity(path: &Path) -> Result<(u64, u64), PathBuf> {
+    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).map_err(|_| path.to_owned())
 }
 
 /// `path` for a single line of an error message.
@@ -262,8 +278,9 @@ fn is_headings(value: &DeValue<'_>, text: &str) -> bool {
     !items.is_empty() && items.iter().all(|item| heading(item.span().start))
 }
 
-/// Merges all parts into one text; `include` is the place of that key in the main file.
-fn whole(parts: &[Part], include: Range<usize>) -> String {
+/// Merges all parts into one text; `include` is the place of that key in the main file, and `empty` has its patterns that
+/// matched no file.
+fn whole(parts: &[Part], include: Range<usize>, empty: &[String]) -> String {
     let (mut tops, mut tables) = (String::new(), String::new());
     for Part { name, text } in parts {
         let ends = has_end(text);
@@ -284,7 +301,8 @@ fn whole(parts: &[Part], include: Range<usize>) -> String {
         }
     }
     let end = if has_end(&parts[0].text) { format!("{END}\n") } else { String::new() };
-    [tops, tables, end].concat()
+    let marks = empty.iter().filter(|pattern| is_name(pattern)).map(|pattern| none_mark(pattern)).collect();
+    [tops, tables, marks, end].concat()
 }
 
 fn finish_line(text: &mut String) {

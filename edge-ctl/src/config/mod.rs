@@ -9,7 +9,8 @@
 //! shared by several pools or services, [`probe`] and [`probe_kinds`] the probes of a pool, [`judging`] the judgement
 //! of its health, [`tunnel`] the sources of tunnel packets, [`flows`] the flow keys of a service, [`quic_cid`]
 //! connection IDs with a server number, [`families`] services and pools with addresses of each IP version, [`across`]
-//! references between sections, and [`server_numbers`] the server numbers of backends. [`load`](mod@load) reads the
+//! references between sections, [`sizes`] the sizes of the maps, [`backend_ports`] and [`references`] keys that would have
+//! no effect beside others, and [`server_numbers`] the server numbers of backends. [`load`](mod@load) reads the
 //! file, [`include`] combines several files, and [`origin`] maps lines back to them. [`error`] prints problems,
 //! [`excerpt`] the line of the file below a problem, and [`foreign`] recognises keywords of other load balancers.
 
@@ -17,6 +18,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod across;
+mod backend_ports;
 mod defaults;
 mod destinations;
 mod end;
@@ -38,10 +40,12 @@ mod probe;
 mod probe_kinds;
 mod problems;
 mod quic_cid;
+mod references;
 mod schema;
 mod server_numbers;
 mod service;
 mod services;
+mod sizes;
 mod tunnel;
 mod values;
 mod walk;
@@ -116,6 +120,11 @@ impl Config {
     /// Whether the program is to be attached to the interface with this name.
     pub(crate) fn names_interface(&self, name: &str) -> bool {
         self.interfaces.iter().any(|interface| interface.name == name)
+    }
+
+    /// The patterns of `include` that matched no file.
+    pub(crate) fn unmatched(&self) -> impl Iterator<Item = &str> {
+        origin::unmatched(&self.text)
     }
 
     /// Names of the pools that serve a service with this mode.
@@ -302,6 +311,11 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     if let (Ok(Some(listen)), Ok(services)) = (&http, &sections.services) {
         http::check(problems, listen, services);
     }
+    if let Ok(edge) = &edge {
+        let pools = sections.pools.as_deref().unwrap_or_default();
+        let services = sections.services.as_deref().unwrap_or_default();
+        references::check(problems, &edge.reference_targets, services, pools, &sections.own_addresses());
+    }
 
     let limits = sections.limits();
     let across::Sections { tunnel, nat, interfaces, pools, services, .. } = sections;
@@ -316,7 +330,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         hash_key: hash_key?,
         vip_other: edge.vip_other,
         soak: edge.soak,
-        reference_targets: edge.reference_targets,
+        reference_targets: edge.reference_targets.into_iter().map(|target| target.value).collect(),
         http: http?.map(|found| found.value),
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,

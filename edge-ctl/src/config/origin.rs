@@ -3,7 +3,7 @@
 //! Comments in the text mark the origin of lines, in a format that compilers use: `#line 12 "conf.d/web.toml"` gives
 //! number and file of the line below it; without a file that line is of the main file. So a stored text is complete,
 //! and its problems are still reported for the file to change. `#end "conf.d/web.toml"` replaces the
-//! [`END`](super::END) of that file.
+//! [`END`](super::END) of that file, and `#none "conf.d/*.toml"` names a pattern that matched no file.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -68,6 +68,16 @@ pub(super) fn line_mark(line: usize, file: Option<&str>) -> String {
 /// Comment at the end of a file that had the last line [`END`](super::END).
 pub(super) fn end_mark(file: &str) -> String {
     format!("#end \"{file}\"\n")
+}
+
+/// Comment on a pattern that matched no file.
+pub(super) fn none_mark(pattern: &str) -> String {
+    format!("#none \"{pattern}\"\n")
+}
+
+/// The patterns of `include` that matched no file when the text was merged.
+pub(super) fn unmatched(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| unquoted(line.strip_prefix("#none ")?))
 }
 
 /// Whether the name of a file can be written in these comments.

@@ -26,7 +26,10 @@ pub(super) struct PoolDraft {
     pub(super) backends: Vec<BackendDraft>,
     /// Number of `[[pool.backend]]` tables, readable or not.
     pub(super) size: usize,
+    /// The port of backends without one of their own.
     pub(super) port: Read<Option<Located<u16>>>,
+    /// Whether that port is a default of all pools.
+    pub(super) is_port_default: bool,
     min_healthy: Read<u16>,
     probe: Read<Option<Probe>>,
     judging: Read<Judging>,
@@ -116,13 +119,14 @@ fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<Strin
         Err(reported) => (Vec::new(), Some(reported)),
     };
     let port = table.optional("port", values::integer(1..=65_535, "port = 8443"));
-    let min_healthy = min_healthy(table, size, name.as_ref().ok());
+    let shown = name.as_ref().map_or_else(|_| "the pool".to_owned(), |name| format!("pool `{}`", name.value));
+    let min_healthy = min_healthy(table, size, &shown);
     let probe = if table.declines("probe") {
         Ok(None)
     } else {
         table.table("probe", &PROBE).and_then(|own| match (own, probes) {
-            (Some(own), probes) => probe::read(&own.with_defaults(probes)).map(Some),
-            (None, Some(probes)) => probe::read(probes).map(Some),
+            (Some(own), probes) => probe::read(&own.with_defaults(probes), &shown).map(Some),
+            (None, Some(probes)) => probe::read(probes, &shown).map(Some),
             (None, None) => Ok(None),
         })
     };
@@ -132,7 +136,8 @@ fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<Strin
         }
     }
     let judging = judging::read(table);
-    PoolDraft { name, at: table.at, backends, size, port, min_healthy, probe, judging, refused }
+    let is_port_default = !table.has("port");
+    PoolDraft { name, at: table.at, backends, size, port, is_port_default, min_healthy, probe, judging, refused }
 }
 
 /// Checks that a backend's own probe settings apply to the pool's probe.
@@ -155,11 +160,10 @@ fn check_own(table: &Table<'_>, probe: Option<&Probe>, backend: &BackendDraft) {
 }
 
 /// The message names the pool, since a value of `[defaults]` is refused there.
-fn min_healthy(table: &Table<'_>, size: usize, name: Option<&Located<String>>) -> Read<u16> {
+fn min_healthy(table: &Table<'_>, size: usize, pool: &str) -> Read<u16> {
     let found = table.optional("min_healthy", |entry: &Entry<'_>| {
         let least: u16 = values::integer(1..=u16::MAX.into(), "min_healthy = 1")(entry)?;
         if size > 0 && usize::from(least) > size {
-            let pool = name.map_or_else(|| "the pool".to_owned(), |name| format!("pool `{}`", name.value));
             let why = format!("but {pool} has only {size} of them: it would never be used");
             return Err(entry.wrong(&why, format!("min_healthy = {size} or less")));
         }

@@ -15,7 +15,8 @@ const DEFAULT_RISE: u32 = 2;
 const DEFAULT_FALL: u32 = 3;
 const DEFAULT_JITTER: f64 = 0.1;
 
-pub(super) fn read(table: &Table<'_>) -> Read<Probe> {
+/// Reads the probe of a pool. Messages name the pool, since a value of `[defaults]` is refused there.
+pub(super) fn read(table: &Table<'_>, pool: &str) -> Read<Probe> {
     let kind = probe_kinds::read(table);
     let words = [("service", ProbeThrough::Service), ("address", ProbeThrough::Address)];
     let through = table.optional("through", values::choice(&words));
@@ -32,14 +33,14 @@ pub(super) fn read(table: &Table<'_>) -> Read<Probe> {
     let timeout = timeout.and_then(|found| match (found, interval) {
         (None, Ok(interval)) => Ok(DEFAULT_TIMEOUT.min(interval)),
         (None, Err(reported)) => Err(reported),
-        (Some(found), Ok(interval)) => within(table, "timeout", found, interval),
+        (Some(found), Ok(interval)) => within(table, "timeout", found, interval, pool),
         (Some(found), Err(_)) => Ok(found.value),
     });
     let fasts = Duration::from_millis(10)..=Duration::from_hours(1);
     let fast = table.optional("fast_interval", values::duration(fasts, "fast_interval = \"250ms\""));
     let fast = fast.and_then(|found| match (found, interval) {
         (None, interval) => interval.map(|interval| interval / 4),
-        (Some(found), Ok(interval)) => within(table, "fast_interval", found, interval),
+        (Some(found), Ok(interval)) => within(table, "fast_interval", found, interval, pool),
         (Some(found), Err(_)) => Ok(found.value),
     });
     let rise = table.optional("rise", values::integer(1..=100, "rise = 2"));
@@ -59,11 +60,11 @@ pub(super) fn read(table: &Table<'_>) -> Read<Probe> {
 }
 
 /// Checks that a time is not longer than the interval.
-fn within(table: &Table<'_>, key: &str, found: Located<Duration>, interval: Duration) -> Read<Duration> {
+fn within(table: &Table<'_>, key: &str, found: Located<Duration>, interval: Duration, pool: &str) -> Read<Duration> {
     if found.value <= interval {
         return Ok(found.value);
     }
     let show = humantime::format_duration;
-    let what = format!("`{key}` ({}) is longer than `interval` ({})", show(found.value), show(interval));
+    let what = format!("`{key}` ({}) is longer than `interval` ({}) in {pool}", show(found.value), show(interval));
     Err(table.problems.add(found.at, what, format!("{key} = \"{}\" or less", show(interval))))
 }

@@ -181,7 +181,7 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Ce
     }
 }
 
-/// Refuses a key that has an effect only in `nat` if the mode is another one.
+/// Refuses a key that has an effect only in `nat` if the mode is another one; ignores it if it is a default.
 fn only_in_nat<T>(
     table: &Table<'_>,
     mode: Read<Mode>,
@@ -189,6 +189,7 @@ fn only_in_nat<T>(
     found: Option<Located<T>>,
 ) -> Read<Option<T>> {
     match (found, mode) {
+        (Some(_), Ok(Mode::Dsr | Mode::Ipip | Mode::IpipRange | Mode::Gue)) if !table.has(key) => Ok(None),
         (Some(found), Ok(Mode::Dsr | Mode::Ipip | Mode::IpipRange | Mode::Gue)) => {
             let what = format!("`{key}` is for mode = \"nat\": else packets go to backends as they came");
             Err(table.problems.add(found.at, what, format!("mode = \"nat\", or remove `{key}`")))

@@ -2,8 +2,10 @@
 //! instead.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    str::FromStr,
     time::Duration,
 };
 
@@ -16,6 +18,8 @@ pub(super) struct Entry<'a> {
     pub(super) key: &'a str,
     pub(super) value: &'a DeValue<'a>,
     pub(super) source: &'a str,
+    /// Whether the value is an item of a list, and not the whole value of the key.
+    pub(super) is_item: bool,
     pub(super) problems: &'a Problems<'a>,
 }
 
@@ -30,6 +34,11 @@ pub(super) struct Wrong {
 impl Entry<'_> {
     pub(super) const fn is_list(&self) -> bool {
         matches!(self.value, DeValue::Array(_))
+    }
+
+    /// How to write `value` in place of this one.
+    pub(super) fn written(&self, value: impl fmt::Display) -> String {
+        if self.is_item { value.to_string() } else { format!("{} = {value}", self.key) }
     }
 
     /// The value is of the right type, but `why`.
@@ -73,10 +82,20 @@ pub(super) fn integer<T: TryFrom<i64>>(
                 entry.wrong(&format!("not from {} to {}", range.start(), range.end()), write)
             }),
         DeValue::String(text) if text.parse::<i64>().is_ok_and(|number| range.contains(&number)) => {
-            Err(entry.mistyped("a number", format!("{} = {text}, without quotes", entry.key)))
+            Err(entry.mistyped("a number", entry.written(text) + ", without quotes"))
+        }
+        DeValue::String(text) => {
+            let write = foreign::value(entry.key, text).map_or(example, str::to_owned);
+            Err(entry.mistyped("a whole number", write))
         }
         _ => Err(entry.mistyped("a whole number", example)),
     }
+}
+
+/// A decimal number without sign and leading zeros.
+pub(super) fn plain_number<T: FromStr>(text: &str) -> Option<T> {
+    let is_plain = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_plain)
 }
 
 /// `true` or `false`.
@@ -84,7 +103,7 @@ pub(super) fn boolean(entry: &Entry<'_>) -> Result<bool, Wrong> {
     match entry.value {
         DeValue::Boolean(value) => Ok(*value),
         DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
-            Err(entry.mistyped("true or false", format!("{} = {text}, without quotes", entry.key)))
+            Err(entry.mistyped("true or false", entry.written(text) + ", without quotes"))
         }
         _ => Err(entry.mistyped("true or false", format!("{key} = true or {key} = false", key = entry.key))),
     }
@@ -93,7 +112,7 @@ pub(super) fn boolean(entry: &Entry<'_>) -> Result<bool, Wrong> {
 /// One of a few words.
 pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl FnOnce(&Entry<'_>) -> Result<T, Wrong> {
     move |entry| {
-        let quoted = |word: &str| format!("{} = \"{word}\"", entry.key);
+        let quoted = |word: &str| entry.written(format_args!("\"{word}\""));
         let all = words.iter().map(|(word, _)| quoted(word)).collect::<Vec<_>>().join(" or ");
         let text = entry.string(&all)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
@@ -140,27 +159,35 @@ pub(super) fn address(example: &str) -> impl FnOnce(&Entry<'_>) -> Result<IpAddr
     move |entry| {
         let text = entry.string(&example)?;
         let Ok(address) = text.parse::<IpAddr>() else {
+            let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            if let Some(Ok(bare)) = bare.map(str::parse::<IpAddr>)
+                && unfit(bare).is_none()
+            {
+                return Err(entry.wrong("an address in brackets", entry.written(format_args!("\"{bare}\""))));
+            }
             let why = match text
                 .rsplit_once(['/', ':', '%'])
                 .map(|(front, _)| front.trim_matches(['[', ']']).parse::<IpAddr>())
             {
                 Some(Ok(front)) => {
-                    let write = format!("{} = \"{front}\", without prefix length, port or zone", entry.key);
+                    // The advice must not be refused in turn.
+                    let write = match unfit(front) {
+                        Some(_) => example,
+                        None => entry.written(format_args!("\"{front}\"")) + ", without prefix length, port or zone",
+                    };
                     return Err(entry.wrong("which is more than an address", write));
                 }
                 _ => "which is not an IP address (a host name would need a resolver that may be down)",
             };
             return Err(entry.wrong(why, example));
         };
+        let v4 = address.to_canonical();
         match unfit(address) {
+            Some(why) if v4 != address && unfit(v4).is_none() => {
+                Err(entry.wrong(why, entry.written(format_args!("\"{v4}\""))))
+            }
             Some(why) => Err(entry.wrong(why, example)),
-            None => match address {
-                IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-                    let v4 = address.to_canonical();
-                    Err(entry.wrong("an IPv4-mapped address", format!("{} = \"{v4}\"", entry.key)))
-                }
-                _ => Ok(address),
-            },
+            None => Ok(address),
         }
     }
 }
@@ -175,7 +202,11 @@ pub(super) fn socket_address(entry: &Entry<'_>, example: &str) -> Result<SocketA
         };
         return Err(entry.wrong(why, example));
     };
+    let v4 = target.ip().to_canonical();
     match unfit(target.ip()) {
+        Some(why) if v4 != target.ip() && unfit(v4).is_none() => {
+            Err(entry.wrong(why, entry.written(format_args!("\"{}\"", SocketAddr::new(v4, target.port())))))
+        }
         Some(why) => Err(entry.wrong(why, example)),
         None if target.port() == 0 => Err(entry.wrong("which lacks a port", example)),
         None => Ok(target),
@@ -209,6 +240,8 @@ pub(super) fn unfit(address: IpAddr) -> Option<&'static str> {
         _ if address.is_loopback() => Some("a loopback address, which never leaves a host"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("in 0.0.0.0/8, which is no destination"),
+        // Clients and servers send such packets as IPv4, which are looked up as that.
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address"),
         IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address, which needs a zone"),
         _ => None,
     }
@@ -285,7 +318,7 @@ pub(super) fn list<T>(
             DeValue::Integer(number) => shorten(number.as_str()),
             other => kind(other).to_owned(),
         };
-        let entry = Entry { value: value.get_ref(), source: &source, ..*entry };
+        let entry = Entry { value: value.get_ref(), source: &source, is_item: true, ..*entry };
         let at = value.span().start;
         match item(&entry) {
             Ok(value) => read.push((at, value)),

@@ -85,8 +85,9 @@ impl<'a> Table<'a> {
         self.has(key) || self.defaults.is_some_and(|defaults| defaults.contains_key(key))
     }
 
-    pub(super) fn is_list(&self, key: &str) -> bool {
-        self.entries.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_)))
+    /// Whether `key` is a list or a table, and so probably meant as tables.
+    pub(super) fn has_tables(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_) | DeValue::Table(_)))
     }
 
     /// The value of `key`, if there is one.
@@ -98,7 +99,8 @@ impl<'a> Table<'a> {
         let Some(value) = self.get(key)? else { return Ok(None) };
         let at = value.span().start;
         let source = self.problems.written(value.span());
-        let entry = Entry { key, value: value.get_ref(), source: &shorten(source), problems: self.problems };
+        let source = &shorten(source);
+        let entry = Entry { key, value: value.get_ref(), source, is_item: false, problems: self.problems };
         match read(&entry) {
             Ok(value) => Ok(Some(Located { value, at })),
             Err(Wrong { what, write, at: within }) => Err(self.problems.add(within.unwrap_or(at), what, write)),

@@ -166,6 +166,9 @@ impl Reader {
 
 /// The candidate from the daemon's file.
 fn candidate(config: Config, path: &Path, how: How, words: Words) -> Candidate {
+    for pattern in config.unmatched() {
+        tracing::warn!(file = %path.display(), "no file matches \"{pattern}\" of `include`");
+    }
     Candidate { config, how, file: Some(path.display().to_string()), words, text_of: None, host: None }
 }
 

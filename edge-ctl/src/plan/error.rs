@@ -34,6 +34,12 @@ pub(crate) enum PlanError {
 }
 
 impl PlanError {
+    /// What does not fit, without the remedies.
+    pub(crate) fn fact(&self) -> String {
+        let text = self.to_string();
+        text.split_once(": ").map_or(text.clone(), |(fact, _)| fact.to_owned())
+    }
+
     /// Adds the number of removed backends, whose numbers will be freed in time.
     pub(super) fn with_retired(self, backends: usize) -> Self {
         match self {

@@ -25,6 +25,7 @@ pub(crate) use self::{
     compare::compare,
     host::{Host, HostError, Pinned, of_interface},
 };
+use crate::config::Config;
 
 /// A part of a configuration that does not fit its host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +46,16 @@ pub(crate) enum Severity {
     Error,
     /// Traffic may be lost, or will be once something else happens.
     Warning,
+}
+
+/// A warning for each pattern of `include` that matched no file: it may be misspelled.
+pub(crate) fn unmatched(config: &Config) -> impl Iterator<Item = Finding> {
+    config.unmatched().map(|pattern| Finding {
+        severity: Severity::Warning,
+        subject: "include".to_owned(),
+        message: format!("no file matches \"{pattern}\""),
+        remedy: "correct the pattern, or ignore this if there is to be no such file yet".to_owned(),
+    })
 }
 
 impl Severity {

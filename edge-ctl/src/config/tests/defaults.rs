@@ -65,6 +65,18 @@ flow_table = false
     );
 }
 
+/// What has an effect only in `nat` is a default for the services in `nat`.
+#[test]
+fn keys_of_nat_are_ignored_in_other_modes() {
+    let defaults =
+        "[defaults.pool]\nport = 8443\n[defaults.service]\nbackend_port = 8443\non_backend_down = \"stick\"\n";
+    let config = good(&GOOD.replace("[tunnel]", &format!("{defaults}[tunnel]")));
+    assert_eq!((config.services[0].backend_port, config.services[0].sticks), (None, false));
+    let nat = GOOD.replace("[tunnel]", &format!("{defaults}[nat]\nsource_v4 = [\"198.51.100.5\"]\n[tunnel]"));
+    let config = good(&nat.replace("mode = \"ipip\"", "mode = \"nat\""));
+    assert_eq!((config.services[0].backend_port, config.services[0].sticks), (Some(8443), true));
+}
+
 #[test]
 fn what_is_wrong_there() {
     let with = |more: &str| format!("[defaults.{more}\n[tunnel]");
@@ -72,6 +84,7 @@ fn what_is_wrong_there() {
         "pool]\nname = \"p\"",
         "pool]\nmin_healthy = 2",
         "probe]\ntimeout = \"2s\"",
+        "probe]\nfast_interval = \"2s\"",
         "probe]\nkind = \"tcp\"",
         "service]\nvips = [\"192.0.2.1\"]",
         "service]\nprots = [\"80/tcp\"]",

@@ -1,7 +1,7 @@
 //! A configuration in several files: equal to the same in one file, and with each problem reported for the file to
 //! change.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use nix::{sys::stat::Mode as Permissions, unistd::mkfifo};
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -208,6 +208,37 @@ fn what_the_patterns_name() {
         let shown = refused(&directory);
         assert!(shown.starts_with(refusal), "{patterns}: {shown}");
     }
+}
+
+/// A misspelled pattern leaves out services, and nothing else would tell.
+#[test]
+fn patterns_without_a_file_are_known() {
+    let (main, service) = halves();
+    let with = |patterns: &str| main.replace("[\"conf.d/*.toml\"]", patterns);
+    let directory = files(&[
+        ("edge.toml", with("[\"cnf.d/*.toml\", \"conf.d/*.toml\", \"conf.d/[{]*.toml\"]").as_str()),
+        ("conf.d/web.toml", &service),
+    ]);
+    let config = loaded(&directory).expect("one service");
+    assert_eq!(config.unmatched().collect::<Vec<_>>(), ["cnf.d/*.toml", "conf.d/[{]*.toml"]);
+    // The text in force says so, too.
+    assert_eq!(good(&config.text).unmatched().count(), 2);
+    assert_eq!(good(GOOD).unmatched().count(), 0);
+    let directory = files(&[("edge.toml", with("[\"conf.d/{10,20}*.toml\"]"))]);
+    let shown = refused(&directory);
+    assert!(shown.starts_with("edge.toml:1:12: `include` is \"conf.d/{10,20}*.toml\", with a brace"), "{shown}");
+}
+
+/// A link in the directory, `..` in a pattern, and an absolute path lead to the same file.
+#[test]
+fn a_file_that_is_reached_by_several_paths_is_read_once() {
+    let (main, service) = halves();
+    let directory = files(&[("conf.d/web.toml", service.as_str())]);
+    symlink("web.toml", directory.path().join("conf.d/50.toml")).expect("a link");
+    let absolute = directory.path().join("conf.d/web.toml");
+    let patterns = format!("[\"conf.d/*.toml\", \"conf.d/../conf.d/web.toml\", \"{}\"]", absolute.display());
+    fs::write(directory.path().join("edge.toml"), main.replace("[\"conf.d/*.toml\"]", &patterns)).expect("written");
+    assert_eq!(loaded(&directory).expect("one service").services.len(), 1);
 }
 
 #[test]

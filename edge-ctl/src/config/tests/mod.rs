@@ -15,7 +15,9 @@ mod lists;
 mod mangled;
 mod refused;
 mod reported;
+mod sizes;
 mod tunnels;
+mod without_effect;
 
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Why a configuration did not come into force.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::{Refused, RehearsalError, Unfit};
@@ -28,6 +30,13 @@ pub(crate) enum ChangeError {
         "the last change has made new maps, and the program is not on them yet: repeat the command in some seconds"
     )]
     Growing,
+    /// Larger maps would cut flows of backends that were removed before.
+    #[error(
+        "{fact}; larger maps can be made once the flows of {names}, removed before, have ended, about {} after their last \
+         packets: repeat the command then (`edge-ctl status` shows these backends until then)",
+        humantime::format_duration(*after)
+    )]
+    Held { fact: String, names: String, after: Duration },
     #[error("no change waits to be confirmed")]
     NoTrial,
     #[error("the maps cannot be read or written")]
@@ -53,6 +62,7 @@ impl ChangeError {
             | Self::Replaced { .. }
             | Self::Detach(_)
             | Self::Unfit(_)
+            | Self::Held { .. }
             | Self::Growing => false,
         }
     }
@@ -68,6 +78,7 @@ impl ChangeError {
             | Self::NothingToGoBackTo { .. }
             | Self::NoTrial
             | Self::Growing
+            | Self::Held { .. }
             | Self::Replaced { .. } => true,
             Self::Maps(_) | Self::Detach(_) | Self::Inventory(_) => false,
         }

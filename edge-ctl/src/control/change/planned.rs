@@ -197,7 +197,7 @@ impl Plan {
                 let new_maps = Some(why.to_string());
                 return Ok(Self { generation, diff, findings, needs, memory, new_maps, ..Self::cold(config)? });
             }
-            Err(why) => return Err(why.into()),
+            Err(why) => return Err(cut.refusal(inventory, why)),
         };
         let snapshot = maps.snapshot()?.unwrap_or_else(|| image.snapshot.clone());
         let flows = maps.preview(&image).map(|mut preview| moves(old, config, &snapshot, &image, &mut preview));

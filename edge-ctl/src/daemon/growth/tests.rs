@@ -244,11 +244,19 @@ fn a_retired_backend_that_comes_back_keeps_its_flows_and_others_are_cut() {
     publish(&mut small, &without);
     let inventory = Inventory::from_snapshot(&small.snapshot().unwrap().unwrap()).unwrap();
     assert_eq!(inventory.retired.len(), 1);
-    let cut = |text: &str, is_used| change::cut(&inventory, &wanted(text).config, |_| is_used);
+    let cut = |text: &str, is_used| change::cut(&inventory, &wanted(text).config, |_| is_used).names();
     assert_eq!(cut(&without, false), [""; 0]);
     assert_eq!(cut(&without, true), ["one/b"]);
     assert_eq!(cut(LARGE, true), [""; 0], "it comes back");
     assert_eq!(cut(&LARGE.replace("10.2.0.1", "10.2.0.9"), true), ["two/c"]);
+
+    // Waiting is the remedy for flows of backends that were removed before, and not for those in force.
+    let why = || plan::PlanError::Index { map: "INDEX" };
+    let refusal =
+        |text: &str| change::cut(&inventory, &wanted(text).config, |_| true).refusal(&inventory, why()).to_string();
+    let wait = refusal(&without);
+    assert!(wait.contains("once the flows of one/b, removed before, have ended, about 5m after"), "{wait}");
+    assert_eq!(refusal(&without.replace("10.2.0.1", "10.2.0.9")), why().to_string());
 
     let (mut large, _) = grow_unrehearsed(&small);
     carry(small, &mut large, &Events::new()).expect("it carries");

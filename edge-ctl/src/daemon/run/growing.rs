@@ -40,7 +40,7 @@ impl Daemon {
     /// A way back is made at any price: it names the backends whose flows are cut.
     ///
     /// # Errors
-    /// `why`, if flows would be cut by another change; otherwise the error that prevents it. Nothing has changed then.
+    /// `why`, or the backends to wait for, if flows would be cut by another change; otherwise the error that prevents it. Nothing has changed then.
     pub(in crate::daemon) async fn grow(&mut self, wanted: Candidate, why: PlanError) -> Result<Outcome, ChangeError> {
         if self.before.is_some() {
             return Err(ChangeError::Growing);
@@ -53,8 +53,9 @@ impl Daemon {
             change::cut(inventory, &wanted.config, is_used)
         })?;
         if !cut.is_empty() && !wanted.how.is_back() {
-            return Err(why.into());
+            return Err(cut.refusal(inventory, why));
         }
+        let cut = cut.names();
         let (text_of, deadline) = (wanted.text_of, wanted.deadline());
         let devices = net::devices().await.map_err(|error| {
             self.fault("network devices", &error);

@@ -233,22 +233,10 @@ fn what_does_not_fit_names_the_map_and_the_way_out() {
 
 #[test]
 fn a_service_of_six_hundred_destinations_takes_forty_megabytes() {
-    let mut config = empty();
-    let backends: Vec<_> = (0..12).map(|n| (n, n as u8 + 1)).collect();
-    config.pools = vec![pool("one", &backends), pool("two", &backends)];
-    let mut web = service("web", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80, Protocol::Tcp, vec![0, 1]);
-    web.slots = config::DEFAULT_SLOTS;
-    config.services = vec![web];
-    // These follow from the services and pools above, see `config::across`.
-    config.limits = config::Limits {
-        services: 64,
-        destinations: 2048,
-        pools: 16,
-        backends: 1024,
-        flows: 131_072,
-        fragments: 8192,
-        ..config.limits
-    };
+    let text = include_bytes!("../../../../docs/examples/many-addresses.toml");
+    let config = config::parse_bytes(text, "many-addresses.toml").expect("a good file");
+    let destinations = config.services.iter().map(|service| service.vips.len() * service.ports.len()).sum::<usize>();
+    assert_eq!(destinations, 600);
     let memory = Capacity::of(&config).memory();
     assert!(memory < 40_000_000, "{memory}");
 }
