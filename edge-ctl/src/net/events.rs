@@ -42,4 +42,6 @@ pub(crate) enum NetEvent {
     Devices(Devices),
     /// Whether each VIP is an address of the host: at the start, and after each change.
     Vips(BTreeMap<IpAddr, bool>),
+    /// Links, addresses, routes or rules have changed, perhaps without any of the other events.
+    HostChanged,
 }

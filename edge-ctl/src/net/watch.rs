@@ -108,6 +108,7 @@ pub(super) fn watch_with(mut sought: Sought, events: mpsc::Sender<NetEvent>, buf
         published_reach: BTreeMap::new(),
         published_links: None,
         published_vips: BTreeMap::new(),
+        is_host_changed: false,
         lost: BTreeSet::new(),
         unresolved: BTreeSet::new(),
         given_up: BTreeSet::new(),
@@ -139,6 +140,7 @@ struct Watcher {
     published_reach: BTreeMap<BackendNumber, Option<String>>,
     published_links: Option<BTreeMap<u32, Link>>,
     published_vips: BTreeMap<IpAddr, bool>,
+    is_host_changed: bool,
     /// Neighbours lost since the last evaluation.
     lost: BTreeSet<NeighbourKey>,
     /// Neighbours that were unresolved at the last evaluation.
@@ -218,6 +220,7 @@ impl Watcher {
                     agenda.add(Work::Evaluate, DEBOUNCE);
                 }
                 Change::Routes => {
+                    self.is_host_changed = true;
                     agenda.add(Work::Lookups, DEBOUNCE);
                     agenda.repeat = Some(Instant::now() + REPEAT);
                 }
@@ -306,30 +309,27 @@ impl Watcher {
         requests.kick_all(unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
         self.confirm_doubtful(requests).await;
-        if !changed.is_empty() && self.events.send(NetEvent::NextHops(changed)).await.is_err() {
-            return false;
-        }
-        if !routes.is_empty() && self.events.send(NetEvent::Routes(routes)).await.is_err() {
-            return false;
-        }
-        if !reach.is_empty() && self.events.send(NetEvent::Reach(reach)).await.is_err() {
-            return false;
-        }
+        let mut events: Vec<_> = [
+            (!changed.is_empty()).then_some(NetEvent::NextHops(changed)),
+            (!routes.is_empty()).then_some(NetEvent::Routes(routes)),
+            (!reach.is_empty()).then_some(NetEvent::Reach(reach)),
+            std::mem::take(&mut self.is_host_changed).then_some(NetEvent::HostChanged),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let own = |vip: &IpAddr| Some((*vip, self.tables.lookups.get(&Destination::of(*vip))?.is_own()));
         let vips: BTreeMap<_, _> = self.sought.vips.iter().filter_map(own).collect();
         if self.published_vips != vips {
             self.published_vips.clone_from(&vips);
-            if self.events.send(NetEvent::Vips(vips)).await.is_err() {
-                return false;
-            }
+            events.push(NetEvent::Vips(vips));
         }
-        if self.published_links.as_ref() != Some(&self.tables.links)
-            && self.events.send(NetEvent::Devices(described(&self.tables.links))).await.is_err()
-        {
-            return false;
+        if self.published_links.as_ref() != Some(&self.tables.links) {
+            events.push(NetEvent::Devices(described(&self.tables.links)));
         }
-        for name in self.changed_links() {
-            if self.events.send(NetEvent::LinkChanged(name)).await.is_err() {
+        events.extend(self.changed_links().into_iter().map(NetEvent::LinkChanged));
+        for event in events {
+            if self.events.send(event).await.is_err() {
                 return false;
             }
         }

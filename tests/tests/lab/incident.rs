@@ -57,7 +57,7 @@ fn an_outage_is_reported_in_every_state_of_the_daemon() {
         (lab.ctl(&["incident", "--last"]).unwrap() == story).then_some(story)
     };
     let story = (0..20).find_map(complete).expect("a story that ends");
-    for part in ["first sign", "over after", "known", "done", "looking at it", "back", "started meanwhile"] {
+    for part in ["first sign", "over after", "fault", "action", "looking at it", "recovery", "started meanwhile"] {
         assert!(story.contains(part), "{part}: {story}");
     }
     assert!(story.lines().all(|line| line.chars().count() <= 80), "{story}");

@@ -48,6 +48,7 @@ impl Daemon {
                 self.program.link_changed(&name, &inventory.config, events);
                 self.probing.link_changed(&name, &inventory.config, events);
             }
+            NetEvent::HostChanged => {}
             NetEvent::Vips(vips) => self.controller.plane.set_host_vips(&vips),
             NetEvent::Devices(devices) => {
                 let Controller { inventory, plane, events, .. } = &mut self.controller;
