@@ -164,9 +164,9 @@ fn step_lines(since: u64, step: &Step, colour: bool) -> Vec<String> {
     let of = if step.subjects.len() > 1 { ", the first" } else { "" };
     let text = format!("{subjects}{of}: {}", step.message.lines().next().unwrap_or_default());
     let mut lines = Vec::new();
-    for (place, line) in wrapped(&printable(&text), WIDTH - 18).into_iter().enumerate() {
+    for (place, line) in wrapped(&printable(&text), WIDTH - 20).into_iter().enumerate() {
         let (name, at) = if place == 0 { (step.part.name(), after.as_str()) } else { ("", "") };
-        let name = painted(&format!("{name:<6}"), shade, colour && place == 0);
+        let name = painted(&format!("{name:<8}"), shade, colour && place == 0);
         lines.push(format!("{at:>9}  {name} {line}"));
     }
     lines
