@@ -313,13 +313,16 @@ fn each_example_serves_as_it_is() {
             assert_eq!(failovers, 1, "{name}: {events}");
         }
         // The next example is for a new host: the state that this one has saved for a reboot would refuse it.
-        let state = lab.edge().unwrap().state_dir();
+        let edge = lab.edge().unwrap();
+        let states = [edge.state_dir(), edge.run_dir().join("state")];
         lab.detach().unwrap();
-        // The state is written asynchronously, and not at all if the daemon ended before.
-        let removed = fs::remove_dir_all(state).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        });
-        removed.unwrap();
+        for state in states {
+            // The state is written asynchronously, and not at all if the daemon ended before.
+            let removed = fs::remove_dir_all(state).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            });
+            removed.unwrap();
+        }
     }
 }
