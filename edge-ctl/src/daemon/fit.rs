@@ -103,14 +103,9 @@ impl Fit {
             let Finding { severity, subject, message, remedy } = finding;
             events.report(EventKind::HostUnfit, subject, format!("{}: {message}\n  do: {remedy}", severity.name()));
         }
-        for finding in before.iter().filter(|finding| !self.is_known(finding)) {
+        for finding in before.iter().filter(|before| !self.findings.iter().any(|now| now.is_like(before))) {
             events.report(EventKind::HostFits, &finding.subject, format!("no longer so: {}", finding.message));
         }
-    }
-
-    /// Whether there is still a finding of the same severity about the same subject, perhaps in other words.
-    fn is_known(&self, before: &Finding) -> bool {
-        self.findings.iter().any(|finding| finding.subject == before.subject && finding.severity == before.severity)
     }
 }
 

@@ -53,14 +53,12 @@ impl Keeper {
     }
 
     /// Hands `kept` over, if it differs from the last state. Never blocks.
-    pub(super) fn keep(&mut self, kept: Kept) {
-        let kept = Kept { at: self.last.as_ref().map_or(0, |last| last.at), ..kept };
-        if self.last.as_ref() == Some(&kept) {
+    pub(super) fn keep(&mut self, kept: &Kept) {
+        if self.last.as_ref() == Some(kept) {
             return;
         }
-        let kept = Kept { at: unix_ms(), ..kept };
         self.last = Some(kept.clone());
-        self.desk().waiting = Some(kept);
+        self.desk().waiting = Some(Kept { at: unix_ms(), ..kept.clone() });
         self.shared.1.notify_one();
     }
 
@@ -190,19 +188,19 @@ mod tests {
         let path = directory.path().join("state");
         std::fs::write(&path, "no directory").expect("written");
         let mut keeper = Keeper::start(&path, false);
-        keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
+        keeper.keep(&Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
         let waited = Instant::now();
         while keeper.fault().is_none() {
             assert!(waited.elapsed() < PATIENCE, "the fault is reported");
             thread::sleep(Duration::from_millis(5));
         }
         std::fs::remove_file(&path).expect("it is a file");
-        keeper.keep(Kept { version: kept::VERSION, generation: 8, ..Kept::default() });
+        keeper.keep(&Kept { version: kept::VERSION, generation: 8, ..Kept::default() });
         while keeper.fault().is_some() {
             assert!(waited.elapsed() < 2 * PATIENCE, "it is over");
             thread::sleep(Duration::from_millis(5));
         }
-        keeper.keep(Kept { version: kept::VERSION, generation: 9, ..Kept::default() });
+        keeper.keep(&Kept { version: kept::VERSION, generation: 9, ..Kept::default() });
         keeper.flush(PATIENCE);
         assert_eq!(read_at_start(&path).expect("readable").expect("there").generation, 9);
     }
@@ -215,7 +213,7 @@ mod tests {
         assert_eq!(read(), None);
         let mut keepers = [&disk, &run].map(|path| Keeper::start(path, false));
         let keep = |keeper: &mut Keeper, generation| {
-            keeper.keep(Kept { version: kept::VERSION, generation, ..Kept::default() });
+            keeper.keep(&Kept { version: kept::VERSION, generation, ..Kept::default() });
             keeper.flush(PATIENCE);
             thread::sleep(Duration::from_millis(2));
         };
@@ -245,7 +243,7 @@ mod tests {
             std::fs::write(path.join(format!("generation-{number}-0.toml")), unread).expect("written");
             assert!(read_at_start(path).is_err());
             let mut keeper = Keeper::start(path, true);
-            keeper.keep(Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
+            keeper.keep(&Kept { version: kept::VERSION, generation: 7, ..Kept::default() });
             keeper.flush(PATIENCE);
             assert_eq!(keeper.fault(), None);
             let aside = |name: &str| std::fs::read_to_string(path.join("unread").join(name)).expect("it is there");
@@ -260,7 +258,7 @@ mod tests {
         std::fs::remove_dir_all(path.join("unread")).expect("a directory");
         std::fs::write(path.join("unread"), "in the way").expect("written");
         let mut keeper = Keeper::start(path, true);
-        keeper.keep(Kept { version: kept::VERSION, generation: 8, ..Kept::default() });
+        keeper.keep(&Kept { version: kept::VERSION, generation: 8, ..Kept::default() });
         keeper.flush(PATIENCE);
         assert!(keeper.fault().expect("an alarm").contains("cannot be set aside"));
         assert_eq!(std::fs::read_to_string(&state).expect("there"), "no json");

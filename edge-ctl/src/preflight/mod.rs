@@ -39,6 +39,13 @@ pub(crate) struct Finding {
     pub(crate) remedy: String,
 }
 
+impl Finding {
+    /// Whether `other` is about the same subject and of the same severity, perhaps in other words.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.severity, &self.subject) == (other.severity, &other.subject)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Severity {

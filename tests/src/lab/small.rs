@@ -8,6 +8,7 @@
 //! Or on existing network devices, all of them in one segment, 10.0.0.0/24 and `fd00::/64`, with one backend.
 
 pub mod behind;
+mod attached;
 mod served;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use self::attached::attached;
 use self::served::vips;
 pub use self::served::{Mode, SERVED, SINK, Served, UNSERVED};
 use crate::{
@@ -363,18 +365,9 @@ impl Small {
         Ok(())
     }
 
-    /// The XDP mode of an interface of a host, and the program's number; `None` without a program.
+    /// As [`attached`] for an interface of a host.
     pub fn attached(&self, host: &str, interface: &str) -> Result<Option<(Mode, u32)>> {
-        let shown = tool::run(self.netns(host).command("ip")?.args(["link", "show", "dev", interface]))?;
-        let words: Vec<_> = shown.split_whitespace().collect();
-        let mode = words.iter().find_map(|word| match *word {
-            "xdp" => Some(Mode::Native),
-            "xdpgeneric" => Some(Mode::Generic),
-            _ => None,
-        });
-        let Some(mode) = mode else { return Ok(None) };
-        let id = words.windows(3).find(|words| words[..2] == ["prog/xdp", "id"]).context("a program has a number")?;
-        Ok(Some((mode, id[2].parse()?)))
+        attached(self.netns(host), interface)
     }
 
     /// Removes the load balancer by its own command.

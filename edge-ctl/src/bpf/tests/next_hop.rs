@@ -7,7 +7,7 @@ use edge_common::forward::HopLook;
 use super::*;
 
 /// Two next hops of a backend that differ in everything but the neighbour's address: a router that is on two VLANs.
-const NEXT_HOPS: [NextHopEntry; 2] = [
+pub(super) const NEXT_HOPS: [NextHopEntry; 2] = [
     NextHopEntry {
         egress: 2,
         mac: [2, 0, 0, 0, 0, 9],

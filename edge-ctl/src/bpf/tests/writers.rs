@@ -6,6 +6,7 @@ use edge_common::abi;
 
 use super::{
     flows::{finish_all, set, stable},
+    next_hop::NEXT_HOPS,
     *,
 };
 use crate::{
@@ -146,14 +147,7 @@ struct Damage {
 }
 
 const B0: u32 = 1;
-const HOP: NextHopEntry = NextHopEntry {
-    egress: 2,
-    mac: [2, 0, 0, 0, 0, 9],
-    source_mac: [2, 0, 0, 0, 0, 2],
-    mtu: 1500,
-    own_mtu: true,
-    vlan: 20,
-};
+const HOP: NextHopEntry = NEXT_HOPS[0];
 
 fn zero<T: bytemuck::Pod + Default>(map: &Mapped<T>) {
     (0..map.len()).for_each(|index| map.write(index, T::default()).expect("in range"));

@@ -33,8 +33,7 @@ pub(crate) fn look(config: &Config) -> Look {
 /// The findings without those that are `known` about the same subject, from the configuration in force: a change is not
 /// to blame for these.
 pub(crate) fn less(found: Vec<Finding>, known: &[Finding]) -> Vec<Finding> {
-    let is_known = |new: &Finding| known.iter().any(|old| (old.severity, &old.subject) == (new.severity, &new.subject));
-    found.into_iter().filter(|new| !is_known(new)).collect()
+    found.into_iter().filter(|new| !known.iter().any(|old| old.is_like(new))).collect()
 }
 
 /// What `config` brings that `in_force` does not have. Blocks like [`look`].

@@ -90,8 +90,8 @@ impl Daemon {
     pub(in crate::daemon) fn keep(&mut self) {
         let Controller { inventory, plane, events, .. } = &self.controller;
         let kept = Kept::of(inventory, plane, &self.history);
-        self.copier.keep(kept.clone());
-        self.keeper.keep(kept);
+        self.copier.keep(&kept);
+        self.keeper.keep(&kept);
         let fault = self.keeper.fault();
         if let Some(why) = fault.as_ref().filter(|_| self.state_error.is_none()) {
             events.report(EventKind::LocalFault, "state", why.clone());
@@ -133,6 +133,7 @@ impl Daemon {
         self.controller.look_at_paths();
         Ok(self.controller.reconcile()?)
     }
+
     /// Repairs what another program, or a fault, has changed in the maps.
     fn audit(&mut self) -> Result<(), ChangeError> {
         let Controller { inventory, plane, events, repaired, .. } = &mut self.controller;

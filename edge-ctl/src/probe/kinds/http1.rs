@@ -11,7 +11,7 @@ use hyper::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, join, split};
 
 use super::{
     super::classify::{Stage, classify},
@@ -37,13 +37,14 @@ pub(super) async fn exchange(
     request: Request<Empty<Bytes>>,
 ) -> Result<Answer, Verdict> {
     // As tolerant as other clients: servers with odd answers still serve.
+    let (read, write) = split(stream);
     let handshake = http1::Builder::new()
         .max_buf_size(HEAD)
         .max_headers(FIELDS)
         .allow_spaces_after_header_name_in_responses(true)
         .allow_obsolete_multiline_headers_in_responses(true)
         .ignore_invalid_headers_in_responses(true)
-        .handshake(TokioIo::new(Raised::new(stream)))
+        .handshake(TokioIo::new(join(Raised::new(read), write)))
         .await;
     let (mut sender, connection) = handshake.map_err(|error| http_error(&error))?;
     let answer = async {

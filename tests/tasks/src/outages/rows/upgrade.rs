@@ -1,9 +1,9 @@
 //! Upgrades of the load balancer itself.
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
-use edge_tests::lab::topology::EDGE;
+use edge_tests::lab::{Lab, small::attached, topology::EDGE};
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
@@ -33,11 +33,15 @@ pub(super) fn rows() -> Vec<Incident> {
 }
 
 fn upgrades(stage: &mut Stage, times: usize) -> Result<Observed> {
-    let mut seen = BTreeSet::from([stage.lab.netns(EDGE).within(|| program("eth1"))??]);
+    let program = |lab: &Lab| {
+        let (_, number) = attached(lab.netns(EDGE), "eth1")?.context("no program is attached")?;
+        anyhow::Ok(number)
+    };
+    let mut seen = BTreeSet::from([program(&stage.lab)?]);
     let (others, toll) = stage.toll(Duration::from_secs(1), |lab| {
         for _ in 0..times {
             lab.ctl(&["upgrade"])?;
-            seen.insert(lab.netns(EDGE).within(|| program("eth1"))??);
+            seen.insert(program(lab)?);
         }
         Ok(seen.len() - 1)
     })?;
@@ -45,12 +49,4 @@ fn upgrades(stage: &mut Stage, times: usize) -> Result<Observed> {
         (format!("{times} upgrades, {others} times another program"), others == times),
         (toll.to_string(), toll.is_nothing()),
     ]))
-}
-
-/// The number of the XDP program that is attached to an interface of this namespace.
-fn program(interface: &str) -> Result<String> {
-    let output = Command::new("ip").args(["-o", "link", "show", "dev", interface]).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let (_, id) = text.split_once(" id ").with_context(|| format!("no program on {interface}: {text}"))?;
-    Ok(id.split_whitespace().next().unwrap_or_default().to_owned())
 }
