@@ -2,6 +2,7 @@
 
 mod backends;
 mod candidates;
+mod published;
 mod records;
 
 use std::{
@@ -22,6 +23,7 @@ use crate::{config::Config, plan::Snapshot};
 pub(super) struct Audited {
     /// A generation, and the checksum of its bank at the first check.
     bank: Option<(u64, u32)>,
+    published: Option<published::Known>,
     /// The stations that were stored last.
     pub(super) stations: Option<Vec<Station>>,
     /// The next hops that were stored last.

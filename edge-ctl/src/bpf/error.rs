@@ -96,7 +96,10 @@ pub(crate) enum BpfError {
     NoSuchBackend(BackendNumber),
     #[error("there is no service numbered {0}")]
     NoSuchService(u32),
-    #[error("nothing is published yet")]
+    #[error(
+        "nothing is published in the pinned maps\n  do: restart the daemon, which publishes a configuration again; where none runs, \
+         start it with `edge-ctl run FILE`"
+    )]
     Unpublished,
 }
 

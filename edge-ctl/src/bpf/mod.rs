@@ -126,7 +126,7 @@ impl PinnedMaps {
         let (members, handover) = (AllMembers::default(), Handover::default());
         let (pins, host_vips) = (pins.clone(), vips::of_host(&maps));
         let nat_walk = NatWalk::default();
-        Ok(Self {
+        let mut opened = Self {
             pins,
             maps,
             capacity,
@@ -137,7 +137,9 @@ impl PinnedMaps {
             handover,
             nat_walk,
             host_vips,
-        })
+        };
+        opened.know_published();
+        Ok(opened)
     }
 
     /// Whether every map is pinned.

@@ -138,6 +138,7 @@ impl PinnedMaps {
         let next = next_edition(after) & !u64::from(u32::MAX) | u64::from(bank);
         word.compare_exchange(after, next, Ordering::AcqRel, Ordering::Acquire).map_err(|_| self.stale(image))?;
         // In force from here on.
+        self.know_published();
         self.handover.published();
         let timeouts = self.write_timeouts(&image.flow_timeouts, true);
         let nat = image.nat.as_ref().map_or(Ok(()), |nat| {

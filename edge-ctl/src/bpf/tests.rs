@@ -9,6 +9,7 @@ use edge_common::abi::{Backend, Failover, Mac, Pool, SLOTS_PER_CELL, Slot, State
 mod flows;
 mod next_hop;
 mod records;
+mod published;
 mod removal;
 mod slots;
 mod stations;

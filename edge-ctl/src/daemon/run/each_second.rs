@@ -116,6 +116,7 @@ impl Daemon {
 
     /// Takes over another writer's generation, since generations only grow, and repairs other differences.
     async fn reconcile(&mut self) -> Result<(), ChangeError> {
+        self.repair_published();
         let published = self.controller.plane.generation();
         if published != self.controller.inventory.generation {
             let snapshot = self.controller.plane.snapshot()?.ok_or(BpfError::Unpublished)?;
@@ -132,6 +133,16 @@ impl Daemon {
         self.controller.look_at_ports()?;
         self.controller.look_at_paths();
         Ok(self.controller.reconcile()?)
+    }
+
+    /// Repairs the map that names the generation in force, before anything else is read from the maps.
+    fn repair_published(&mut self) {
+        let Controller { plane, events, repaired, .. } = &mut self.controller;
+        if plane.repair_published() {
+            let message = "the maps named another one, or none; it is in force again";
+            events.report(EventKind::Repaired, &format!("generation {}", plane.generation()), message);
+            *repaired += 1;
+        }
     }
 
     /// Repairs what another program, or a fault, has changed in the maps.
