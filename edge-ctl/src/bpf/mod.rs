@@ -56,7 +56,7 @@ pub(crate) use self::{
     mapped::Mapped,
     nat::{NatBackend, NatFlow, NatUse},
     notes::text_of,
-    pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename, swap_into},
+    pins::{PinDir, interface_file_name, make_dir, make_only_dir, remove_dir, remove_file, rename, swap_into},
     preview::Preview,
     publish::Staged,
     spec::check_object,

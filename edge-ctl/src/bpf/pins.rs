@@ -239,6 +239,16 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), BpfError> {
     fs::create_dir_all(path).map_err(|source| BpfError::file(path, source))
 }
 
+/// Makes `path` the only directory in its parent, and empty. Fails if the parent does not exist.
+pub(crate) fn make_only_dir(path: &Path) -> Result<(), BpfError> {
+    let parent = path.parent().unwrap_or(path);
+    let failed = |source| BpfError::file(parent, source);
+    for entry in fs::read_dir(parent).map_err(failed)? {
+        remove_dir(&entry.map_err(failed)?.path())?;
+    }
+    fs::create_dir(path).map_err(|source| BpfError::file(path, source))
+}
+
 /// Removes a pin; true if it existed.
 pub(crate) fn remove_file(path: &Path) -> Result<bool, BpfError> {
     was_there(fs::remove_file(path), path)

@@ -20,13 +20,13 @@ use crate::{
 /// other.
 const TRIES: u32 = 100;
 
+/// An object whose programs are loaded, and its program array.
+pub(super) type Loaded = (Ebpf, ProgramArray<MapData>);
+
 /// Loads the programs of an object for maps of this capacity, at first without the verifier's log, since a load with a
 /// log takes ten seconds and more. Only a refusal is worth a second load, to get its reason. A load that was interrupted
 /// by a signal is no refusal, and is repeated; aya itself does so once.
-pub(super) fn load<'a>(
-    capacity: &Capacity,
-    loader: impl Fn() -> EbpfLoader<'a>,
-) -> Result<(Ebpf, ProgramArray<MapData>), XdpError> {
+pub(super) fn load<'a>(capacity: &Capacity, loader: impl Fn() -> EbpfLoader<'a>) -> Result<Loaded, XdpError> {
     let load = |level| {
         let mut object = loader().verifier_log_level(level).load(OBJECT).map_err(XdpError::not_loaded)?;
         let failed = |source| XdpError::Map { name: program::CALLS, source };
@@ -59,9 +59,8 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Pins the map for the program with this ID.
+    /// Pins the map for the program with this ID, in a directory that exists.
     pub(super) fn pin(calls: ProgramArray<MapData>, pins: &PinDir, number: u32) -> Result<Self, XdpError> {
-        bpf::make_dir(&pins.calls())?;
         let path = pins.calls().join(number.to_string());
         bpf::remove_file(&path)?;
         calls.pin(&path).map_err(|source| BpfError::Pin { path: path.clone(), source })?;

@@ -6,7 +6,7 @@ use edge_common::abi::program;
 
 use super::{
     OBJECT, XdpError,
-    calls::{self, Calls},
+    calls::{self, Calls, Loaded},
     edge_links, features, link,
     sys::LinkEnds,
     traces,
@@ -29,22 +29,34 @@ impl EdgeProgram {
     /// Loads the embedded program onto the pinned maps, and pins it.
     ///
     /// # Errors
-    /// If the object does not fit the maps, or the kernel refuses the program; attached programs stay.
+    /// If the object does not fit the maps, or the kernel refuses the program; attached programs stay. Also if everything
+    /// was taken down meanwhile: no pin is made then.
     pub(crate) fn load(maps: &PinnedMaps) -> Result<Self, XdpError> {
+        let pins = maps.pins();
+        let loaded = Self::verified(maps)?;
+        Self::pinned(pins, loaded)
+    }
+
+    /// Makes the directories of the pins, and loads the program, which may take seconds.
+    pub(super) fn verified(maps: &PinnedMaps) -> Result<Loaded, XdpError> {
         features::check_kernel()?;
         bpf::check_object(OBJECT, maps.capacity())?;
         let pins = maps.pins();
-        let (mut object, called) = calls::load(maps.capacity(), || {
+        bpf::make_dir(&pins.programs())?;
+        bpf::make_dir(&pins.calls())?;
+        calls::load(maps.capacity(), || {
             let mut loader = EbpfLoader::new();
             for name in maps.names() {
                 loader.map_pin_path(name, pins.map(name));
             }
             loader
-        })?;
-        let loaded = link::program(&mut object, program::EDGE)?;
+        })
+    }
 
+    /// Pins a loaded program. No directory is made here: a takedown that ends during the load has removed them.
+    pub(super) fn pinned(pins: &PinDir, (mut object, called): Loaded) -> Result<Self, XdpError> {
+        let loaded = link::program(&mut object, program::EDGE)?;
         let new = pins.programs().join("edge-unfinished");
-        bpf::make_dir(&pins.programs())?;
         bpf::remove_file(&new)?;
         loaded.pin(&new).map_err(|source| BpfError::Pin { path: new.clone(), source })?;
         bpf::rename(&new, &pins.program())?;

@@ -20,7 +20,11 @@ use edge_common::abi::{
     program,
 };
 
-use super::{OBJECT, XdpError, calls, features, link};
+use super::{
+    OBJECT, XdpError,
+    calls::{self, Loaded},
+    features, link,
+};
 use crate::bpf::{self, BpfError, Mapped, PinnedMaps, REHEARSED_FLOWS};
 
 /// Maps that are shared with the attached program: those that a publication writes, and the owners, which the rehearsal
@@ -89,7 +93,7 @@ impl Rehearsal {
         let pinned = ProgramInfo::from_pin(directory.join(program::EDGE)).and_then(is_of_these);
         // If the pinned program can't be examined, a new one replaces it.
         if !pinned.unwrap_or(false) {
-            pin(maps, &directory)?;
+            pin(&directory, verified(maps)?)?;
         }
         let open = |name| MapData::from_pin(directory.join(name)).map_err(|source| XdpError::Map { name, source });
         let program = directory.join(program::EDGE);
@@ -183,13 +187,14 @@ impl Rehearsal {
     }
 }
 
-/// Loads the program and pins it with its own maps in `directory`; any other pinned rehearsal is removed.
-fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
+/// Makes the directory of the rehearsals' pins, and loads the program, which may take seconds.
+pub(super) fn verified(maps: &PinnedMaps) -> Result<Loaded, XdpError> {
     features::check_kernel()?;
     bpf::check_object(OBJECT, maps.capacity())?;
     // The loader would make and pin a map whose pin is missing.
     maps.check_pins()?;
-    let (mut object, called) = calls::load(maps.capacity(), || {
+    bpf::make_dir(&maps.pins().rehearsal())?;
+    calls::load(maps.capacity(), || {
         let mut loader = EbpfLoader::new();
         for name in SHARED {
             loader.map_pin_path(name, maps.pins().map(name));
@@ -199,10 +204,16 @@ fn pin(maps: &PinnedMaps, directory: &Path) -> Result<(), XdpError> {
         loader.map_max_entries(map::NAT_HOPS, NAT_HOPS);
         loader.map_max_entries(map::BACKENDS, maps.capacity().backends);
         loader
-    })?;
-    bpf::remove_dir(&maps.pins().rehearsal())?;
+    })
+}
+
+/// Pins a loaded program with its own maps in `directory`; any other pinned rehearsal is removed.
+///
+/// # Errors
+/// If everything was taken down during the load: no pin is made then.
+pub(super) fn pin(directory: &Path, (mut object, called): Loaded) -> Result<(), XdpError> {
     // A process that is killed in between leaves a directory without a program.
-    bpf::make_dir(directory)?;
+    bpf::make_only_dir(directory)?;
     let path = directory.join(program::CALLS);
     called.pin(&path).map_err(|source| BpfError::Pin { path, source })?;
     for name in OWN {

@@ -122,3 +122,16 @@ fn a_mode_that_the_driver_refuses_leaves_the_one_that_worked() {
         assert_eq!(attached_program("lo"), "none");
     });
 }
+
+#[test]
+fn a_load_that_ends_after_a_takedown_leaves_no_pin() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let maps = started(&pins, &config());
+    let program = EdgeProgram::verified(&maps).expect("the kernel takes it");
+    let rehearsed = rehearsal::verified(&maps).expect("the kernel takes it");
+    detach_all(&pins).expect("detached");
+    assert!(EdgeProgram::pinned(&pins, program).is_err());
+    assert!(rehearsal::pin(&pins.rehearsal().join("version"), rehearsed).is_err());
+    assert!(!pins.version_dir().exists());
+}
