@@ -13,6 +13,7 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod carry_out;
+mod displaced;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,10 @@ mod tests;
 use edge_common::abi::Failover;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::carry_out::{bring_back, carry_out};
+pub(crate) use self::{
+    carry_out::{bring_back, carry_out},
+    displaced::{displaces, end_displaced},
+};
 use super::{deadline::Deadline, inventory::Inventory};
 use crate::config::{Service, is_meant};
 

@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     data_plane::DataPlane,
     deadline::Deadline,
-    evacuation::{Evacuation, Moment},
+    evacuation::{Evacuation, Moment, displaces},
     inventory::Inventory,
     operations::{Operation, Terms, name_of},
 };
-use crate::config::is_meant;
 
 /// A failover with a reason or a deadline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,21 +68,20 @@ pub(crate) fn forget_others(
     evacuations: &[Evacuation],
 ) -> bool {
     let before = notes.len();
-    let displaced = |note: &FailoverNote| {
-        evacuations.iter().flat_map(|evacuation| &evacuation.before).any(|base| is_meant(&note.service, &base.service))
-    };
-    notes.retain(|note| displaced(note) || is_in_force(note, inventory, plane));
+    notes.retain(|note| displaces(evacuations, &note.service) || is_in_force(note, inventory, plane));
     notes.len() != before
 }
 
-/// The first failover in force whose time is over.
+/// The first failover whose time is over, and that is in force or comes back after evacuations.
 pub(crate) fn over<'a>(
     notes: &'a [FailoverNote],
     inventory: &Inventory,
     plane: &impl DataPlane,
+    evacuations: &[Evacuation],
     boot_ms: u64,
 ) -> Option<&'a FailoverNote> {
-    notes.iter().find(|note| note.deadline.is_over(boot_ms) && is_in_force(note, inventory, plane))
+    let counts = |note: &FailoverNote| displaces(evacuations, &note.service) || is_in_force(note, inventory, plane);
+    notes.iter().find(|note| note.deadline.is_over(boot_ms) && counts(note))
 }
 
 /// Whether a part of the service is failed over to the pool.

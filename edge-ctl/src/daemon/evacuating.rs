@@ -64,16 +64,29 @@ impl Daemon {
         let Controller { inventory, plane, .. } = &self.controller;
         let History { evacuations, failovers: notes, .. } = &mut self.history;
         let are_fewer = failovers::forget_others(notes, inventory, plane, evacuations);
-        let over = failovers::over(notes, inventory, plane, boot_ms()).map(|over| over.service.clone());
+        let over = failovers::over(notes, inventory, plane, evacuations, boot_ms()).map(|over| over.service.clone());
         if are_fewer {
             self.write_history();
         }
-        if let Some(service) = over
-            && let Err(error) = self.operate_and_note(&Operation::Failback { service: service.clone() })
-        {
+        let Some(service) = over else { return };
+        let ended = if evacuation::displaces(&self.history.evacuations, &service) {
+            self.end_displaced(&service)
+        } else {
+            self.operate_and_note(&Operation::Failback { service: service.clone() }).map(drop)
+        };
+        if let Err(error) = ended {
             // The next attempt follows in a second.
             self.fault(&service, &error);
         }
+    }
+
+    /// Ends a failover that an evacuation has displaced.
+    fn end_displaced(&mut self, service: &str) -> Result<(), OperationError> {
+        self.controller.end_displaced(&mut self.history.evacuations, service)?;
+        self.history.failovers.retain(|note| note.service != service);
+        self.write_history();
+        self.keep();
+        Ok(())
     }
 
     fn end(&mut self, pool: &str, why: &str) -> Result<Outcome, OperationError> {

@@ -194,3 +194,23 @@ fn names_and_reasons_are_checked() {
     assert!(matches!(rig.evacuate("provider-a", &long), Err(OperationError::Reason { length: 257 })));
     assert!(rig.evacuations.is_empty());
 }
+
+#[test]
+fn a_displaced_failover_whose_time_is_over_does_not_come_back() {
+    // Failed over to provider-b, which is evacuated then; and to provider-b, while provider-a is evacuated.
+    for (pool, evacuated, after) in
+        [("provider-b", over_to(1, false), Failover::default()), ("provider-a", over_to(1, false), over_to(1, true))]
+    {
+        let mut rig = Rig::new();
+        rig.plane.set_failover(1, over_to(1, false)).unwrap();
+        rig.evacuate(pool, &Wanted { force: true, ..Wanted::default() }).unwrap();
+        assert_eq!(rig.plane.failover(1), evacuated);
+        assert!(displaces(&rig.evacuations, "web") && !displaces(&rig.evacuations, "dns"));
+        let Rig { inventory, plane, events, evacuations } = &mut rig;
+        end_displaced(inventory, plane, events, evacuations, "web").unwrap();
+        assert_eq!(rig.plane.failover(1), after, "{pool}");
+        assert!(!displaces(&rig.evacuations, "web"));
+        assert!(rig.bring_back(pool).warnings.is_empty());
+        assert_eq!(rig.plane.failover(1), Failover::default());
+    }
+}

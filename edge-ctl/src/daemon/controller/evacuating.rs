@@ -18,7 +18,8 @@ impl<P: DataPlane> Controller<P> {
         let Self { inventory, plane, judgement, reach, events, .. } = self;
         let condition = |backend| judgement.condition(reach, backend);
         let outcome = evacuation::carry_out(inventory, plane, &condition, events, evacuations, pool, wanted, now)?;
-        self.after_moves(outcome)
+        self.after_moves()?;
+        Ok(outcome)
     }
 
     pub(crate) fn end_evacuation(
@@ -30,13 +31,23 @@ impl<P: DataPlane> Controller<P> {
         let Self { inventory, plane, judgement, reach, events, .. } = self;
         let condition = |backend| judgement.condition(reach, backend);
         let outcome = evacuation::bring_back(inventory, plane, &condition, events, evacuations, pool, why)?;
-        self.after_moves(outcome)
+        self.after_moves()?;
+        Ok(outcome)
     }
 
-    fn after_moves(&mut self, outcome: Outcome) -> Result<Outcome, OperationError> {
+    pub(crate) fn end_displaced(
+        &mut self,
+        evacuations: &mut Vec<Evacuation>,
+        service: &str,
+    ) -> Result<(), OperationError> {
+        let Self { inventory, plane, events, .. } = self;
+        evacuation::end_displaced(inventory, plane, events, evacuations, service)?;
+        self.after_moves()
+    }
+
+    fn after_moves(&mut self) -> Result<(), OperationError> {
         self.report_moves();
         // A pool that services have moved to may have too few backends up.
-        self.judge(Vec::new())?;
-        Ok(outcome)
+        Ok(self.judge(Vec::new())?)
     }
 }
