@@ -26,6 +26,7 @@ pub(crate) use self::{
     operate::{BackendBody, FailoverBody, HealthBody, HealthWord},
     refusal::{ErrorBody, Refusal},
 };
+use super::busy::Busy;
 use crate::{
     config::{self, ConfigError, MAX_FILE},
     control::{
@@ -41,9 +42,14 @@ use crate::{
 /// Request header with the deadline: a request is not carried out after it.
 pub(crate) const DEADLINE: &str = "edge-deadline";
 
+/// Path of the question whether the loop works.
+pub(crate) const ALIVE: &str = "/v1/alive";
+
 /// A request to the task that owns the maps, with the sender for its result.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// Whether requests are taken.
+    Alive(oneshot::Sender<Result<(), Refusal>>),
     Status(oneshot::Sender<Result<Box<Status>, Refusal>>),
     Operate(Operation, Back),
     Reload(Words, Back),
@@ -82,6 +88,7 @@ impl Command {
     pub(crate) fn refuse(self, refusal: Refusal) {
         // The client may have gone.
         match self {
+            Self::Alive(back) => drop(back.send(Err(refusal))),
             Self::Status(back) => drop(back.send(Err(refusal))),
             Self::Operate(_, back)
             | Self::Reload(_, back)
@@ -112,6 +119,7 @@ impl Words {
 #[derive(Clone, Debug)]
 struct Shared {
     commands: mpsc::Sender<Request>,
+    busy: Busy,
     events: Events,
     followers: Arc<Semaphore>,
     /// Lets one configuration text be parsed at a time.
@@ -139,9 +147,10 @@ impl FromRequestParts<Shared> for Caller {
 /// All routes.
 ///
 /// At most `followers` clients may follow the events, limited to [`MOST_FOLLOWERS`].
-pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers: usize) -> Router {
+pub(crate) fn router(commands: mpsc::Sender<Request>, busy: Busy, events: Events, followers: usize) -> Router {
     let followers = Arc::new(Semaphore::new(followers.clamp(1, MOST_FOLLOWERS)));
     Router::new()
+        .route(ALIVE, get(alive))
         .route("/v1/status", get(status))
         .route("/v1/exits", get(exits))
         .route("/metrics", get(show_metrics))
@@ -164,7 +173,7 @@ pub(crate) fn router(commands: mpsc::Sender<Request>, events: Events, followers:
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path is not for this method", Some(ROUTES))
         })
         .layer(middleware::from_fn(in_time))
-        .with_state(Shared { commands, events, followers, reading: Arc::new(Semaphore::new(1)) })
+        .with_state(Shared { commands, busy, events, followers, reading: Arc::new(Semaphore::new(1)) })
 }
 
 /// Most followers of the events, since each event is sent to each of them.
@@ -180,11 +189,19 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
     })
 }
 
-const ROUTES: &str = "GET /v1/status, /v1/exits, /v1/events[?follow=true], /metrics; \
+const ROUTES: &str = "GET /v1/alive, /v1/status, /v1/exits, /v1/events[?follow=true], /metrics; \
     POST /v1/backends/POOL/BACKEND/(drain|enable|disable|health), /v1/weights, /v1/services/NAME/(failover|failback), /v1/pools/NAME/(evacuate|return), /v1/reload, /v1/apply, /v1/rollback, /v1/confirm, /v1/upgrade, /v1/detach";
 
 fn no_such_route() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path", Some(ROUTES))
+}
+
+/// Answers when the loop takes the question, or at once while the loop is at long work.
+async fn alive(caller: Caller) -> Result<Json<()>, Refusal> {
+    if !caller.shared.busy.is_at_work() {
+        request(&caller, Command::Alive).await?;
+    }
+    Ok(Json(()))
 }
 
 async fn status(caller: Caller) -> Result<Json<Status>, Refusal> {

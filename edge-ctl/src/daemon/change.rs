@@ -118,6 +118,7 @@ impl Daemon {
 
     /// Brings the candidate into force: in the present maps, or else in new ones.
     async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
+        self.busy.begin();
         let is_new = candidate.config.text != self.controller.inventory.config.text;
         let unfit = if is_new && candidate.must_fit() { self.preflight(&candidate).await? } else { Vec::new() };
         let mut outcome = self.fitting(candidate).await?;
@@ -221,6 +222,7 @@ impl Daemon {
 
     /// Publishes the configuration in force with other weights.
     pub(super) async fn weigh(&mut self, wanted: &Weigh, back: Back) {
+        self.busy.begin();
         let events = self.controller.events.clone();
         let rehearser = self.rehearsing.ready(&events).await;
         let Controller { plane, inventory, .. } = &mut self.controller;

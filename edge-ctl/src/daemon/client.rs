@@ -10,13 +10,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::api::{DEADLINE, ErrorBody};
+use super::{
+    api::{ALIVE, DEADLINE, ErrorBody},
+    busy,
+};
 use crate::bpf::boot_ms;
 
 /// Timeout for the answer of a running daemon.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
-/// Timeout for requests with much work: to publish a large configuration, or to take everything down.
-pub(crate) const LATER: Duration = Duration::from_secs(15);
+/// Timeout for requests with much work.
+pub(crate) const LATER: Duration = busy::LONGEST;
 
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
@@ -60,10 +63,11 @@ impl Client {
         Ok(Self { sender, patience })
     }
 
-    /// Connects for a request that may take long, to a daemon that answers within [`SOON`]: one that is stopped must not get
-    /// a request that it carries out when it goes on. A daemon that runs answers any path, however busy its loop is.
+    /// Connects for a request that may take long, to a daemon whose loop answers within [`SOON`] or is at long work: one
+    /// that is stopped or hangs must not get a request that it carries out when it goes on.
     pub(crate) async fn connect_alive(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
-        match Self::connect(socket, SOON).await?.get::<serde_json::Value>("/").await {
+        match Self::connect(socket, SOON).await?.get::<serde_json::Value>(ALIVE).await {
+            // Another version may not have the path.
             Ok(_) | Err(ClientError::Refused { .. }) => Self::connect(socket, patience).await,
             Err(error) => Err(error),
         }

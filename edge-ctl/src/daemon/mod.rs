@@ -3,6 +3,7 @@
 //! Data flows one way: probe reports, netlink events and operators' requests go in as messages, and come out as stores
 //! into the maps. Nothing else in the process writes the maps.
 
+pub(crate) mod busy;
 pub(crate) mod api;
 pub(crate) mod client;
 mod apply;

@@ -27,6 +27,7 @@ use self::{
 use super::{
     api::{self, Command, Refusal, Request},
     apply,
+    busy::Busy,
     chronicle::Chronicle,
     controller::Controller,
     descriptors,
@@ -113,7 +114,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     let most = daemon.connections;
     let pages = Http::new(command_sender.clone(), daemon.pages);
     daemon.http.insert(pages).follow(daemon.controller.inventory.config.http, &daemon.controller.events);
-    let router = api::router(command_sender, daemon.controller.events.clone(), most / 2);
+    let router = api::router(command_sender, daemon.busy.clone(), daemon.controller.events.clone(), most / 2);
     let server = tokio::spawn(serve::serve(listener, router, most, None, ended));
     let started = format!("PID {}, configuration {}", std::process::id(), config.display());
     daemon.controller.events.report(EventKind::DaemonStarted, "edge-ctl", started);
@@ -125,6 +126,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     let mut together = Vec::with_capacity(TOGETHER);
     let mut forgetting = interval_at(Instant::now() + PATH_MTU, PATH_MTU);
     let (ended_by, why) = loop {
+        daemon.busy.end();
         if let Some(anew) = daemon.receivers.take() {
             receivers = anew;
             together.clear();
@@ -210,6 +212,7 @@ pub(super) struct Daemon {
     probing: Probing,
     /// Most connections to the API at a time.
     connections: usize,
+    pub(super) busy: Busy,
     pub(super) outside: Option<Outside>,
     /// Most connections to the status page at a time.
     pages: usize,
@@ -283,6 +286,7 @@ impl Daemon {
             senders,
             receivers: None,
             connections: shares.connections,
+            busy: Busy::default(),
             outside: None,
             pages: shares.pages,
             http: None,
@@ -350,6 +354,9 @@ impl Daemon {
         }
         // The client may have gone: the answer is dropped then.
         match request.command {
+            Command::Alive(back) => {
+                let _ = back.send(Ok(()));
+            }
             Command::Status(back) => {
                 let _ = back.send(Ok(Box::new(self.status())));
             }
@@ -362,6 +369,7 @@ impl Daemon {
             Command::Return(pool, back) => self.bring_back(&pool, back),
             Command::Weigh(wanted, back) => self.weigh(&wanted, back).await,
             Command::Upgrade(back) => {
+                self.busy.begin();
                 if let Some(executable) = upgrade::answer(back).await {
                     self.write_at_last();
                     let error = upgrade::execute(executable);
@@ -369,6 +377,7 @@ impl Daemon {
                 }
             }
             Command::Detach(back) => {
+                self.busy.begin();
                 // First stops the tasks that would restore the removed attachments.
                 self.outside = None;
                 self.end_loading().await;

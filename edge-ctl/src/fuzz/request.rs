@@ -12,7 +12,10 @@ use tokio::sync::mpsc;
 use super::check;
 use crate::{
     control::{events::Events, operations::MAX_REASON},
-    daemon::api::{self, Command, ErrorBody, Refusal, router},
+    daemon::{
+        api::{self, Command, ErrorBody, Refusal, router},
+        busy::Busy,
+    },
 };
 
 /// Format of `bytes`: `POST /v1/reload`, then one header per line, an empty line, and the body.
@@ -46,7 +49,7 @@ async fn answered(request: Request<Body>) {
         }
     };
     let client = async {
-        let routes = TowerToHyperService::new(router(sender, Events::new(), 1));
+        let routes = TowerToHyperService::new(router(sender, Busy::default(), Events::new(), 1));
         let answer = routes.call(request).await.expect("it has no other errors");
         let status = answer.status();
         // The body of a successful answer can be an endless stream of events.

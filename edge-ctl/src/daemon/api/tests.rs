@@ -55,7 +55,7 @@ fn serve() -> Served {
     let plane = FakeDataPlane::fresh(&inventory);
     let mut controller = Controller::adopt(inventory, plane, events.clone()).unwrap();
     let (stay, ended) = oneshot::channel();
-    tokio::spawn(serve::serve(listener, router(sender, events.clone(), 2), CONNECTIONS, None, ended));
+    tokio::spawn(serve::serve(listener, router(sender, Busy::default(), events.clone(), 2), CONNECTIONS, None, ended));
     tokio::spawn(async move {
         let _until_the_end = (file, stay);
         while let Some(request) = commands.recv().await {
@@ -64,6 +64,7 @@ fn serve() -> Served {
                 continue;
             }
             match request.command {
+                Command::Alive(back) => back.send(Ok(())).unwrap(),
                 Command::Status(back) => {
                     let Controller { inventory, plane, .. } = &controller;
                     let now = Sample::take(inventory, plane, Clock::now());
@@ -212,6 +213,24 @@ async fn requests_that_never_end_do_not_keep_others_out() {
     let mut rest = Vec::new();
     halves[0].read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn a_loop_that_hangs_gets_no_long_request_and_one_at_long_work_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("edge.sock");
+    let (listener, _file) = socket::listen(&socket).unwrap();
+    let (sender, mut commands) = mpsc::channel(8);
+    let (_stay, ended) = oneshot::channel();
+    let busy = Busy::default();
+    tokio::spawn(serve::serve(listener, router(sender, busy.clone(), Events::new(), 2), CONNECTIONS, None, ended));
+    assert!(matches!(Client::connect_alive(&socket, LATER).await, Err(ClientError::Slow(SOON))));
+    assert!(matches!(commands.try_recv().unwrap().command, Command::Alive(_)), "only the question whether it works");
+    assert!(commands.try_recv().is_err());
+    busy.begin();
+    Client::connect_alive(&socket, LATER).await.unwrap();
+    busy.end();
+    assert!(matches!(Client::connect_alive(&socket, LATER).await, Err(ClientError::Slow(SOON))));
 }
 
 #[tokio::test]

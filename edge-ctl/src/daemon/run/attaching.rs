@@ -17,6 +17,7 @@ const LOAD: Duration = Duration::from_secs(5);
 impl Daemon {
     /// Attaches the loaded program to all interfaces, in place of the one before.
     pub(super) async fn attach(&mut self, loaded: Result<EdgeProgram, XdpError>) {
+        self.busy.begin();
         let is_loaded = loaded.is_ok();
         let Controller { inventory, events, plane, .. } = &self.controller;
         if is_loaded && xdp::attached(&self.pins).is_ok_and(|interfaces| !interfaces.is_empty()) {
