@@ -318,17 +318,15 @@ pub(crate) fn change(pin_dir: &Path, wanted: Change, notify: impl FnOnce()) -> R
     let (events, mut rehearser) = (Events::new(), Rehearser::default());
     let mut history = change::recall(&maps, &inventory, Clock::now());
     let on_trial = matches!(&wanted, Change::Apply(candidate) if candidate.words.confirm().is_some());
-    let candidate = match wanted {
+    let mut candidate = match wanted {
         Change::Apply(candidate) => *candidate,
         Change::Rollback(to, words) => change::roll_back(&history, inventory.generation, to, words)?,
         Change::Confirm => return Ok(change::confirm(&maps, &mut history)?),
     };
     let is_new = candidate.config.text != inventory.config.text;
-    let unfit = if is_new && candidate.must_fit() {
-        candidate.fits(change::brings(Some(&inventory.config), &candidate.config)).map_err(ChangeError::from)?
-    } else {
-        Vec::new()
-    };
+    candidate.host =
+        (is_new && candidate.must_fit()).then(|| change::brings(Some(&inventory.config), &candidate.config));
+    let unfit = candidate.warnings();
     let changed = change::change(&mut maps, &inventory, &mut history, candidate, &mut rehearser, &events);
     let Changed { inventory: now, mut outcome } = changed.map_err(|error| match error {
         ChangeError::Plan(why) => OfflineError::Outgrown(why),

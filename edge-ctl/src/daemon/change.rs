@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     control::{
         chain,
-        change::{self, Candidate, ChangeError, Changed, Unfit, Weigh, WeighError, Weighed, Words},
+        change::{self, Candidate, ChangeError, Changed, Look, Weigh, WeighError, Weighed, Words},
         events::EventKind,
         inventory::Inventory,
         operations::Outcome,
@@ -117,23 +117,21 @@ impl Daemon {
     }
 
     /// Brings the candidate into force: in the present maps, or else in new ones.
-    async fn change(&mut self, candidate: Candidate) -> Result<Outcome, ChangeError> {
+    async fn change(&mut self, mut candidate: Candidate) -> Result<Outcome, ChangeError> {
         self.busy.begin();
         let is_new = candidate.config.text != self.controller.inventory.config.text;
-        let unfit = if is_new && candidate.must_fit() { self.preflight(&candidate).await? } else { Vec::new() };
+        candidate.host = if is_new && candidate.must_fit() { Some(self.brought_by(&candidate).await) } else { None };
+        let unfit = candidate.warnings();
         let mut outcome = self.fitting(candidate).await?;
         outcome.warnings.extend(unfit);
         Ok(outcome)
     }
 
-    /// Judges what the look at this host has found about the candidate; returns warnings.
-    async fn preflight(&self, candidate: &Candidate) -> Result<Vec<String>, Unfit> {
-        let Some(Ok(found)) = candidate.host.clone() else {
-            return candidate.fits(candidate.host.clone().unwrap_or(Ok(Vec::new())));
-        };
-        let new = change::less(found, &self.fit.findings);
+    /// What the candidate brings to this host that the configuration in force does not have.
+    async fn brought_by(&self, candidate: &Candidate) -> Look {
+        let new = change::less(candidate.host.clone().unwrap_or(Ok(Vec::new()))?, &self.fit.findings);
         if candidate.words.allow_unfit || !change::loses(&new) {
-            return candidate.fits(Ok(new));
+            return Ok(new);
         }
         // Before a refusal: the last look for the configuration in force may be older than a fault of the host.
         let in_force = self.controller.inventory.config.clone();
@@ -142,7 +140,7 @@ impl Daemon {
             Ok(done) => done.unwrap_or_else(|error| resume_unwind(error.into_panic())),
             Err(_) => Ok(Vec::new()),
         };
-        candidate.fits(known.map(|known| change::less(new, &known)))
+        Ok(change::less(new, &known?))
     }
 
     /// Brings a candidate into force that goes with this host.

@@ -16,7 +16,8 @@ pub(crate) struct Candidate {
     pub(crate) words: Words,
     /// The earlier generation whose text this is.
     pub(crate) text_of: Option<u64>,
-    /// What a look at this host has found about it, if somebody has looked.
+    /// What it brings to this host that the configuration in force does not have; `None` if it need not go with this
+    /// host. Until the two were compared, all that a look at this host has found about it.
     pub(crate) host: Option<Look>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Refused, RehearsalError, Unfit};
+use super::{Refused, RehearsalError, Unfit, fitness::ALLOW_UNFIT};
 use crate::{bpf::BpfError, config::ConfigError, control::inventory::InventoryError, plan::PlanError, xdp::XdpError};
 
 /// Reason why a change was not made; nothing was changed.
@@ -18,6 +18,11 @@ pub(crate) enum ChangeError {
     Guard(#[from] Refused),
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    #[error(
+        "{}\n{}\nto apply it all the same, add {} {ALLOW_UNFIT}",
+        unfit.what(), guard.what(), guard.needs
+    )]
+    UnfitAndGuard { unfit: Unfit, guard: Refused },
     #[error(transparent)]
     Rehearsal(#[from] RehearsalError),
     #[error("there is no generation to go back to{}", known.as_ref().map_or_else(String::new, |known| format!(": {known}")))]
@@ -62,6 +67,7 @@ impl ChangeError {
             | Self::Replaced { .. }
             | Self::Detach(_)
             | Self::Unfit(_)
+            | Self::UnfitAndGuard { .. }
             | Self::Held { .. }
             | Self::Growing => false,
         }
@@ -74,6 +80,7 @@ impl ChangeError {
             | Self::Plan(_)
             | Self::Guard(_)
             | Self::Unfit(_)
+            | Self::UnfitAndGuard { .. }
             | Self::Rehearsal(_)
             | Self::NothingToGoBackTo { .. }
             | Self::NoTrial

@@ -13,13 +13,31 @@ use crate::{
 /// Why a configuration was not examined or does not go with this host.
 #[derive(Debug, Error)]
 pub(crate) enum Unfit {
-    #[error(
-        "the change does not go with this host:\n{}\nto apply it all the same, add --allow-unfit",
-        lines(.0).join("\n")
-    )]
+    #[error("{}\nto apply it all the same, add {ALLOW_UNFIT}", brought(.0))]
     Brings(Vec<Finding>),
-    #[error("this host cannot be examined: {0}; to apply the change all the same, add --allow-unfit")]
+    #[error("{}; to apply the change all the same, add {ALLOW_UNFIT}", unknown(.0))]
     Unknown(String),
+}
+
+impl Unfit {
+    /// The reason without the option that overrules it.
+    pub(super) fn what(&self) -> String {
+        match self {
+            Self::Brings(findings) => brought(findings),
+            Self::Unknown(why) => unknown(why),
+        }
+    }
+}
+
+/// The option that allows it.
+pub(super) const ALLOW_UNFIT: &str = "--allow-unfit";
+
+fn brought(findings: &[Finding]) -> String {
+    format!("the change does not go with this host:\n{}", lines(findings).join("\n"))
+}
+
+fn unknown(why: &str) -> String {
+    format!("this host cannot be examined: {why}")
 }
 
 /// Looks at this host for findings about `config`. Blocks, for seconds with ten thousand backends; not for asynchronous
@@ -49,16 +67,25 @@ impl Candidate {
         !self.how.is_back() && !matches!(self.how, super::How::Start)
     }
 
-    /// Accepts the findings that the candidate brings, or not; returns warnings.
+    /// Accepts what the candidate brings to this host, or not.
     ///
     /// # Errors
     /// When traffic would certainly be lost, or that is unknown, and the operator has not allowed it.
-    pub(crate) fn fits(&self, brought: Look) -> Result<Vec<String>, Unfit> {
-        match brought {
-            Ok(brought) if self.words.allow_unfit || !loses(&brought) => Ok(lines(&brought)),
-            Ok(brought) => Err(Unfit::Brings(brought)),
-            Err(why) if self.words.allow_unfit => Ok(vec![format!("this host cannot be examined: {why}")]),
-            Err(why) => Err(Unfit::Unknown(why)),
+    pub(super) fn fits(&self) -> Result<(), Unfit> {
+        match &self.host {
+            _ if self.words.allow_unfit => Ok(()),
+            Some(Ok(brought)) if loses(brought) => Err(Unfit::Brings(brought.clone())),
+            Some(Err(why)) => Err(Unfit::Unknown(why.clone())),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// Warnings about this host for the operator of an accepted candidate.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        match &self.host {
+            Some(Ok(brought)) => lines(brought),
+            Some(Err(why)) => vec![unknown(why)],
+            None => Vec::new(),
         }
     }
 }

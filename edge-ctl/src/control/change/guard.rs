@@ -45,12 +45,22 @@ pub(crate) struct Findings {
 
 /// A change that was refused, since it removes or moves more than the operator has allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the change removes or moves more than was allowed:\n{}\nto apply it all the same, add \
-         {needs}", lines.join("\n"))]
+#[error("{}\nto apply it all the same, add {needs}", what(lines))]
 pub(crate) struct Refused {
     lines: Vec<String>,
     /// Options to type.
     pub(crate) needs: String,
+}
+
+impl Refused {
+    /// The reason without the options that overrule it.
+    pub(super) fn what(&self) -> String {
+        what(&self.lines)
+    }
+}
+
+fn what(lines: &[String]) -> String {
+    format!("the change removes or moves more than was allowed:\n{}", lines.join("\n"))
 }
 
 impl Findings {

@@ -80,10 +80,11 @@ impl InForce<'_> {
 }
 
 impl Planned {
-    /// Compares `candidate` with the configuration in force, and accepts it or not.
+    /// Compares `candidate` with this host and with the configuration in force, and accepts it or not.
     ///
     /// # Errors
-    /// When it removes more than was allowed, or does not fit into the maps.
+    /// When it certainly loses traffic on this host, or removes more than was allowed: both together, so that an operator
+    /// sees all of it at once; and when it does not fit into the maps.
     pub(crate) fn new(
         maps: &PinnedMaps,
         in_force: Option<&Inventory>,
@@ -91,7 +92,13 @@ impl Planned {
     ) -> Result<Self, ChangeError> {
         let mut unavailable = Vec::new();
         if let Some(inventory) = in_force {
-            InForce { maps, inventory }.findings(&candidate.config).judge(candidate.how, &candidate.words)?;
+            let findings = InForce { maps, inventory }.findings(&candidate.config);
+            match (candidate.fits(), findings.judge(candidate.how, &candidate.words)) {
+                (Ok(()), Ok(())) => {}
+                (Err(unfit), Ok(())) => return Err(unfit.into()),
+                (Ok(()), Err(guard)) => return Err(guard.into()),
+                (Err(unfit), Err(guard)) => return Err(ChangeError::UnfitAndGuard { unfit, guard }),
+            }
             let out = inventory.members().filter(|member| !takes(maps.state(member.number)));
             unavailable = out.map(|member| member.name()).collect();
         }
