@@ -36,6 +36,14 @@ impl Weights {
             None => drop(self.0.remove(backend)),
         }
     }
+
+    /// These weights, and those of `others` for further backends.
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        for (backend, word) in others.0 {
+            self.0.entry(backend).or_insert(word);
+        }
+        self
+    }
 }
 
 impl Config {

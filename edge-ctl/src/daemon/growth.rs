@@ -40,7 +40,7 @@ fn grown(
     let (pins, known) = (small.pins(), history.clone());
     let before = small.snapshot()?;
     if let Some(before) = &before {
-        wanted.config = wanted.config.weighted(&before.weights);
+        wanted = wanted.weighted(&before.weights);
     }
     let same = before.filter(|before| before.config == wanted.config.text).map(|before| before.generation);
     let made = || -> Result<_, ChangeError> {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Config, preflight::Finding};
+use crate::{
+    config::{Config, Weights},
+    preflight::Finding,
+};
 
 /// A valid configuration that is not in force yet.
 #[derive(Clone, Debug)]
@@ -25,6 +28,13 @@ pub(crate) struct Candidate {
 pub(crate) type Look = Result<Vec<Finding>, String>;
 
 impl Candidate {
+    /// The candidate with the weights of operators that are in force; those that it brings itself are for further backends.
+    pub(crate) fn weighted(mut self, in_force: &Weights) -> Self {
+        let weights = in_force.clone().and(self.config.weights.clone());
+        self.config = self.config.weighted(&weights);
+        self
+    }
+
     /// A line about the end of the candidate's trial, if it comes into force on trial.
     pub(crate) fn deadline(&self) -> Option<String> {
         self.words.confirm().map(|confirm| {
@@ -34,7 +44,7 @@ impl Candidate {
     }
 
     /// Why the generation in force is given up for this one, if the change takes it back.
-    pub(super) fn why_undone(&self) -> Option<String> {
+    pub(crate) fn why_undone(&self) -> Option<String> {
         let Words { reason, .. } = &self.words;
         match (self.how, reason) {
             (How::Undo, reason) => Some(reason.clone().unwrap_or_default()),
@@ -70,7 +80,7 @@ impl Words {
     }
 
     /// The end of a trial that begins now, in milliseconds of `CLOCK_BOOTTIME`.
-    pub(super) fn until(&self, now_ms: u64) -> Option<u64> {
+    pub(crate) fn until(&self, now_ms: u64) -> Option<u64> {
         self.confirm_ms.map(|confirm| now_ms.saturating_add(confirm))
     }
 }

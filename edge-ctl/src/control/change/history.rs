@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::How;
 use crate::{
-    config::MAX_FILE,
+    config::{MAX_FILE, WeightWord, Weights},
     control::{evacuation::Evacuation, failovers::FailoverNote},
 };
 
@@ -80,6 +80,17 @@ pub(crate) struct Trial {
     pub(crate) until_ms: u64,
     /// `POOL/BACKEND` of the backends that took no new flows before.
     pub(crate) unavailable: Vec<String>,
+    /// Weights that operators have set. They come back with the text: the configuration on trial may lack a backend, or
+    /// have its weight in the file.
+    #[serde(default)]
+    pub(crate) weights: Weights,
+}
+
+/// The state that a change leaves, as far as a trial needs it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) unavailable: Vec<String>,
+    pub(crate) weights: Weights,
 }
 
 impl Entry {
@@ -223,6 +234,32 @@ impl History {
         self.trial = None;
         self.entries.push(entry);
         while self.entries.len() > KEPT && self.forget_one() {}
+    }
+
+    /// Adds the generation that comes into force now, with its trial until `until_ms` if there is one. `why_undone` is the
+    /// reason why the generation before is given up, if it is.
+    pub(crate) fn enter(&mut self, entry: Entry, why_undone: Option<String>, until_ms: Option<u64>, left: Left) {
+        let Left { unavailable, mut weights } = left;
+        let mut back_to = self.entries.last().map(|entry| entry.generation);
+        // A generation that was itself on trial is no target of a rollback.
+        if let Some(trial) = &self.trial {
+            back_to = Some(trial.back_to);
+            weights = weights.and(trial.weights.clone());
+        }
+        if let Some((why, left)) = why_undone.zip(self.entries.last_mut()) {
+            left.verdict = Verdict::Undone(why);
+        }
+        let generation = entry.generation;
+        self.push(entry);
+        let trial = |(until_ms, back_to)| Trial { generation, back_to, until_ms, unavailable, weights };
+        self.trial = until_ms.zip(back_to).map(trial);
+    }
+
+    /// Notes weights that an operator sets during a trial: they stay when it ends.
+    pub(crate) fn weigh<'a>(&mut self, backends: impl Iterator<Item = &'a str>, word: Option<&WeightWord>) {
+        if let Some(trial) = &mut self.trial {
+            backends.for_each(|backend| trial.weights.set(backend, word.cloned()));
+        }
     }
 
     /// Changes the number of a generation that was published again.

@@ -31,7 +31,7 @@ pub(crate) use self::{
     error::ChangeError,
     fitness::{Unfit, brings, less, look, loses},
     guard::{Findings, Refused},
-    history::{Entry, History, Trial, Verdict, checksum},
+    history::{Entry, History, Verdict, checksum},
     moves::Moves,
     planned::{Plan, Planned},
     recall::{recall, write_down},
@@ -41,4 +41,9 @@ pub(crate) use self::{
     watch::Watch,
     ways_back::{roll_back, undo},
     weigh::{Weigh, WeighError, Weighed, weigh, would_weigh},
+};
+#[cfg(test)]
+pub(crate) use self::{
+    history::{Left, Trial},
+    weigh::weighed,
 };

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Candidate, ChangeError, Diff, Findings, History, Look, Moves, RehearsalError, Rehearser, Vetted, cut::cut,
-    diff::limits, fitness::loses, moves::moves, watch::takes,
+    diff::limits, fitness::loses, history::Left, moves::moves, watch::takes,
 };
 use crate::{
     bpf::{PinnedMaps, Staged},
@@ -24,8 +24,7 @@ pub(crate) struct Planned {
     candidate: Candidate,
     image: Image,
     diff: Diff,
-    /// Names of backends that take no new flows at present.
-    unavailable: Vec<String>,
+    left: Left,
     /// Set if no configuration is in force.
     cold: bool,
 }
@@ -90,7 +89,7 @@ impl Planned {
         in_force: Option<&Inventory>,
         candidate: Candidate,
     ) -> Result<Self, ChangeError> {
-        let mut unavailable = Vec::new();
+        let mut left = Left::default();
         if let Some(inventory) = in_force {
             let findings = InForce { maps, inventory }.findings(&candidate.config);
             match (candidate.fits(), findings.judge(candidate.how, &candidate.words)) {
@@ -100,11 +99,12 @@ impl Planned {
                 (Err(unfit), Err(guard)) => return Err(ChangeError::UnfitAndGuard { unfit, guard }),
             }
             let out = inventory.members().filter(|member| !takes(maps.state(member.number)));
-            unavailable = out.map(|member| member.name()).collect();
+            left.unavailable = out.map(|member| member.name()).collect();
+            left.weights = inventory.config.weights.clone();
         }
         let image = maps.with_previous(|previous| plan::plan(&candidate.config, maps.capacity(), previous))??;
         let diff = Diff::of(in_force.map(|inventory| &inventory.config), &candidate.config);
-        Ok(Self { candidate, image, diff, unavailable, cold: in_force.is_none() })
+        Ok(Self { candidate, image, diff, left, cold: in_force.is_none() })
     }
 
     /// Marks the candidate as one for new maps, beside maps with a configuration in force.
@@ -145,7 +145,7 @@ impl Planned {
         events: &Events,
         rehearse: impl FnOnce(&PinnedMaps, &Config, &Image, Staged) -> Result<(), RehearsalError>,
     ) -> Result<Vetted, ChangeError> {
-        let Self { candidate, image, diff, unavailable, cold } = self;
+        let Self { candidate, image, diff, left, cold } = self;
         let vips = candidate.config.vips().collect();
         match net::own(&vips) {
             Ok(own) => maps.set_host_vips(&own),
@@ -165,15 +165,15 @@ impl Planned {
                 return Err(error.into());
             }
         };
-        Ok(Vetted { candidate, image, staged, diff, unavailable, doubt })
+        Ok(Vetted { candidate, image, staged, diff, left, doubt })
     }
 
     /// Accepts the candidate without a rehearsal.
     #[cfg(test)]
     pub(crate) fn unrehearsed(self, maps: &mut PinnedMaps) -> Vetted {
-        let Self { candidate, image, diff, unavailable, cold: _ } = self;
+        let Self { candidate, image, diff, left, cold: _ } = self;
         let staged = maps.stage(&image).expect("there is no other writer");
-        Vetted { candidate, image, staged, diff, unavailable, doubt: None }
+        Vetted { candidate, image, staged, diff, left, doubt: None }
     }
 }
 

@@ -24,12 +24,13 @@ pub(crate) fn change(
     rehearser: &mut Rehearser,
     events: &Events,
 ) -> Result<Changed, ChangeError> {
-    if candidate.config.text == in_force.config.text {
+    candidate = candidate.weighted(&in_force.config.weights);
+    // A way back may bring weights that the text on trial could not have.
+    if candidate.config.text == in_force.config.text && candidate.config.weights == in_force.config.weights {
         let outcome = stay(maps, in_force.generation, history, &candidate, Clock::now())?;
         return Ok(Changed { inventory: None, outcome });
     }
     let (text_of, deadline) = (candidate.text_of, candidate.deadline());
-    candidate.config = candidate.config.weighted(&in_force.config.weights);
     let vetted = Planned::new(maps, Some(in_force), candidate)?.vet(maps, rehearser, events)?;
     let mut warnings: Vec<_> = vetted.warning().into_iter().collect();
     let (inventory, diff) = vetted.publish(maps, history, Clock::now(), events)?;

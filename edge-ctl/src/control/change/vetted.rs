@@ -1,6 +1,6 @@
 //! A candidate that was rehearsed. It is staged in the maps, and can be published once.
 
-use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, Trial, Verdict, write_down};
+use super::{Candidate, ChangeError, Diff, Entry, History, RehearsalError, history::Left, write_down};
 use crate::{
     bpf::{BpfError, PinnedMaps, Staged},
     control::{
@@ -18,8 +18,7 @@ pub(crate) struct Vetted {
     pub(super) image: Image,
     pub(super) staged: Staged,
     pub(super) diff: Diff,
-    /// Names of backends that take no new flows at present.
-    pub(super) unavailable: Vec<String>,
+    pub(super) left: Left,
     /// Why its rehearsal is no evidence for it.
     pub(super) doubt: Option<RehearsalError>,
 }
@@ -44,27 +43,20 @@ impl Vetted {
     ) -> Result<(Inventory, Diff), ChangeError> {
         let warning = self.warning();
         let why_undone = self.candidate.why_undone();
-        let Self { candidate, image, staged, diff, unavailable, .. } = self;
+        let Self { candidate, image, staged, diff, left, .. } = self;
         let Candidate { config, how, file, words, text_of, host: _ } = candidate;
         let generation = image.snapshot.generation;
         let inventory = Inventory::new(config, &image.snapshot)?;
         let before = history.clone();
         let until = words.until(now.boot_ms);
-        // A generation that was itself on trial is no target of a rollback.
-        let on_trial = history.trial.as_ref().map(|trial| trial.back_to);
-        let back_to = on_trial.or_else(|| history.entries.last().map(|entry| entry.generation));
-        if let Some((why, left)) = why_undone.zip(history.entries.last_mut()) {
-            left.verdict = Verdict::Undone(why);
-        }
-        history.push(Entry {
+        let entry = Entry {
             text_of,
             file,
             by: words.by,
             reason: words.reason,
             ..Entry::new(generation, now.unix_ms, how, &inventory.config.text)
-        });
-        let trial = |(until_ms, back_to)| Trial { generation, back_to, until_ms, unavailable };
-        history.trial = until.zip(back_to).map(trial);
+        };
+        history.enter(entry, why_undone, until, left);
         activate(maps, history, before, &image, staged, events)?;
         let (services, pools) = (inventory.config.services.len(), inventory.config.pools.len());
         let message = format!(

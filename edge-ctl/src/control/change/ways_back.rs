@@ -29,13 +29,15 @@ pub(crate) fn roll_back(
     way_back(history, to, How::Rollback, words)
 }
 
-/// The way back from the generation on trial.
+/// The way back from the generation on trial, with the weights that operators have set before and meanwhile.
 ///
 /// # Errors
 /// When no generation is on trial, or the earlier text cannot be used any more.
 pub(crate) fn undo(history: &History, why: &str) -> Result<Candidate, ChangeError> {
     let trial = history.trial.as_ref().ok_or(ChangeError::NoTrial)?;
-    way_back(history, trial.back_to, How::Undo, Words { reason: Some(why.to_owned()), ..Words::default() })
+    let words = Words { reason: Some(why.to_owned()), ..Words::default() };
+    let candidate = way_back(history, trial.back_to, How::Undo, words)?;
+    Ok(Candidate { config: candidate.config.weighted(&trial.weights), ..candidate })
 }
 
 fn way_back(history: &History, to: u64, how: How, words: Words) -> Result<Candidate, ChangeError> {

@@ -56,9 +56,11 @@ pub(crate) struct Weighed {
 /// A configuration with other weights, and the changes.
 struct Wanted {
     config: Config,
-    /// By name: the operator's weight before, the weight before, the weight now.
-    changes: BTreeMap<String, (Option<WeightWord>, u32, u32)>,
+    changes: Changes,
 }
+
+/// By name: the operator's weight before, the weight before, the weight now.
+type Changes = BTreeMap<String, (Option<WeightWord>, u32, u32)>;
 
 /// Publishes the configuration in force with these weights.
 ///
@@ -82,7 +84,9 @@ pub(crate) fn weigh(
     let candidate = Candidate { config, how: How::Reload, file: None, words, text_of: None, host: None };
     let vetted = Planned::new(maps, Some(in_force), candidate)?.vet(maps, rehearser, events)?;
     let warnings = vetted.warning().into_iter().collect();
-    let inventory = vetted.republish(maps, history, in_force.generation, events)?;
+    let before = history.clone();
+    note(history, wanted, &changes);
+    let inventory = vetted.republish(maps, history, in_force.generation, events).inspect_err(|_| *history = before)?;
     let names: Vec<_> = changes.keys().map(String::as_str).collect();
     let reason = wanted.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     let reason = match wanted.weight {
@@ -92,6 +96,24 @@ pub(crate) fn weigh(
     events.report(EventKind::WeightChanged, &few(&names, NAMED), reason);
     let outcome = Outcome { changed: true, message: message(&changes, &flows), warnings };
     Ok(Weighed { inventory: Some(inventory), outcome })
+}
+
+/// The configuration that [`weigh`] publishes, noted in the history; `None` if it publishes none.
+#[cfg(test)]
+pub(crate) fn weighed(
+    in_force: &Inventory,
+    history: &mut History,
+    wanted: &Weigh,
+) -> Result<Option<Config>, OperationError> {
+    let Wanted { config, changes } = look_up(in_force, wanted)?;
+    note(history, wanted, &changes);
+    Ok((!changes.is_empty()).then_some(config))
+}
+
+/// Notes the weights for the end of a trial.
+fn note(history: &mut History, Weigh { weight, reason, .. }: &Weigh, changes: &Changes) {
+    let word = weight.map(|weight| WeightWord { weight, reason: reason.clone() });
+    history.weigh(changes.keys().map(String::as_str), word.as_ref());
 }
 
 /// The result of [`weigh`] if it were done.
@@ -149,7 +171,7 @@ fn as_before(in_force: &Inventory, wanted: &Weigh) -> Outcome {
     Outcome { changed: false, message, warnings: Vec::new() }
 }
 
-fn message(changes: &BTreeMap<String, (Option<WeightWord>, u32, u32)>, flows: &[Moves]) -> String {
+fn message(changes: &Changes, flows: &[Moves]) -> String {
     let mut lines = Vec::new();
     for (name, (word, before, now)) in changes {
         let was = if word.is_some() { "" } else { ", the file's" };

@@ -118,7 +118,13 @@ fn what_an_operator_has_put_in_place_of_the_file_stays() {
 #[test]
 fn a_trial_does_not_survive_a_reboot() {
     let mut kept = kept(&[(How::Start, &text(), Verdict::Replaced), (How::Apply, &weighted(70), Verdict::Soaking)]);
-    kept.history.trial = Some(Trial { generation: 2, back_to: 1, until_ms: u64::MAX, unavailable: Vec::new() });
+    kept.history.trial = Some(Trial {
+        generation: 2,
+        back_to: 1,
+        until_ms: u64::MAX,
+        unavailable: Vec::new(),
+        weights: Weights::default(),
+    });
     // The file also has the text of the trial.
     let choice = choose(file(&weighted(70)), Some(&kept)).unwrap();
     assert_eq!((choice.candidate.config.text, choice.candidate.text_of), (text(), Some(1)));

@@ -195,8 +195,13 @@ fn on_trial(maps: &PinnedMaps, verdict: Verdict) -> History {
     let mut history = History::default();
     history.push(Entry::new(generation - 1, 1, How::Start, LARGE));
     history.push(Entry { verdict, ..Entry::new(generation, 2, How::Apply, SMALL) });
-    history.trial =
-        Some(Trial { generation, back_to: generation - 1, until_ms: 77, unavailable: vec!["one/a".to_owned()] });
+    history.trial = Some(Trial {
+        generation,
+        back_to: generation - 1,
+        until_ms: 77,
+        unavailable: vec!["one/a".to_owned()],
+        weights: config::Weights::default(),
+    });
     history
 }
 

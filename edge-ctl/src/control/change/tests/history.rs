@@ -16,7 +16,13 @@ fn bytes_and_back() {
     pushed(&mut history, 1, How::Start, "one");
     pushed(&mut history, 2, How::Apply, "two\n\u{fc}");
     history.entry_mut(1).unwrap().verdict = Verdict::Undone("why".to_owned());
-    history.trial = Some(Trial { generation: 2, back_to: 1, until_ms: 77, unavailable: vec!["a/b".to_owned()] });
+    history.trial = Some(Trial {
+        generation: 2,
+        back_to: 1,
+        until_ms: 77,
+        unavailable: vec!["a/b".to_owned()],
+        weights: crate::config::Weights::default(),
+    });
     let bytes = history.encode(1 << 20);
     assert_eq!(History::decode(&bytes), history);
     assert_eq!(History::decode(&bytes).entries[1].text().as_deref(), Some("two\n\u{fc}"));
@@ -49,7 +55,13 @@ fn a_writer_that_was_killed_leaves_a_note_of_what_does_not_exist() {
     let mut history = History::default();
     pushed(&mut history, 1, How::Start, "one");
     pushed(&mut history, 2, How::Apply, "two");
-    history.trial = Some(Trial { generation: 2, back_to: 1, until_ms: 77, unavailable: Vec::new() });
+    history.trial = Some(Trial {
+        generation: 2,
+        back_to: 1,
+        until_ms: 77,
+        unavailable: Vec::new(),
+        weights: crate::config::Weights::default(),
+    });
     // Killed after the history was written, before the generation was published.
     let mut aligned = history.clone();
     aligned.align(1, "one", 5);

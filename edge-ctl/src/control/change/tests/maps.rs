@@ -291,7 +291,13 @@ fn another_hash_moves_the_expected_number() {
 fn a_history_that_has_no_room_keeps_what_counts() {
     let bpffs = Bpffs::mount();
     let (maps, before, mut history) = started(&bpffs);
-    history.trial = Some(Trial { generation: 1, back_to: 1, until_ms: 5, unavailable: Vec::new() });
+    history.trial = Some(Trial {
+        generation: 1,
+        back_to: 1,
+        until_ms: 5,
+        unavailable: Vec::new(),
+        weights: config::Weights::default(),
+    });
     for _ in 0..3 {
         write_down(&maps, &mut history).unwrap();
         assert_eq!(recall(&maps, &before, Clock::now()), history);

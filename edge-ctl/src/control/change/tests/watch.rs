@@ -19,7 +19,13 @@ const SOAK: Duration = Duration::from_mins(5);
 
 fn on_trial(inventory: &Inventory, unavailable: &[&str]) -> History {
     let unavailable = unavailable.iter().map(|name| (*name).to_owned()).collect();
-    let trial = Trial { generation: inventory.generation, back_to: 1, until_ms: u64::MAX, unavailable };
+    let trial = Trial {
+        generation: inventory.generation,
+        back_to: 1,
+        until_ms: u64::MAX,
+        unavailable,
+        weights: config::Weights::default(),
+    };
     History { trial: Some(trial), ..History::default() }
 }
 

@@ -1,10 +1,11 @@
 //! Random operations, reloads, restarts and evidence, against a small model of what must hold whatever came before.
 //!
-//! The model has the decisions of operators, by names and addresses, and which backends have given cause to be down; nothing of
-//! how the controller gets there. `CONTROLLER_OPERATIONS=100000` runs as many others.
+//! The model has the decisions of operators, by names and addresses, which backends have given cause to be down, and which text
+//! is in force, on trial or not; nothing of how the controller gets there. `CONTROLLER_OPERATIONS=100000` runs as many others.
 
 mod model;
 mod published;
+mod tried;
 
 use proptest::{
     collection::vec,
@@ -13,11 +14,14 @@ use proptest::{
     test_runner::{RngAlgorithm, TestRng, TestRunner},
 };
 
-use self::{model::Model, published::Published};
+use self::{model::Model, published::Published, tried::Tried};
 use super::*;
 use crate::{
     config::Config,
-    control::evacuation::{Moment, Wanted},
+    control::{
+        change::{Entry, History, How},
+        evacuation::{Moment, Wanted},
+    },
     plan::Word,
 };
 
@@ -58,6 +62,15 @@ enum Step {
     Evacuations(Vec<(Index, bool, bool)>),
     /// Whether what was removed still has flows.
     Reload(Index, bool),
+    /// A text on trial for some milliseconds.
+    Try(Index, u32),
+    Confirm,
+    /// The generation in force has stood its soak.
+    BeGood,
+    /// To a generation that is kept, or to the last good one.
+    RollBack(Option<Index>, bool),
+    /// An operator's weight of a backend; `None` for the file's.
+    Weigh(Index, Option<u32>),
     Restart,
     Reach(Index, bool),
 }
@@ -113,6 +126,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (verb(), any::<Index>()).prop_map(|(verb, which)| Step::Elsewhere(verb, which)),
         1 => vec((any::<Index>(), any::<bool>(), any::<bool>()), 1..4).prop_map(Step::Evacuations),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(edit, held)| Step::Reload(edit, held)),
+        2 => (any::<Index>(), 1u32..600_000).prop_map(|(edit, confirm)| Step::Try(edit, confirm)),
+        1 => Just(Step::Confirm),
+        1 => Just(Step::BeGood),
+        1 => (any::<Option<Index>>(), any::<bool>()).prop_map(|(to, held)| Step::RollBack(to, held)),
+        2 => (any::<Index>(), prop_oneof![Just(None), (1u32..4).prop_map(|weight| Some(50 * weight)), Just(Some(60))])
+            .prop_map(|(which, weight)| Step::Weigh(which, weight)),
         1 => Just(Step::Restart),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(which, cut)| Step::Reach(which, cut)),
     ]
@@ -129,13 +148,19 @@ struct Run {
     controller: Controller<FakeDataPlane>,
     published: Published,
     model: Model,
+    history: History,
+    tried: Tried,
 }
 
 impl Run {
     fn new() -> Self {
         let (published, inventory, plane) = Published::first(&edited(0));
         let model = Model::new(&inventory);
-        Self { controller: Controller::adopt(inventory, plane, Events::new()).unwrap(), published, model }
+        let mut history = History::default();
+        let text = inventory.config.text.clone();
+        history.push(Entry::new(inventory.generation, 0, How::Start, &text));
+        let controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
+        Self { controller, published, model, history, tried: Tried::new(text) }
     }
 
     fn configured(&self) -> Vec<BackendNumber> {
@@ -236,17 +261,20 @@ impl Run {
             }
             Step::Evacuations(wanted) => self.evacuate_and_bring_back(wanted),
             Step::Reload(edit, held) => {
-                let config = edited(edit.index(EDITS.len()));
-                let inventory = self.published.next(&config, &mut self.controller.plane, *held);
-                self.model.reloaded(&self.controller.inventory, &inventory);
-                self.controller.replace(inventory).unwrap();
+                self.apply(edited(edit.index(EDITS.len())), None, *held);
             }
+            Step::Try(edit, confirm) => self.apply(edited(edit.index(EDITS.len())), Some(*confirm), true),
+            Step::Confirm => self.confirm(),
+            Step::BeGood => self.be_good(),
+            Step::RollBack(to, held) => self.roll_back(*to, *held),
+            Step::Weigh(which, weight) => self.weigh(*which, *weight),
             Step::Restart => {
                 let other = Controller::adopt(inventory(), FakeDataPlane::default(), Events::new()).unwrap();
                 let Controller { inventory, plane, now, .. } = std::mem::replace(&mut self.controller, other);
                 self.controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
                 self.controller.now = now;
                 self.model.restarted();
+                self.recall();
             }
             Step::Reach(which, cut) => {
                 let all = self.configured();
@@ -274,13 +302,14 @@ fn whatever_happens() {
             let frozen = run.controller.frozen().is_some();
             let before = run.controller.plane.states.clone();
             run.go(step);
+            run.expire();
             run.controller.reconcile().unwrap();
             let silent = matches!(
                 step,
                 Step::Probes(_, Answer::Silent | Answer::Inconclusive, _) | Step::Outage(None, Answer::Silent, _)
             );
             let stays = frozen && silent && run.controller.frozen().is_some();
-            let broken = run.model.broken(&run.controller, stays.then_some(&before));
+            let broken = run.model.broken(&run.controller, stays.then_some(&before)).or_else(|| run.tried.broken(&run));
             prop_assert!(broken.is_none(), "step {at}, {step:?}: {}", broken.unwrap_or_default());
         }
         Ok(())
