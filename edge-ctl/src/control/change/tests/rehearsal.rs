@@ -1,8 +1,6 @@
 //! Rehearsals over real maps: a correct generation passes, and each damage to a staged generation is detected. Needs
 //! root.
 
-use std::time::Instant;
-
 use aya::maps::{Array, Map, MapData};
 use bytemuck::Pod;
 use edge_common::abi::{self, Backend, Cell, Failover, Pool, Published, ServiceEntryV4, ServiceKeyV4, banked, map};
@@ -296,32 +294,4 @@ fn where_nothing_can_be_rehearsed_only_what_is_not_new_comes_into_force() {
     let vetted = vet(&mut maps, How::Apply, words).unwrap();
     vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
     assert_eq!(maps.generation(), 2);
-}
-
-/// Prints how long a rehearsal takes; asserts nothing.
-#[test]
-#[ignore = "prints times"]
-fn time_of_a_thousand_services() {
-    let bpffs = Bpffs::mount();
-    let mut text = ALL_KINDS.to_owned();
-    for n in 0..1000 {
-        let (vip, mode) = if n % 2 == 0 { ("192.0.2.1", "dsr") } else { ("192.0.2.2", "ipip") };
-        text += &service(n + 1, vip, mode, "\"four\"", ("tcp", ""));
-    }
-    let config = config::parse(&text, "edge.toml").unwrap();
-    let mut maps = started(&bpffs, &config);
-    set_next_hops(&mut maps);
-    let image = planned(&maps, &config);
-    let start = Instant::now();
-    let staged = maps.stage(&image).unwrap();
-    println!("staged: {:?}", start.elapsed());
-    let mut rehearser = Rehearser::default();
-    for what in ["loaded and rehearsed", "rehearsed", "rehearsed"] {
-        let start = Instant::now();
-        rehearser.rehearse(&maps, &config, &image, staged).unwrap();
-        println!("{what}: {:?}", start.elapsed());
-    }
-    let start = Instant::now();
-    crate::xdp::Rehearsal::load(&maps).unwrap();
-    println!("loaded: {:?}", start.elapsed());
 }

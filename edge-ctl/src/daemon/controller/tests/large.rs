@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     bpf::{PinnedMaps, bpffs::Bpffs, monotonic_time},
     control::{
-        change::{Candidate, History, How, Planned, Words},
+        change::{Candidate, History, How, Planned, Rehearser, Words},
         offline::Offline,
     },
     plan::Capacity,
@@ -148,6 +148,10 @@ fn measured(size: Size) -> Row {
         let vetted = planned.unrehearsed(&mut maps);
         vetted.publish(&mut maps, &mut history, Clock::now(), &events).unwrap().0
     });
+    let mut rehearser = Rehearser::default();
+    let mut rehearse = || rehearser.rehearse_in_force(&maps, &inventory).unwrap();
+    assert_eq!(timed(&mut row, "the first rehearsal", &mut rehearse), None);
+    assert_eq!(timed(&mut row, "a rehearsal", rehearse), None);
     let mut controller = timed(&mut row, "a restart", || {
         maps.repair().unwrap();
         Controller::adopt(inventory, maps, events).unwrap()
