@@ -301,19 +301,20 @@ impl<P: DataPlane> Controller<P> {
                     let probed = probed.unwrap_or_else(|| Probed::new(probe, &pool.judging, position, state));
                     self.judgement.probed.insert(number, probed);
                 }
-                Some((_, None))
-                    if plan::health(state) != Health::Unknown
-                        && plan::forced(state).is_none()
-                        && !self.reach.is_out(number) =>
-                {
-                    unprobed.push((number, plan::changed(state, admin, Health::Unknown)));
+                // Nothing is found out about it, so that what an operator has forced is in force.
+                Some((_, None)) if !self.reach.is_out(number) => {
+                    let unknown = plan::changed(state, admin, Health::Unknown);
+                    if unknown != state {
+                        let reason = self.operators_reason(number);
+                        unprobed.push((number, unknown, reason.unwrap_or_else(|| "its pool has no probe".to_owned())));
+                    }
                 }
                 // For a backend whose pool was removed, the last result stands.
                 Some((_, None)) | None => {}
             }
         }
-        for (number, state) in unprobed {
-            self.plane.set_state(number, state, "its pool has no probe")?;
+        for (number, state, reason) in unprobed {
+            self.plane.set_state(number, state, &reason)?;
         }
         self.judgement.restart(&self.inventory);
         self.judgement.heed(&self.inventory, &self.plane);

@@ -121,3 +121,20 @@ fn wrong_answers_harden_what_was_unreachable() {
     assert_eq!(states(&controller), "xUUUUU");
     assert!(controller.judgement.probed[&1].machine().is_down_hard());
 }
+
+#[test]
+fn a_forced_backend_without_a_probe_is_as_forced_after_a_restart() {
+    let text = inventory().config.text.replace("probe = { type = \"tcp\", port = 80, rise = 2, fall = 3 }\n", "");
+    let unprobed = || Inventory { config: config::parse(&text, "edge.toml").unwrap(), ..inventory() };
+    let plane = FakeDataPlane::fresh(&unprobed());
+    let mut controller = Controller::adopt(unprobed(), plane, Events::new()).unwrap();
+    controller.reach(vec![(4, Some("its link is down".to_owned()))]).unwrap();
+    let forced =
+        Operation::Health { backend: "b1".to_owned(), health: Some(Health::Up), reason: Some("it is up".to_owned()) };
+    controller.operate(&forced).unwrap();
+    assert!(controller.plane.state(4).has_all(State::DOWN), "nothing can be sent to it");
+    // The link may be up again by then, and is reported only if it is not.
+    let controller = Controller::adopt(unprobed(), controller.plane, Events::new()).unwrap();
+    assert!(controller.plane.state(4).has_all(State::NEW | State::UP | State::FORCED_UP));
+    assert!(controller.plane.why(4).reason.contains("it is up"), "{:?}", controller.plane.why(4));
+}
