@@ -1,6 +1,10 @@
 //! The history of generations.
 
-use super::super::{Entry, History, How, Trial, Verdict, checksum};
+use super::super::{Entry, History, How, Left, Trial, Verdict, checksum, undo};
+use crate::{
+    config::{WeightWord, Weights},
+    control::fixture,
+};
 
 fn pushed(history: &mut History, generation: u64, how: How, text: &str) {
     history.push(Entry::new(generation, 1000 + generation, how, text));
@@ -21,7 +25,7 @@ fn bytes_and_back() {
         back_to: 1,
         until_ms: 77,
         unavailable: vec!["a/b".to_owned()],
-        weights: crate::config::Weights::default(),
+        weights: Weights::default(),
     });
     let bytes = history.encode(1 << 20);
     assert_eq!(History::decode(&bytes), history);
@@ -55,13 +59,8 @@ fn a_writer_that_was_killed_leaves_a_note_of_what_does_not_exist() {
     let mut history = History::default();
     pushed(&mut history, 1, How::Start, "one");
     pushed(&mut history, 2, How::Apply, "two");
-    history.trial = Some(Trial {
-        generation: 2,
-        back_to: 1,
-        until_ms: 77,
-        unavailable: Vec::new(),
-        weights: crate::config::Weights::default(),
-    });
+    history.trial =
+        Some(Trial { generation: 2, back_to: 1, until_ms: 77, unavailable: Vec::new(), weights: Weights::default() });
     // Killed after the history was written, before the generation was published.
     let mut aligned = history.clone();
     aligned.align(1, "one", 5);
@@ -106,4 +105,23 @@ fn a_start_does_not_take_again_what_was_replaced_or_undone() {
     pushed(&mut history, 3, How::Undo, "one");
     assert!(history.replaced("two", 3).unwrap().contains("was undone (late)"));
     assert_eq!(history.replaced("one", 3), None, "it is in force");
+}
+
+#[test]
+fn weights_that_a_text_on_trial_can_not_have_come_back_with_the_text_before() {
+    let text = fixture::inventory().config.text;
+    let word = |weight| Some(WeightWord { weight, reason: None });
+    let mut weights = Weights::default();
+    weights.set("provider-a/a1", word(20));
+    weights.set("provider-a/a2", word(30));
+    let mut history = History::default();
+    history.enter(Entry::new(1, 0, How::Start, &text), None, None, Left::default());
+    history.enter(Entry::new(2, 0, How::Apply, "on trial"), None, Some(77), Left { weights, ..Left::default() });
+    // A second trial, before which neither was in force any more; then an operator gives one back to the file.
+    history.enter(Entry::new(3, 0, How::Apply, "also"), None, Some(78), Left::default());
+    history.weigh(["provider-a/a2"].into_iter(), None);
+    let back = undo(&history, "late").unwrap().weighted(&Weights::default()).config;
+    assert_eq!(back.text, text);
+    assert_eq!(back.weights.get("provider-a/a1"), word(20).as_ref());
+    assert_eq!(back.weights.get("provider-a/a2"), None);
 }
