@@ -2,6 +2,7 @@
 
 mod attaching;
 mod channels;
+mod detaching;
 mod each_second;
 mod ended;
 mod growing;
@@ -376,24 +377,7 @@ impl Daemon {
                     self.fault(&executable.display().to_string(), &error);
                 }
             }
-            Command::Detach(back) => {
-                self.busy.begin();
-                // First stops the tasks that would restore the removed attachments.
-                self.outside = None;
-                self.end_loading().await;
-                let announced = takedown::announced(&self.controller.inventory.config);
-                match takedown::detach(&self.pins, &announced, Vec::new()).await {
-                    Ok(outcome) => {
-                        self.controller.events.report(EventKind::Detached, "edge-ctl", outcome.message.clone());
-                        let _ = back.send(Ok(outcome));
-                        return LoopStep::Stop;
-                    }
-                    Err(error) => {
-                        self.look_outside();
-                        let _ = back.send(Err(Refusal::internal(&error)));
-                    }
-                }
-            }
+            Command::Detach(back) => return self.detach(back).await,
         }
         LoopStep::Continue
     }

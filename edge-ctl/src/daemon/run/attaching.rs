@@ -1,18 +1,11 @@
 //! Replaces the attached program by one that was loaded, if this passes its rehearsal.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
-
 use super::Daemon;
 use crate::{
     control::{chain, change::RehearsalError, events::EventKind},
     daemon::controller::Controller,
     xdp::{self, EdgeProgram, XdpError},
 };
-
-/// How long a detach waits for a load: shorter than its client waits for the answer.
-const LOAD: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Attaches the loaded program to all interfaces, in place of the one before.
@@ -39,17 +32,6 @@ impl Daemon {
         }
         self.program.loaded(loaded, &inventory.config, events);
         self.leave_outgrown_maps();
-    }
-
-    /// Waits for a load under way before everything is taken down, for [`LOAD`] at most: a load that ends later ends with
-    /// the process.
-    pub(super) async fn end_loading(&mut self) {
-        if !self.program.is_loading() {
-            return;
-        }
-        if let Ok(loaded) = timeout(LOAD, self.program.loading()).await {
-            self.attach(loaded).await;
-        }
     }
 
     /// Carries over the flows that were recorded in smaller maps while the program was being loaded onto the present
