@@ -33,6 +33,7 @@ pub mod instead;
 pub mod load;
 pub mod pace;
 pub mod random;
+pub mod vandal;
 pub mod sequence;
 pub mod flows;
 pub mod flood;

@@ -195,7 +195,10 @@ fn a_change_that_loses_traffic_on_this_host_is_refused_and_an_unrelated_one_is_n
     let both = missing("eth9").rsplit_once("\n[[service]]").unwrap().0.to_owned();
     let (code, text) = run(&["apply"], &both);
     assert!(code == Some(2) && text.contains("no interface of this name"), "{text}");
-    assert!(text.contains(" is removed") && text.contains("add --allow-removal ") && text.contains(" --allow-unfit"), "{text}");
+    assert!(
+        text.contains(" is removed") && text.contains("add --allow-removal ") && text.contains(" --allow-unfit"),
+        "{text}"
+    );
     std::fs::write(&path, missing("eth9")).unwrap();
     lab.edge().unwrap().signal(nix::sys::signal::Signal::SIGHUP).unwrap();
     let status = || lab.edge().unwrap().status(lab.netns(EDGE)).unwrap();

@@ -3,73 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use aya::{
-    maps::{Array, Map, MapData},
-    programs::loaded_programs,
-};
-use edge_common::abi::{ABI_VERSION, Published, Service, banked, map, program};
+use aya::{maps::MapData, programs::loaded_programs};
+use edge_common::abi::{map, program};
 use edge_tests::lab::{
     patience::patience,
     small::{BACKENDS, Mode, Small},
     topology::EDGE,
+    vandal::{Vandal, maps},
     wait_until,
 };
-
-/// Another writer: it repeatedly gives each service in the inactive bank an invalid mode.
-struct Vandal {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Vandal {
-    fn start(lab: &Small) -> Self {
-        let maps = maps(lab);
-        let mut services: Array<_, [u8; size_of::<Service>()]> = opened(&maps, map::SERVICES).try_into().unwrap();
-        let published: Array<_, [u8; size_of::<Published>()]> = opened(&maps, map::PUBLISHED).try_into().unwrap();
-        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (stopping, count) = (Arc::clone(&stop), Arc::clone(&rounds));
-        let thread = thread::spawn(move || {
-            while !stopping.load(Ordering::Relaxed) {
-                for number in 0..services.len() / 2 {
-                    let active: Published = bytemuck::pod_read_unaligned(&published.get(&0, 0).unwrap());
-                    let at = banked(active.active ^ 1, number);
-                    let service: Service = bytemuck::pod_read_unaligned(&services.get(&at, 0).unwrap());
-                    if service.pool_count != 0 {
-                        let damaged = Service { pools: [u16::MAX; _], ..service };
-                        services.set(at, bytemuck::cast::<_, [u8; _]>(damaged), 0).unwrap();
-                    }
-                }
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let works = wait_until(patience(Duration::from_secs(10)), || Ok(rounds.load(Ordering::Relaxed) > 100));
-        assert!(works.unwrap(), "it is at work");
-        Self { stop, thread }
-    }
-
-    fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-    }
-}
-
-fn maps(lab: &Small) -> PathBuf {
-    lab.edge().unwrap().pins().join(format!("v{ABI_VERSION}/maps"))
-}
-
-fn opened(maps: &std::path::Path, name: &str) -> Map {
-    Map::from_map_data(MapData::from_pin(maps.join(name)).unwrap()).unwrap()
-}
 
 fn generation(lab: &Small) -> u64 {
     lab.edge().unwrap().status(lab.netns(EDGE)).unwrap()["generation"].as_u64().unwrap()
@@ -98,7 +42,7 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
         if !daemon {
             lab.kill_daemon().unwrap();
         }
-        let vandal = Vandal::start(&lab);
+        let vandal = Vandal::start(lab.edge().unwrap().pins()).unwrap();
         let refused = apply(&lab);
         let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(2), "{stderr}");
@@ -106,7 +50,7 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
             stderr.contains("the rehearsal failed: service") && stderr.contains("but the program's result is"),
             "{stderr}"
         );
-        vandal.end();
+        vandal.end().unwrap();
         assert_eq!(generation(&lab), 2);
     }
     let taken = apply(&lab);
@@ -118,7 +62,8 @@ fn a_candidate_that_is_damaged_before_it_is_published_is_refused() {
 
 /// Number of programs that use the lab's maps.
 fn programs(lab: &Small) -> usize {
-    let services = MapData::from_pin(maps(lab).join(map::SERVICES)).unwrap().info().unwrap().id();
+    let services =
+        MapData::from_pin(maps(lab.edge().unwrap().pins()).join(map::SERVICES)).unwrap().info().unwrap().id();
     let is_over = |ids: Option<Vec<u32>>| ids.is_some_and(|ids| ids.contains(&services));
     let loaded = loaded_programs().flatten().filter(|program| program.name_as_str() == Some(program::EDGE));
     loaded.filter(|program| program.map_ids().is_ok_and(is_over)).count()

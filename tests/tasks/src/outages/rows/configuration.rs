@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use edge_tests::lab::{Lab, topology::Backend, wait_until};
+use edge_tests::lab::{Lab, topology::Backend, vandal::Vandal, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::{PATIENCE, Stage, api, in_force},
+    stage::{PATIENCE, Stage, api, in_force, reweighed},
 };
 
 /// Longest time until a bad file is refused.
@@ -33,6 +33,20 @@ pub(super) fn rows() -> Vec<Incident> {
                   provider",
             long: false,
             replay: doubled_file,
+        },
+        Incident {
+            name: "latent-fault",
+            story: "Fastly, 8 June 2021: a customer's valid configuration met a fault of the program that had been there \
+                    for weeks, and most of the network answered with errors",
+            done: "a valid file is applied, and the tables that it becomes lead the program to other backends than \
+                   planned: another program damages them before they come into force; then without the damage",
+            expected: "it is refused within 1 s since its rehearsal failed, nothing changes, nothing is lost; then it comes \
+                       into force",
+            helped: Helped::Partly,
+            why: "each candidate is rehearsed by the real program before it comes into force; a fault that none of the \
+                  rehearsed packets meets, one for each service and kind, is not found",
+            long: false,
+            replay: latent_fault,
         },
         Incident {
             name: "late-fault",
@@ -83,6 +97,33 @@ pub(super) fn rows() -> Vec<Incident> {
             replay: deleted_state,
         },
     ]
+}
+
+fn latent_fault(stage: &mut Stage) -> Result<Observed> {
+    let tried = reweighed(&stage.lab)?;
+    let body = serde_json::json!({ "text": std::fs::read_to_string(&tried)?, "file": tried }).to_string();
+    let before = in_force(&stage.lab)?;
+    let ((status, answer, took), toll) = stage.toll(Duration::from_secs(1), |lab| {
+        let vandal = Vandal::start(lab.edge().pins())?;
+        let requested = Instant::now();
+        let answer = api(lab, "POST", "/v1/apply", &body);
+        let took = requested.elapsed();
+        vandal.end()?;
+        let (status, answer) = answer?;
+        Ok((status, answer, took))
+    })?;
+    let same = in_force(&stage.lab)? == before && goes_on(&stage.lab)?;
+    let (without, _) = api(&stage.lab, "POST", "/v1/apply", &body)?;
+    stage.lab.ctl(&["rollback"])?;
+    let refused = status == 400 && answer.contains("the rehearsal failed");
+    Ok(Observed::all([
+        (format!("{} after {} ms", if refused { "refused" } else { "not refused" }, took.as_millis()), {
+            refused && took < AT_ONCE
+        }),
+        ("the same generation is in force".to_owned(), same),
+        ("without the damage the file comes into force".to_owned(), without == 200),
+        (toll.to_string(), toll.is_nothing()),
+    ]))
 }
 
 fn late_fault(stage: &mut Stage) -> Result<Observed> {
@@ -236,31 +277,41 @@ fn doubled_file(stage: &mut Stage) -> Result<Observed> {
     let before = in_force(&stage.lab)?;
     let bad = bad_files(&good)?;
     let (answers, toll) = stage.toll(Duration::from_secs(1), |lab| {
-        let answers = bad.iter().map(|(what, text)| {
-            std::fs::write(&path, text)?;
+        let answers = bad.iter().map(|bad| {
+            std::fs::write(&path, &bad.text)?;
             let requested = Instant::now();
             let (status, answer) = api(lab, "POST", "/v1/reload", "")?;
-            Ok((*what, status, requested.elapsed(), answer))
+            Ok((bad.what, status == 400 && answer.contains(bad.why), requested.elapsed()))
         });
         let answers = answers.collect::<Result<Vec<_>>>();
         std::fs::write(&path, &good)?;
         answers
     })?;
     let slowest = answers.iter().map(|answer| answer.2).max().unwrap_or_default();
-    let accepted: Vec<_> = answers.iter().filter(|answer| answer.1 != 400 || answer.3.len() < 40).collect();
+    let others: Vec<_> = answers.iter().filter(|answer| !answer.1).map(|answer| answer.0).collect();
+    let refused = answers.len() - others.len();
     Ok(Observed::all([
-        (format!("{} files refused, the slowest after {} ms", answers.len() - accepted.len(), slowest.as_millis()), {
-            accepted.is_empty() && slowest < AT_ONCE
+        (format!("{refused} files refused for their fault, the slowest after {} ms", slowest.as_millis()), {
+            slowest < AT_ONCE
+        }),
+        (format!("otherwise: {}", if others.is_empty() { "none".to_owned() } else { others.join(", ") }), {
+            others.is_empty()
         }),
         ("the same generation is in force".to_owned(), in_force(&stage.lab)? == before && goes_on(&stage.lab)?),
         (toll.to_string(), toll.is_nothing()),
     ]))
 }
 
+/// A bad file.
+struct Bad {
+    what: &'static str,
+    text: String,
+    /// A part of the reason for which it is refused.
+    why: &'static str,
+}
+
 /// Bad files that a generator may make from a good one.
-fn bad_files(good: &str) -> Result<Vec<(&'static str, String)>> {
-    let (head, rest) = good.split_once("[[pool.backend]]").context("a backend")?;
-    let (first, _) = rest.split_once("[[").context("something after it")?;
+fn bad_files(good: &str) -> Result<Vec<Bad>> {
     // A file without limits gets larger maps.
     let mut crowd = good.replacen("[limits]\n", "[limits]\nbackends = 1024\n", 1);
     write!(crowd, "\n[[pool]]\nname = \"crowd\"\n")?;
@@ -268,14 +319,21 @@ fn bad_files(good: &str) -> Result<Vec<(&'static str, String)>> {
         let address = format!("10.77.{}.{}", number / 250, number % 250 + 1);
         write!(crowd, "[[pool.backend]]\nname = \"c{number}\"\naddress = \"{address}\"\n")?;
     }
-    let twice = format!("{head}[[pool.backend]]{first}[[pool.backend]]{rest}");
-    let cut = good.get(..good.len() / 2 + 3).unwrap_or_default().to_owned();
+    let mut parts = good.split("[[pool.backend]]");
+    let mut twice = parts.next().context("a beginning")?.to_owned();
+    for part in parts {
+        let backend = part.split("\n[").next().unwrap_or(part);
+        write!(twice, "[[pool.backend]]{backend}\n[[pool.backend]]{part}")?;
+    }
+    // In the middle of a line.
+    let half = good.get(..good.len() / 2).and_then(|half| half.rfind(" = \"")).context("a text in the first half")?;
+    let bad = |what, text, why| Bad { what, text, why };
     Ok(vec![
-        ("twice", twice),
-        ("too many", crowd),
-        ("cut", cut),
-        ("not TOML", good.replace('=', ":")),
-        ("empty", String::new()),
+        bad("twice", twice, "is twice in this pool"),
+        bad("too many", crowd, "are configured"),
+        bad("cut", good[..half + 5].to_owned(), "not TOML"),
+        bad("not TOML", good.replace('=', ":"), "not TOML"),
+        bad("empty", String::new(), "lacks `hash_key`"),
     ])
 }
 
