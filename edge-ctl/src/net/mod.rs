@@ -3,6 +3,7 @@
 //! Nothing here writes a BPF map: results go to the daemon as [`NetEvent`]s.
 
 mod agenda;
+mod affected;
 mod announce;
 mod changes;
 mod doubt;
@@ -15,6 +16,8 @@ mod netlink;
 mod next_hop;
 mod offloads;
 mod private;
+mod published;
+mod queue;
 mod stations;
 mod survey;
 mod tables;
