@@ -11,6 +11,7 @@ mod events;
 mod frames;
 #[cfg(test)]
 pub(crate) mod lab;
+mod lookup;
 mod names;
 mod netlink;
 mod next_hop;

@@ -146,6 +146,32 @@ fn policy_by_the_tunnels_source_is_followed() {
 }
 
 #[test]
+fn probes_have_the_source_of_packets_whose_answers_return_here() {
+    in_lab(|lab| {
+        second_router(lab);
+        sh("ip address add 10.0.0.3/32 dev lo && ip route add 198.51.100.0/24 via 10.0.0.2");
+        sh("ip route add 198.51.100.0/24 via 10.0.0.9 table 7 && ip rule add from 10.0.0.3 table 7");
+        sh("ip address add fd00::3/128 dev lo nodad");
+        let backends = [
+            "198.51.100.1 nat 10.0.0.3",
+            "198.51.100.1 nat 192.0.2.99",
+            "fd00::2 nat fd00::3",
+            "fd00::2 nat 2001:db8::99",
+            "fd00::2 from fd00::3",
+        ];
+        let mut watching = Watching::new(&backends, None);
+        watching.expect(1, Some(OTHER));
+        // The host does not have the other addresses, so that nothing could be sent from them. The kernel enters an IPv6
+        // address a moment after the command.
+        let sources = ["10.0.0.3", "10.0.0.1", "fd00::3", "fd00::1", "fd00::1"].map(|text| text.parse().ok());
+        watching.wait(|watching| {
+            watching.known.values().all(Option::is_some)
+                && watching.routes.values().flatten().map(|route| route.source).eq(sources)
+        });
+    });
+}
+
+#[test]
 fn routes_are_those_of_the_interfaces_vrf() {
     in_lab(|lab| {
         second_router(lab);

@@ -42,11 +42,14 @@ impl Watching {
         // A single thread, so that the sockets are in this thread's namespace.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, events) = mpsc::channel(64);
-        let destination = |text: &&str| match text.split_once(" from ") {
-            Some((to, from)) => {
-                Destination { source: Some(from.parse().unwrap()), ..Destination::of(to.parse().unwrap()) }
-            }
-            None => Destination::of(text.parse().unwrap()),
+        // "ADDRESS", "ADDRESS from SOURCE" (of a tunnel), "ADDRESS nat SOURCE".
+        let destination = |text: &&str| match text.split(' ').collect::<Vec<_>>()[..] {
+            [to, kind, from] => Destination {
+                source: Some(from.parse().unwrap()),
+                answered_here: kind == "nat",
+                ..Destination::of(to.parse().unwrap())
+            },
+            _ => Destination::of(text.parse().unwrap()),
         };
         let sought = Sought {
             backends: (1u16..).zip(addresses.iter().map(destination)).collect(),
