@@ -10,6 +10,7 @@ use rtnetlink::packet_route::{
 use super::{
     netlink::{NetError, Requests},
     next_hop::{Lookup, Unreachable},
+    next_hop_objects,
     route::{Destination, Route},
     tables,
 };
@@ -94,7 +95,12 @@ impl Requests {
         question.header.flags = RouteFlags::FibMatch;
         match self.routes(&question).await {
             Ok(routes) => {
-                let hops = routes.first().map_or_else(Vec::new, |route| tables::hops(destination.address, route));
+                let complete = routes.first();
+                let mut hops = complete.map_or_else(Vec::new, |found| tables::hops(destination.address, found));
+                if let (true, Some(object)) = (hops.is_empty(), complete.and_then(tables::next_hop_object)) {
+                    // An object that was removed in the meantime has taken the route with it, of which the kernel notifies.
+                    hops = next_hop_objects::hops(object, destination.address).unwrap_or_default();
+                }
                 if !hops.is_empty() {
                     route.hops = hops;
                 }

@@ -82,6 +82,8 @@ fn next_hop_objects_are_followed() {
         leaves_and_returns(lab, &behind());
         // The group changes, but the route that refers to it does not, and the kernel tells nothing of the route.
         sh("echo 0 > /proc/sys/net/ipv4/nexthop_compat_mode");
+        // Routes then name only the object, and the kernel's answer only the next hop that it would choose itself.
+        leaves_and_returns(lab, &behind());
         let mut watching = watch_all(&behind());
         sh("ip nexthop replace id 10 group 2");
         watching.wait_for(Duration::from_secs(2), |watching| by(watching, OTHER).len() == 12);
@@ -114,6 +116,22 @@ fn a_next_hop_behind_which_all_is_silent_is_left_though_the_kernel_believes_in_i
         watching.quiet(Duration::from_secs(1));
         report(&watching, &|mac| mac != OTHER);
         watching.wait(|watching| by(watching, PEER).len() == 12);
+    });
+}
+
+#[test]
+fn next_hop_objects_of_ipv6_are_those_of_a_route_as_well() {
+    in_lab(|lab| {
+        second_router(lab);
+        sh("echo 0 > /proc/sys/net/ipv4/nexthop_compat_mode");
+        sh("ip nexthop add id 1 via fd00::2 dev edge0 && ip nexthop add id 2 via fd00::9 dev edge0");
+        sh("ip nexthop add id 10 group 1/2 && ip route add 2001:db8:9::/64 nhid 10");
+        let backends: Vec<_> = (1..=12).map(|host| format!("2001:db8:9::{host:x}")).collect();
+        leaves_and_returns(lab, &backends);
+        // Of the twelve, about one has the next hop of the lesser weight.
+        sh("ip nexthop replace id 10 group 1,1/2,100");
+        let mut watching = watch_all(&backends);
+        watching.wait(|watching| by(watching, PEER).len() <= 1);
     });
 }
 

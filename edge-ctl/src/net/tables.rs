@@ -281,8 +281,8 @@ pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
     })
 }
 
-/// The usable next hops of a complete route from the kernel's table; empty unless it is a multipath route. Next hop
-/// objects are included, unless `net.ipv4.nexthop_compat_mode` is off.
+/// The usable next hops of a complete route from the kernel's table; empty unless it is a multipath route. Those of next
+/// hop objects are included, unless `net.ipv4.nexthop_compat_mode` is off.
 pub(super) fn hops(address: IpAddr, message: &RouteMessage) -> Vec<Hop> {
     let unusable = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown | RouteNextHopFlags::Unresolved;
     let usable = |hop: &&RouteNextHop| {
@@ -299,6 +299,14 @@ pub(super) fn hops(address: IpAddr, message: &RouteMessage) -> Vec<Hop> {
         _ => None,
     });
     several.into_iter().flatten().filter(usable).map(hop).collect()
+}
+
+/// The number of the next hop object that a route refers to.
+pub(super) fn next_hop_object(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::NhId(number) => Some(*number),
+        _ => None,
+    })
 }
 
 /// The destinations of a route; `None` if they are not those of an IP route.
