@@ -21,7 +21,7 @@ use crate::{
     config,
     control::inventory::Inventory,
     health::{Health, Verdict},
-    net::NextHopEntry,
+    net::{Destination, NextHopEntry},
     plan::{self, Admin, Capacity},
     probe::{Network, ProbeEngine, ProbeTarget, Report, Subject},
     xdp::{self, EdgeProgram},
@@ -161,7 +161,8 @@ impl Probes {
         let backends = config.0.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let targets = (1..).zip(backends).filter_map(|(number, (pool, backend))| {
             let (subject, through) = (Subject::Backend(number), Vec::new());
-            Some(ProbeTarget { subject, address: backend.address, probe: pool.probe_of(Some(backend))?, through })
+            let destination = Destination::of(backend.address);
+            Some(ProbeTarget { subject, destination, probe: pool.probe_of(Some(backend))?, through })
         });
         // As many as in the daemon.
         let (sender, reports) = mpsc::channel(1024);

@@ -21,7 +21,7 @@ use crate::{
         events::{EventKind, Events},
         inventory::Inventory,
     },
-    net::{self, PrivateNet, ResolvedRoute},
+    net::{self, Destinations, PrivateNet, ResolvedRoute},
     probe::{Carrier, Network, ProbeTarget, Subject, Through},
     xdp::{ProbePrograms, XdpError},
 };
@@ -175,6 +175,7 @@ impl Probing {
             }
         }
         carrier.hear(programs.heard());
+        carrier.reserve(config.limits.nat_flows.map(|_| config.nat.ports));
     }
 }
 
@@ -196,6 +197,7 @@ fn is_closed(carrier: &Carrier) -> bool {
 /// All targets of probes: backends and references.
 pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
     let own = inventory.config.own_probes();
+    let destinations = Destinations::of(&inventory.config);
     let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
         let pool = pool?;
         let probe = pool.probe_of(own.get(&(pool.name.as_str(), address)).copied())?;
@@ -203,7 +205,8 @@ pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
             ProbeThrough::Service if probe.kind.is_sent_here() => through(&inventory.config, pool, address),
             ProbeThrough::Service | ProbeThrough::Address => Vec::new(),
         };
-        Some(ProbeTarget { subject: Subject::Backend(backend), address, probe, through })
+        let destination = destinations.to(Some(&pool.name), address);
+        Some(ProbeTarget { subject: Subject::Backend(backend), destination, probe, through })
     });
     let references = inventory.config.reference_targets.iter().enumerate();
     targets.chain(references.map(|(position, target)| ProbeTarget::reference(position, *target))).collect()

@@ -3,6 +3,7 @@
 //! Nothing here writes a BPF map: results go to the daemon as [`NetEvent`]s.
 
 mod agenda;
+mod affected;
 mod announce;
 mod changes;
 mod doubt;
@@ -10,11 +11,14 @@ mod events;
 mod frames;
 #[cfg(test)]
 pub(crate) mod lab;
+mod lookup;
 mod names;
 mod netlink;
 mod next_hop;
 mod offloads;
 mod private;
+mod published;
+mod queue;
 mod stations;
 mod survey;
 mod tables;

@@ -6,20 +6,15 @@ use futures::{Stream, StreamExt as _, TryStreamExt, stream};
 use rtnetlink::{
     Handle,
     packet_route::{
-        AddressFamily,
         address::{AddressAttribute, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
-        route::{RouteAttribute, RouteFlags, RouteMessage},
+        route::RouteMessage,
     },
 };
 use tokio::{task::AbortHandle, time::timeout};
 
-use super::{
-    next_hop::{Lookup, NeighbourKey, Unreachable},
-    route::{Destination, Route},
-    tables,
-};
+use super::{next_hop::NeighbourKey, tables};
 
 /// Timeout for an answer. The kernel answers during the system call; a missing answer was lost or could not be parsed.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -152,79 +147,8 @@ impl Requests {
         }
     }
 
-    /// The route to a destination from the first of these VRFs that has one. If the destination is the host's own
-    /// address in any VRF, that result takes precedence.
-    pub(super) async fn lookup_in(&self, vrfs: &[Option<u32>], destination: Destination) -> Result<Lookup, NetError> {
-        let mut found = Lookup::Unreachable(Unreachable::NoRoute);
-        for vrf in vrfs {
-            let lookup = self.lookup(destination, *vrf).await?;
-            if found == Lookup::Unreachable(Unreachable::NoRoute) || lookup.is_own() {
-                found = lookup;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Looks up the route to a destination, as for a packet from this host, in the routing table of the VRF with this
-    /// index or in the main one. Returns all next hops of a multipath route.
-    ///
-    /// # Errors
-    /// If the request fails; a missing route is a [`Lookup`].
-    pub(super) async fn lookup(&self, destination: Destination, vrf: Option<u32>) -> Result<Lookup, NetError> {
-        let mut destination = destination;
-        let mut answer = self.routes(&question(destination, vrf)).await;
-        if let (Err(NetError::Refused { .. }), Some(source @ IpAddr::V4(_))) = (&answer, destination.source) {
-            // With IPv4 the kernel looks up no route from an address that it does not have; the packet path may send
-            // from such an address all the same.
-            let own = self.routes(&question(Destination::of(source), vrf)).await;
-            let is_own = |route: &RouteMessage| tables::lookup(source, route).is_own();
-            if !own.is_ok_and(|routes| routes.first().is_some_and(is_own)) {
-                destination.source = None;
-                answer = self.routes(&question(destination, vrf)).await;
-            }
-        }
-        let found = match answer {
-            Ok(routes) => routes
-                .first()
-                .map_or(Lookup::Unreachable(Unreachable::NoRoute), |route| tables::lookup(destination.address, route)),
-            Err(NetError::Refused { what, source }) => match source.raw_os_error() {
-                Some(libc::ENETUNREACH | libc::ENETDOWN | libc::ENODEV | libc::ESRCH) => {
-                    Lookup::Unreachable(Unreachable::NoRoute)
-                }
-                // routes of type unreachable, prohibit and blackhole, in this order
-                Some(libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Lookup::Unreachable(Unreachable::NotUnicast),
-                _ => return Err(NetError::Refused { what, source }),
-            },
-            Err(error) => return Err(error),
-        };
-        let Lookup::Via(mut route) = found else { return Ok(found) };
-        if let Some(source) = destination.source {
-            // The source address that the kernel would choose.
-            let plain = self.routes(&question(Destination::of(destination.address), vrf)).await.unwrap_or_default();
-            let own = plain.first().map(|answer| tables::lookup(destination.address, answer));
-            route.source = match own {
-                Some(Lookup::Via(Route { source: Some(own), .. })) => Some(own),
-                _ => Some(source),
-            };
-        }
-        // The answer has one next hop; the complete route has all of them.
-        let mut question = question(destination, vrf);
-        question.header.flags = RouteFlags::FibMatch;
-        match self.routes(&question).await {
-            Ok(routes) => {
-                let hops = routes.first().map_or_else(Vec::new, |route| tables::hops(destination.address, route));
-                if !hops.is_empty() {
-                    route.hops = hops;
-                }
-            }
-            Err(error @ (NetError::Closed | NetError::Late)) => return Err(error),
-            // The next hop that the kernel has chosen is right as well.
-            Err(_) => {}
-        }
-        Ok(Lookup::Via(route))
-    }
-
-    async fn routes(&self, question: &RouteMessage) -> Result<Vec<RouteMessage>, NetError> {
+    /// The kernel's answers to a route request.
+    pub(super) async fn routes(&self, question: &RouteMessage) -> Result<Vec<RouteMessage>, NetError> {
         all("look a route up", self.handle.route().get(question.clone()).execute()).await
     }
 
@@ -256,20 +180,6 @@ impl Requests {
         };
         stream::iter(neighbours).for_each_concurrent(PARALLEL, touch).await;
     }
-}
-
-fn question(Destination { address, source, .. }: Destination, vrf: Option<u32>) -> RouteMessage {
-    let length = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
-    let mut message = RouteMessage::default();
-    message.header.address_family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    message.header.destination_prefix_length = length(address);
-    message.attributes.push(RouteAttribute::Destination(address.into()));
-    if let Some(source) = source {
-        message.header.source_prefix_length = length(source);
-        message.attributes.push(RouteAttribute::Source(source.into()));
-    }
-    message.attributes.extend(vrf.map(RouteAttribute::Oif));
-    message
 }
 
 /// The XDP program on an interface.

@@ -18,6 +18,9 @@ pub(crate) struct Destination {
     pub address: IpAddr,
     /// Source address of the packets, if known: policy routing may depend on it.
     pub source: Option<IpAddr>,
+    /// Whether answers to `source` return to this host, so that probes can have it as their source, too. The source of a
+    /// tunnel may be shared by several edges, and answers to it may go to another edge.
+    pub answered_here: bool,
     /// Whether packets are sent there unchanged, so that no router may be in between: it would send them back.
     pub on_link: bool,
 }
@@ -25,7 +28,7 @@ pub(crate) struct Destination {
 impl Destination {
     /// The destination of packets from any source.
     pub(crate) const fn of(address: IpAddr) -> Self {
-        Self { address, source: None, on_link: false }
+        Self { address, source: None, answered_here: false, on_link: false }
     }
 }
 
@@ -57,17 +60,14 @@ impl<'a> Destinations<'a> {
     /// The destination of a backend in this pool; `None` for a pool that is gone.
     pub(crate) fn to(&self, pool: Option<&str>, address: IpAddr) -> Destination {
         let is_in = |pools: &BTreeSet<&str>| pool.is_some_and(|pool| pools.contains(pool));
-        Destination {
-            address,
-            source: if is_in(&self.tunnelled) {
-                self.tunnel.source(address)
-            } else if is_in(&self.translated) {
-                self.nat.source(address)
-            } else {
-                None
-            },
-            on_link: is_in(&self.direct),
-        }
+        let (source, answered_here) = if is_in(&self.tunnelled) {
+            (self.tunnel.source(address), false)
+        } else if is_in(&self.translated) {
+            (self.nat.source(address), true)
+        } else {
+            (None, false)
+        };
+        Destination { address, source, answered_here, on_link: is_in(&self.direct) }
     }
 }
 
@@ -82,8 +82,8 @@ pub(crate) struct ResolvedRoute {
     pub below: Option<u32>,
     /// The next hop; the backend's own address if it is on the link.
     pub next_hop: IpAddr,
-    /// Source address that the kernel would choose. The source of a tunnel may be shared by several edges, and answers
-    /// to it may go to another edge.
+    /// Source address of probes: that of the destination if answers to it return to this host, or else the one that the
+    /// kernel would choose.
     pub source: Option<IpAddr>,
 }
 

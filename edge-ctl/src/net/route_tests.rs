@@ -82,6 +82,8 @@ fn next_hop_objects_are_followed() {
         leaves_and_returns(lab, &behind());
         // The group changes, but the route that refers to it does not, and the kernel tells nothing of the route.
         sh("echo 0 > /proc/sys/net/ipv4/nexthop_compat_mode");
+        // Routes then name only the object, and the kernel's answer only the next hop that it would choose itself.
+        leaves_and_returns(lab, &behind());
         let mut watching = watch_all(&behind());
         sh("ip nexthop replace id 10 group 2");
         watching.wait_for(Duration::from_secs(2), |watching| by(watching, OTHER).len() == 12);
@@ -118,6 +120,22 @@ fn a_next_hop_behind_which_all_is_silent_is_left_though_the_kernel_believes_in_i
 }
 
 #[test]
+fn next_hop_objects_of_ipv6_are_those_of_a_route_as_well() {
+    in_lab(|lab| {
+        second_router(lab);
+        sh("echo 0 > /proc/sys/net/ipv4/nexthop_compat_mode");
+        sh("ip nexthop add id 1 via fd00::2 dev edge0 && ip nexthop add id 2 via fd00::9 dev edge0");
+        sh("ip nexthop add id 10 group 1/2 && ip route add 2001:db8:9::/64 nhid 10");
+        let backends: Vec<_> = (1..=12).map(|host| format!("2001:db8:9::{host:x}")).collect();
+        leaves_and_returns(lab, &backends);
+        // Of the twelve, about one has the next hop of the lesser weight.
+        sh("ip nexthop replace id 10 group 1,1/2,100");
+        let mut watching = watch_all(&backends);
+        watching.wait(|watching| by(watching, PEER).len() <= 1);
+    });
+}
+
+#[test]
 fn weights_of_next_hops_are_their_shares() {
     in_lab(|lab| {
         second_router(lab);
@@ -142,6 +160,32 @@ fn policy_by_the_tunnels_source_is_followed() {
         let source = |number| watching.routes[&number].and_then(|route| route.source).map(|source| source.to_string());
         assert_eq!(source(1).as_deref(), Some("10.0.0.1"));
         assert_eq!(source(2).as_deref(), Some("10.0.0.1"), "one that answers come back to");
+    });
+}
+
+#[test]
+fn probes_have_the_source_of_packets_whose_answers_return_here() {
+    in_lab(|lab| {
+        second_router(lab);
+        sh("ip address add 10.0.0.3/32 dev lo && ip route add 198.51.100.0/24 via 10.0.0.2");
+        sh("ip route add 198.51.100.0/24 via 10.0.0.9 table 7 && ip rule add from 10.0.0.3 table 7");
+        sh("ip address add fd00::3/128 dev lo nodad");
+        let backends = [
+            "198.51.100.1 nat 10.0.0.3",
+            "198.51.100.1 nat 192.0.2.99",
+            "fd00::2 nat fd00::3",
+            "fd00::2 nat 2001:db8::99",
+            "fd00::2 from fd00::3",
+        ];
+        let mut watching = Watching::new(&backends, None);
+        watching.expect(1, Some(OTHER));
+        // The host does not have the other addresses, so that nothing could be sent from them. The kernel enters an IPv6
+        // address a moment after the command.
+        let sources = ["10.0.0.3", "10.0.0.1", "fd00::3", "fd00::1", "fd00::1"].map(|text| text.parse().ok());
+        watching.wait(|watching| {
+            watching.known.values().all(Option::is_some)
+                && watching.routes.values().flatten().map(|route| route.source).eq(sources)
+        });
     });
 }
 

@@ -2,7 +2,10 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -28,9 +31,16 @@ pub(super) enum Change {
     Neighbour,
     /// A neighbour that was usable no longer is.
     NeighbourLost(NeighbourKey),
-    /// Links, addresses, routes or rules have changed: any route may be different now.
+    /// The link with this index has changed, and any route may be different now.
+    Link(u32),
+    /// A route to this prefix has changed, and any other may have.
+    Route(Prefix),
+    /// Addresses or rules have changed: any route may be different now.
     Routes,
 }
+
+/// The destination of a route: an address, of which the first bits count, and their number.
+pub(super) type Prefix = (IpAddr, u8);
 
 impl Tables {
     /// Applies one notification.
@@ -40,10 +50,11 @@ impl Tables {
             RouteNetlinkMessage::DelLink(link) => self.link_removed(link),
             RouteNetlinkMessage::NewNeighbour(neighbour) => self.neighbour_is(neighbour),
             RouteNetlinkMessage::DelNeighbour(neighbour) => self.neighbour_removed(neighbour),
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+                prefix(route).map_or(Change::Routes, Change::Route)
+            }
             RouteNetlinkMessage::NewAddress(_)
             | RouteNetlinkMessage::DelAddress(_)
-            | RouteNetlinkMessage::NewRoute(_)
-            | RouteNetlinkMessage::DelRoute(_)
             | RouteNetlinkMessage::NewRule(_)
             | RouteNetlinkMessage::DelRule(_) => Change::Routes,
             _ => Change::Nothing,
@@ -58,7 +69,7 @@ impl Tables {
         let before = link.clone();
         update_link(link, message);
         // Notifications of statistics and the like change no route.
-        if *link == before { Change::Nothing } else { Change::Routes }
+        if *link == before { Change::Nothing } else { Change::Link(message.header.index) }
     }
 
     fn link_removed(&mut self, message: &LinkMessage) -> Change {
@@ -67,7 +78,7 @@ impl Tables {
             return Change::Nothing;
         }
         self.neighbours.retain(|(link, _), _| *link != index);
-        Change::Routes
+        Change::Link(index)
     }
 
     fn neighbour_is(&mut self, message: &NeighbourMessage) -> Change {
@@ -270,8 +281,8 @@ pub(super) fn lookup(address: IpAddr, message: &RouteMessage) -> Lookup {
     })
 }
 
-/// The usable next hops of a complete route from the kernel's table; empty unless it is a multipath route. Next hop
-/// objects are included, unless `net.ipv4.nexthop_compat_mode` is off.
+/// The usable next hops of a complete route from the kernel's table; empty unless it is a multipath route. Those of next
+/// hop objects are included, unless `net.ipv4.nexthop_compat_mode` is off.
 pub(super) fn hops(address: IpAddr, message: &RouteMessage) -> Vec<Hop> {
     let unusable = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown | RouteNextHopFlags::Unresolved;
     let usable = |hop: &&RouteNextHop| {
@@ -288,6 +299,28 @@ pub(super) fn hops(address: IpAddr, message: &RouteMessage) -> Vec<Hop> {
         _ => None,
     });
     several.into_iter().flatten().filter(usable).map(hop).collect()
+}
+
+/// The number of the next hop object that a route refers to.
+pub(super) fn next_hop_object(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::NhId(number) => Some(*number),
+        _ => None,
+    })
+}
+
+/// The destinations of a route; `None` if they are not those of an IP route.
+fn prefix(message: &RouteMessage) -> Option<Prefix> {
+    let any: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let destination = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    Some((destination.unwrap_or(any), message.header.destination_prefix_length))
 }
 
 fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
@@ -332,7 +365,7 @@ mod tests {
             (LinkFlags::Port, Some(4), true),
             (LinkFlags::empty(), None, false),
         ] {
-            assert_eq!(tables.apply(&notification(flags, controller)), Change::Routes, "each changes the devices");
+            assert_eq!(tables.apply(&notification(flags, controller)), Change::Link(2), "each changes the devices");
             let device = &described(&tables.links)[&2];
             assert_eq!((device.controller, device.bonded), (controller, bonded));
         }

@@ -1,10 +1,6 @@
 //! Watches the next hop of every backend by netlink notifications.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use edge_common::abi::BackendNumber;
 use futures::{StreamExt, stream};
@@ -28,18 +24,19 @@ use super::{
     doubt::{Heard, doubtful, note},
     events::{NetEvent, Sought},
     netlink::{NetError, PARALLEL, Requests},
-    next_hop::{
-        Link, Lookup, Neighbour, NeighbourKey, NextHopEntry, Resolution, Tables, neighbours, resolve, resolved_route,
-    },
+    next_hop::{Lookup, Neighbour, NeighbourKey, Tables, neighbours},
     next_hop_objects::NextHopObjects,
-    route::{Destination, ResolvedRoute},
-    survey::described,
+    published::{Published, differing},
+    queue::{Queue, Slice},
+    route::Destination,
     tables::{self, Change},
 };
 
 /// Changes are collected for this long, from the first one on, before next hops are evaluated. Short enough to go
 /// unnoticed, long enough for a flushed neighbour to answer before it counts as lost.
 const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Number of routes that are looked up before anything else is attended to.
+const SLICE: usize = 8 * PARALLEL;
 /// Route lookups may take up at most a fifth of the time, however often the routing table changes.
 const REST_FACTOR: u32 = 4;
 /// Delay of a second lookup after a change of routes: the kernel sends a link's notification before it removes the
@@ -103,11 +100,10 @@ pub(super) fn watch_with(mut sought: Sought, events: mpsc::Sender<NetEvent>, buf
         events,
         heard: receiver,
         buffer,
-        published: BTreeMap::new(),
-        published_routes: BTreeMap::new(),
-        published_reach: BTreeMap::new(),
-        published_links: None,
-        published_vips: BTreeMap::new(),
+        queue: Queue::default(),
+        round_took: Duration::ZERO,
+        is_complete: false,
+        published: Published::default(),
         is_host_changed: false,
         lost: BTreeSet::new(),
         unresolved: BTreeSet::new(),
@@ -135,11 +131,12 @@ struct Watcher {
     heard: Receiver<Heard>,
     buffer: Option<u32>,
     tables: Tables,
-    published: BTreeMap<BackendNumber, Option<NextHopEntry>>,
-    published_routes: BTreeMap<BackendNumber, Option<ResolvedRoute>>,
-    published_reach: BTreeMap<BackendNumber, Option<String>>,
-    published_links: Option<BTreeMap<u32, Link>>,
-    published_vips: BTreeMap<IpAddr, bool>,
+    queue: Queue,
+    /// Time spent on the lookups of the present round.
+    round_took: Duration,
+    /// Whether all routes have been looked up once.
+    is_complete: bool,
+    published: Published,
     is_host_changed: bool,
     /// Neighbours lost since the last evaluation.
     lost: BTreeSet<NeighbourKey>,
@@ -185,8 +182,8 @@ impl Watcher {
                     agenda.add(Work::Lookups, DEBOUNCE);
                 }
                 work = agenda.wait() => {
-                    agenda.done();
-                    if !self.work(work, &requests, &mut agenda).await? {
+                    agenda.done(work);
+                    if !self.start(work, &requests).await? {
                         return Ok(());
                     }
                 }
@@ -206,6 +203,11 @@ impl Watcher {
                     drop(handle);
                     return Ok(());
                 }
+                () = std::future::ready(()), if !self.queue.is_empty() => {
+                    if !self.look_up_some(&requests, &mut agenda).await? {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
@@ -219,11 +221,18 @@ impl Watcher {
                     self.lost.insert(key);
                     agenda.add(Work::Evaluate, DEBOUNCE);
                 }
-                Change::Routes => {
-                    self.is_host_changed = true;
-                    agenda.add(Work::Lookups, DEBOUNCE);
-                    agenda.repeat = Some(Instant::now() + REPEAT);
+                Change::Link(index) => {
+                    self.queue.affect(self.tables.using_link(index));
+                    // The kernel limits how often a link's carrier changes.
+                    agenda.add_without_rest(Work::Affected, DEBOUNCE);
+                    self.routes_changed(agenda);
                 }
+                Change::Route(prefix) => {
+                    self.queue.affect(self.tables.within(prefix));
+                    agenda.add(Work::Affected, DEBOUNCE);
+                    self.routes_changed(agenda);
+                }
+                Change::Routes => self.routes_changed(agenda),
             },
             // The socket buffer overflowed, and the kernel dropped notifications.
             NetlinkPayload::Overrun(_) => {
@@ -234,30 +243,59 @@ impl Watcher {
         }
     }
 
-    async fn work(&mut self, work: Work, requests: &Requests, agenda: &mut Agenda) -> Result<Listening, NetError> {
-        let started = Instant::now();
+    fn routes_changed(&mut self, agenda: &mut Agenda) {
+        self.is_host_changed = true;
+        agenda.add(Work::Lookups, DEBOUNCE);
+        agenda.repeat = Some(Instant::now() + REPEAT);
+    }
+
+    /// Starts work. Routes are looked up a few at a time by [`Self::look_up_some`], so that a change in the meantime
+    /// does not wait for all of them.
+    async fn start(&mut self, work: Work, requests: &Requests) -> Result<Listening, NetError> {
         if work >= Work::Everything {
             self.read_everything(requests).await?;
         }
         if work >= Work::Lookups {
-            self.look_up(requests).await?;
-            agenda.rest_until = Some(Instant::now() + started.elapsed() * REST_FACTOR);
+            let vips = self.sought.vips.iter().map(|vip| Destination::of(*vip));
+            let backends = self.sought.backends.iter().map(|(_, destination)| *destination);
+            self.queue.add_rest(backends.chain(vips));
         }
-        Ok(self.publish(requests).await)
+        if work >= Work::Affected {
+            self.queue.admit_affected();
+        }
+        if self.queue.is_empty() { Ok(self.publish(requests).await) } else { Ok(true) }
     }
 
     async fn read_everything(&mut self, requests: &Requests) -> Result<(), NetError> {
         let (links, neighbours) = tokio::try_join!(requests.links(), requests.neighbours())?;
-        self.tables.links = tables::links(&links);
+        let before = std::mem::replace(&mut self.tables.links, tables::links(&links));
         self.tables.neighbours = neighbours.iter().filter_map(tables::neighbour).collect();
+        for (index, _) in differing(&before, &self.tables.links) {
+            self.queue.affect(self.tables.using_link(index));
+        }
         Ok(())
     }
 
-    /// Looks up the route to every backend and VIP. If a lookup fails, the previous route stays.
-    async fn look_up(&mut self, requests: &Requests) -> Result<(), NetError> {
-        let vips = self.sought.vips.iter().map(|vip| Destination::of(*vip));
-        let destinations: BTreeSet<_> =
-            self.sought.backends.iter().map(|(_, destination)| *destination).chain(vips).collect();
+    /// Looks up the next few routes of the queue, and publishes at once what became of affected ones.
+    async fn look_up_some(&mut self, requests: &Requests, agenda: &mut Agenda) -> Result<Listening, NetError> {
+        let started = Instant::now();
+        let Slice { destinations, are_affected } = self.queue.take(SLICE);
+        self.look_up(requests, destinations).await?;
+        let took = started.elapsed();
+        self.round_took += took;
+        if are_affected {
+            agenda.rest(Work::Affected, took * REST_FACTOR);
+        }
+        let is_round_over = self.queue.is_empty();
+        if is_round_over {
+            agenda.rest(Work::Lookups, std::mem::take(&mut self.round_took) * REST_FACTOR);
+            self.is_complete = true;
+        }
+        if are_affected || is_round_over { Ok(self.publish(requests).await) } else { Ok(true) }
+    }
+
+    /// Looks up routes. If a lookup fails, the previous route stays.
+    async fn look_up(&mut self, requests: &Requests, destinations: Vec<Destination>) -> Result<(), NetError> {
         let vrfs = &tables::vrfs(&self.tables.links, &self.sought.interfaces)[..];
         let answers: Vec<(Destination, Result<Lookup, NetError>)> = stream::iter(destinations)
             .map(|destination| async move { (destination, requests.lookup_in(vrfs, destination).await) })
@@ -276,32 +314,19 @@ impl Watcher {
         Ok(())
     }
 
+    /// Sends what has changed, then makes the kernel resolve what is unresolved or in doubt.
     async fn publish(&mut self, requests: &Requests) -> Listening {
-        let (mut changed, mut routes, mut reach) = (Vec::new(), Vec::new(), Vec::new());
+        if !self.is_complete {
+            return true;
+        }
         let needed = self.neighbours(|_| true);
         self.tables.note_given_up(&mut self.given_up, &needed);
-        for (number, destination @ Destination { address, .. }) in &self.sought.backends {
-            let resolution = resolve(&self.tables, *destination, &self.given_up);
-            let route = resolved_route(&self.tables, *destination, &resolution);
-            if self.published_routes.insert(*number, route) != Some(route) {
-                routes.push((*number, route));
-            }
-            let why = resolution.why_not(self.tables.native, &self.given_up);
-            if self.published_reach.get(number) != Some(&why) {
-                self.published_reach.insert(*number, why.clone());
-                reach.push((*number, why));
-            }
-            let entry = resolution.entry();
-            if self.published.insert(*number, entry) == Some(entry) {
-                continue;
-            }
-            changed.push((*number, entry));
-            match resolution {
-                Resolution::Resolved { .. } => {}
-                Resolution::Unresolved { neighbour: (_, next_hop), .. } => {
-                    tracing::info!(backend = number, %address, %next_hop, "no next hop: it has not answered yet");
-                }
-                Resolution::Unreachable(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
+        let awaits = |destination| self.queue.awaits(destination);
+        let mut events = self.published.news(&self.tables, &self.sought, &self.given_up, awaits);
+        events.extend(std::mem::take(&mut self.is_host_changed).then_some(NetEvent::HostChanged));
+        for event in events {
+            if self.events.send(event).await.is_err() {
+                return false;
             }
         }
         let unresolved = self.neighbours(is_unresolved);
@@ -309,41 +334,7 @@ impl Watcher {
         requests.kick_all(unresolved.difference(&self.unresolved).copied().collect()).await;
         self.unresolved = unresolved;
         self.confirm_doubtful(requests).await;
-        let mut events: Vec<_> = [
-            (!changed.is_empty()).then_some(NetEvent::NextHops(changed)),
-            (!routes.is_empty()).then_some(NetEvent::Routes(routes)),
-            (!reach.is_empty()).then_some(NetEvent::Reach(reach)),
-            std::mem::take(&mut self.is_host_changed).then_some(NetEvent::HostChanged),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let own = |vip: &IpAddr| Some((*vip, self.tables.lookups.get(&Destination::of(*vip))?.is_own()));
-        let vips: BTreeMap<_, _> = self.sought.vips.iter().filter_map(own).collect();
-        if self.published_vips != vips {
-            self.published_vips.clone_from(&vips);
-            events.push(NetEvent::Vips(vips));
-        }
-        if self.published_links.as_ref() != Some(&self.tables.links) {
-            events.push(NetEvent::Devices(described(&self.tables.links)));
-        }
-        events.extend(self.changed_links().into_iter().map(NetEvent::LinkChanged));
-        for event in events {
-            if self.events.send(event).await.is_err() {
-                return false;
-            }
-        }
         true
-    }
-
-    /// Names of the links that have changed since the last call; none at the first call.
-    fn changed_links(&mut self) -> BTreeSet<String> {
-        let now = &self.tables.links;
-        let before = self.published_links.replace(now.clone());
-        let Some(before) = before else { return BTreeSet::new() };
-        let gone_or_other = before.iter().filter(|(index, link)| now.get(index) != Some(link));
-        let new_or_other = now.iter().filter(|(index, link)| before.get(index) != Some(link));
-        gone_or_other.chain(new_or_other).map(|(_, link)| link.name.clone()).collect()
     }
 
     /// Requests resolution at once for needed neighbours that were just lost: a live one answers before it counts as
@@ -391,6 +382,10 @@ mod watch_tests;
 #[cfg(test)]
 #[path = "route_tests.rs"]
 mod route_tests;
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod order_tests;
 
 #[cfg(test)]
 #[path = "device_tests.rs"]

@@ -17,7 +17,11 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::net::{Door, PrivateNet, ResolvedRoute};
+use crate::{
+    config::NatPorts,
+    net::{Door, PrivateNet, ResolvedRoute},
+    probe::ports::bind_outside,
+};
 
 /// The flow of a probe, as in the programs' maps: the edge is the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,8 @@ pub(crate) struct Carrier {
     table: Box<dyn ProbeTable>,
     /// Interfaces on which answers are received.
     heard: RwLock<BTreeSet<u32>>,
+    /// Ports of translated packets, which may have the same addresses.
+    reserved: RwLock<Option<NatPorts>>,
     /// Source addresses that were added to the network.
     addresses: Mutex<BTreeSet<IpAddr>>,
 }
@@ -108,7 +114,13 @@ impl Drop for Carried {
 
 impl Carrier {
     pub(crate) fn new(net: PrivateNet, table: Box<dyn ProbeTable>) -> Self {
-        Self { net, table, heard: RwLock::default(), addresses: Mutex::new(BTreeSet::new()) }
+        Self {
+            net,
+            table,
+            heard: RwLock::default(),
+            reserved: RwLock::default(),
+            addresses: Mutex::new(BTreeSet::new()),
+        }
     }
 
     /// The device by which probes leave the private network.
@@ -119,6 +131,15 @@ impl Carrier {
     /// Sets the interfaces on which answers are received.
     pub(crate) fn hear(&self, interfaces: BTreeSet<u32>) {
         *self.heard.write().unwrap_or_else(PoisonError::into_inner) = interfaces;
+    }
+
+    /// Sets the ports that no probe may be sent from: the answers could be those of a client's flow.
+    pub(crate) fn reserve(&self, ports: Option<NatPorts>) {
+        *self.reserved.write().unwrap_or_else(PoisonError::into_inner) = ports;
+    }
+
+    fn reserved(&self) -> Option<NatPorts> {
+        *self.reserved.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hears(&self, route: ResolvedRoute) -> bool {
@@ -135,7 +156,7 @@ impl Carrier {
         self.prepare(source).await?;
         let socket = self.net.run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() });
         let socket = socket.await??;
-        socket.bind(SocketAddr::new(source, 0))?;
+        bind_outside(self.reserved(), |port| socket.bind(SocketAddr::new(source, port)))?;
         let carried = self.carry(flow(socket.local_addr()?, to, protocol::TCP), passage)?;
         Ok((socket, carried))
     }
@@ -144,7 +165,9 @@ impl Carrier {
     pub(crate) async fn udp(self: &Arc<Self>, passage: Passage) -> io::Result<(UdpSocket, Carried)> {
         let Passage { to, source, .. } = passage;
         self.prepare(source).await?;
-        let socket = self.net.run(move || std::net::UdpSocket::bind((source, 0))).await??;
+        let reserved = self.reserved();
+        let bind = move || bind_outside(reserved, |port| std::net::UdpSocket::bind((source, port)));
+        let socket = self.net.run(bind).await??;
         socket.set_nonblocking(true)?;
         let carried = self.carry(flow(socket.local_addr()?, to, protocol::UDP), passage)?;
         let socket = UdpSocket::from_std(socket)?;

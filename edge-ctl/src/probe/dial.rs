@@ -132,7 +132,8 @@ impl Dial<'_> {
         }
         let any: IpAddr =
             if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0)).await.map_err(local)?;
+        let source = self.route().and_then(|route| route.source).filter(|source| source.is_ipv4() == any.is_ipv4());
+        let socket = UdpSocket::bind((source.unwrap_or(any), 0)).await.map_err(local)?;
         if let Some(name) = self.route().map_or(Ok(None), |route| net::name_of(route.interface)).map_err(local)? {
             socket.bind_device(Some(name.as_bytes())).map_err(local)?;
         }

@@ -11,6 +11,7 @@ mod carrier;
 mod dial;
 mod kinds;
 mod pace;
+mod ports;
 mod prober;
 mod second_look;
 
@@ -19,7 +20,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -37,6 +38,7 @@ use tokio::{
 use crate::{
     config::{Probe, ProbeKind, ProbeThrough},
     health::Verdict,
+    net::Destination,
 };
 
 pub(crate) use self::{
@@ -61,7 +63,8 @@ pub(crate) enum Subject {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProbeTarget {
     pub(crate) subject: Subject,
-    pub(crate) address: IpAddr,
+    /// Subjects with the same destination have the same route.
+    pub(crate) destination: Destination,
     pub(crate) probe: Probe,
     /// Services through which the subject is probed; a probe passes if it passes through all of them. If empty, the own
     /// address is probed.
@@ -82,7 +85,12 @@ impl ProbeTarget {
             fall: 1,
             jitter: 0.1,
         };
-        Self { subject: Subject::Reference(position), address: target.ip(), probe, through: Vec::new() }
+        Self {
+            subject: Subject::Reference(position),
+            destination: Destination::of(target.ip()),
+            probe,
+            through: Vec::new(),
+        }
     }
 }
 
@@ -105,8 +113,8 @@ pub(crate) struct ProbeEngine {
     limits: Limits,
     roots: Arc<Roots>,
     network: Network,
-    /// Running probes by address.
-    tasks: BTreeMap<IpAddr, Vec<Running>>,
+    /// Running probes by destination.
+    tasks: BTreeMap<Destination, Vec<Running>>,
 }
 
 /// Limits that all probes share.
@@ -131,7 +139,7 @@ pub(crate) struct Shortage {
     most: usize,
 }
 
-/// One probe, shared by all pools with the address: a backend with more services must not be probed more often.
+/// One probe, shared by all pools with the destination: a backend with more services must not be probed more often.
 #[derive(Debug)]
 struct Running {
     probe: Probe,
@@ -141,7 +149,7 @@ struct Running {
     task: Task,
 }
 
-/// A probe of an address, its services, and its subjects.
+/// A probe of a destination, its services, and its subjects.
 type Wanted = (Probe, Vec<Through>, Subjects);
 
 /// The present subjects of a probe.
@@ -178,14 +186,14 @@ impl ProbeEngine {
         self.limits.is_short.swap(false, Ordering::Relaxed).then_some(Shortage { most: self.limits.most })
     }
 
-    /// Probes `targets` inside the current tokio runtime, with one task for all targets that have the same address and
-    /// are probed in the same way. Existing probes continue their schedules; the first looks of new ones are spread
+    /// Probes `targets` inside the current tokio runtime, with one task for all targets that have the same destination
+    /// and are probed in the same way. Existing probes continue their schedules; the first looks of new ones are spread
     /// evenly over the interval. A task ends when the receiver of the reports is dropped.
     pub(crate) fn probe(&mut self, targets: Vec<ProbeTarget>) {
         let mut before = std::mem::take(&mut self.tasks);
-        let mut wanted: BTreeMap<IpAddr, Vec<Wanted>> = BTreeMap::new();
-        for ProbeTarget { subject, address, probe, through } in targets {
-            let probes = wanted.entry(address).or_default();
+        let mut wanted: BTreeMap<Destination, Vec<Wanted>> = BTreeMap::new();
+        for ProbeTarget { subject, destination, probe, through } in targets {
+            let probes = wanted.entry(destination).or_default();
             if let Some((.., subjects)) =
                 probes.iter_mut().find(|(known, by, _)| is_same(known, &probe) && *by == through)
             {
@@ -201,10 +209,10 @@ impl ProbeEngine {
         self.roots.read_again();
         let steady = wanted.values().flatten().map(|(probe, ..)| probe.interval.as_secs_f64().recip()).sum();
         lock(&self.limits.allowance).resize(count, steady, started);
-        let all =
-            wanted.into_iter().flat_map(|(address, probes)| probes.into_iter().map(move |probe| (address, probe)));
-        for (position, (address, (probe, through, wanted))) in all.enumerate() {
-            let running = before.get_mut(&address).and_then(|running| {
+        let all = wanted.into_iter().flat_map(|(to, probes)| probes.into_iter().map(move |probe| (to, probe)));
+        for (position, (to, (probe, through, wanted))) in all.enumerate() {
+            let address = to.address;
+            let running = before.get_mut(&to).and_then(|running| {
                 let is_it = |known: &Running| is_same(&known.probe, &probe) && known.through == through;
                 let known = running.iter().position(is_it)?;
                 Some(running.swap_remove(known))
@@ -224,7 +232,7 @@ impl ProbeEngine {
                 Running { probe, through, audience, task }
             });
             *lock(&running.audience) = wanted;
-            self.tasks.entry(address).or_default().push(running);
+            self.tasks.entry(to).or_default().push(running);
         }
     }
 
@@ -235,7 +243,7 @@ impl ProbeEngine {
     }
 }
 
-/// Whether two probes of an address are equal apart from how their results are counted.
+/// Whether two probes of a destination are equal apart from how their results are counted.
 fn is_same(one: &Probe, other: &Probe) -> bool {
     *one == Probe { rise: one.rise, fall: one.fall, ..other.clone() }
 }

@@ -190,7 +190,7 @@ impl Prober {
         if self.kind.takes_silence() && matches!(verdict, Verdict::Silent(_)) { Verdict::Pass } else { verdict }
     }
 
-    /// One of the backends with this address: all of them have the same route.
+    /// One of the backends of this probe: all of them have the same route.
     fn backend(&self) -> Option<BackendNumber> {
         lock(&self.audience).all.iter().find_map(|subject| match subject {
             Subject::Backend(backend) => Some(*backend),
@@ -206,8 +206,8 @@ impl Prober {
         use tokio::sync::Semaphore;
 
         Self {
-            address: target.address,
-            kind: Arc::new(PreparedProbe::new(target.address, target.probe.clone(), Arc::default())),
+            address: target.destination.address,
+            kind: Arc::new(PreparedProbe::new(target.destination.address, target.probe.clone(), Arc::default())),
             through: Vec::new(),
             audience: Audience::default(),
             network: Network::default(),

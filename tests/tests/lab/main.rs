@@ -34,6 +34,7 @@ mod reach;
 mod rehearsal;
 mod segment;
 mod status;
+mod through;
 mod two_addresses;
 mod upgrade;
 mod vip_other;

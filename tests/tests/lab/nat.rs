@@ -4,6 +4,7 @@ mod floods;
 mod load;
 mod paths;
 mod ports;
+mod probes;
 
 use std::{
     collections::BTreeSet,

@@ -207,6 +207,23 @@ async fn one_address_is_probed_once_for_all_that_have_it() {
     drop(engine);
 }
 
+#[tokio::test]
+async fn one_address_with_two_routes_is_probed_by_both() {
+    let (address, _) = serve(Server::Status(200)).await;
+    let (sender, mut receiver) = mpsc::channel(1000);
+    let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
+    let plain = quick(target(address, http()), SHORT);
+    let mut translated = ProbeTarget { subject: Subject::Backend(8), ..plain.clone() };
+    translated.destination.source = Some([10, 0, 0, 3].into());
+    engine.probe(vec![plain, translated]);
+    assert_eq!((engine.targets(), engine.tasks.values().flatten().count()), (2, 2));
+    let mut reported = BTreeMap::<_, usize>::new();
+    for _ in 0..8 {
+        *reported.entry(receiver.recv().await.expect("it runs").subject).or_default() += 1;
+    }
+    assert_eq!(reported.len(), 2, "{reported:?}");
+}
+
 fn drain(receiver: &mut mpsc::Receiver<Report>) {
     while receiver.try_recv().is_ok() {}
 }

@@ -185,7 +185,7 @@ async fn authorities_are_read_again_and_sessions_last_as_long_as_they_are_the_sa
     let target =
         target(address, kind(&format!("type = \"https\"\nhost = \"www.example.org\"\nca = \"{}\"", ca.display())));
     let roots = Arc::new(Roots::default());
-    let kind = Arc::new(PreparedProbe::new(target.address, target.probe.clone(), Arc::clone(&roots)));
+    let kind = Arc::new(PreparedProbe::new(target.destination.address, target.probe.clone(), Arc::clone(&roots)));
     let prober = Prober { kind, ..Prober::of(&target) };
     for _ in 0..2 {
         assert_eq!(prober.once().await, Verdict::Pass);
