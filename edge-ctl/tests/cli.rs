@@ -128,10 +128,11 @@ fn a_program_gets_the_problems_of_a_refused_file() {
         assert_eq!(problem["file"], bad, "{json}");
         assert!(problem["message"].is_string() && problem["help"].is_string(), "{json}");
     }
-    assert_eq!(problems[0]["help"], "`slots`");
+    assert!(problems[0]["help"].as_str().unwrap().starts_with("`slots`"), "{json}");
 
     // A problem in an included file names that file.
-    fs::write(host.path("more.toml"), "[[pool]]\nname = 1\n").unwrap();
+    fs::write(host.path("more.toml"), "[[pool]]\nname = 1\nbackend = [{ name = \"x\", address = \"10.9.0.1\" }]\n")
+        .unwrap();
     let includes = host.file(&format!("include = [\"more.toml\"]\n{GOOD}"));
     let json = refused(&[&includes], "");
     assert_eq!(json["problems"][0]["file"], host.path("more.toml").display().to_string(), "{json}");
