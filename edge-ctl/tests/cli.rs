@@ -109,6 +109,41 @@ fn check_distinguishes_good_files_from_bad_ones() {
     assert!(output.contains("/nowhere/edge.toml"), "{output}");
 }
 
+#[test]
+fn a_program_gets_the_problems_of_a_refused_file() {
+    let host = Host::new();
+    let refused = |arguments: &[&str], text: &str| {
+        let (code, output, text) = host.run_with(&[&["check", "--json"], arguments].concat(), text);
+        assert_eq!(code, 2, "{output}{text}");
+        serde_json::from_str::<serde_json::Value>(&output).unwrap_or_else(|error| panic!("{error}: {output}"))
+    };
+    let bad = host.file(&GOOD.replace("slots", "slot").replace("pools = [\"provider-a\"]", "pools = [\"provider-b\"]"));
+    let json = refused(&[&bad], "");
+    assert_eq!(json["file"], bad);
+    let problems = json["problems"].as_array().unwrap();
+    let places: Vec<_> = problems.iter().map(|problem| (&problem["line"], &problem["column"])).collect();
+    assert_eq!(places.len(), 2, "{json}");
+    assert_eq!((places[0], places[1]), ((&3.into(), &1.into()), (&14.into(), &10.into())), "{json}");
+    for problem in problems {
+        assert_eq!(problem["file"], bad, "{json}");
+        assert!(problem["message"].is_string() && problem["help"].is_string(), "{json}");
+    }
+    assert!(problems[0]["help"].as_str().unwrap().starts_with("`slots`"), "{json}");
+
+    // A problem in an included file names that file.
+    fs::write(host.path("more.toml"), "[[pool]]\nname = 1\nbackend = [{ name = \"x\", address = \"10.9.0.1\" }]\n")
+        .unwrap();
+    let includes = host.file(&format!("include = [\"more.toml\"]\n{GOOD}"));
+    let json = refused(&[&includes], "");
+    assert_eq!(json["problems"][0]["file"], host.path("more.toml").display().to_string(), "{json}");
+    assert_eq!(json["problems"][0]["line"], 2, "{json}");
+
+    let json = refused(&["/nowhere/edge.toml"], "");
+    assert_eq!(json["problems"][0]["file"], "/nowhere/edge.toml", "{json}");
+    assert!(json["problems"][0].get("line").is_none(), "{json}");
+    assert_eq!(refused(&["-"], "x")["problems"][0]["file"], "<stdin>");
+}
+
 /// The kernel refuses each write to `/dev/full`, as one to a pipe that nobody reads any longer.
 #[test]
 fn a_standard_error_that_takes_nothing_changes_no_exit_code() {

@@ -16,7 +16,7 @@ pub(crate) struct Before {
     maps: PinnedMaps,
     old: Snapshot,
     new: Snapshot,
-    /// New number of each old backend number; 0 for backends that are no longer configured.
+    /// New number of each old backend number; 0 for backends that the new maps do not have.
     numbers: Vec<BackendNumber>,
     /// Whether both generations have the same hash key.
     same_hash: bool,
@@ -39,12 +39,14 @@ impl Before {
             let key = known(&retired.pool, &retired.name, retired.address);
             was.entry(key).or_default().push((&retired.pool, retired.number));
         }
-        for (pool, backend) in new.backends() {
-            for (old_pool, number) in was.get(&known(&pool.name, &backend.name, backend.address)).into_iter().flatten()
-            {
+        let backends = new.backends().map(|(pool, known)| (&pool.name, &known.name, known.address, known.number));
+        // These left with the new configuration, or before it, and have flows.
+        let retired = new.retired.iter().map(|known| (&known.pool, &known.name, known.address, known.number));
+        for (pool, name, address, now) in backends.chain(retired) {
+            for (old_pool, number) in was.get(&known(pool, name, address)).into_iter().flatten() {
                 let entry = numbers.get_mut(usize::from(*number));
-                if let Some(entry) = entry.filter(|entry| **entry == 0 || **old_pool == pool.name) {
-                    *entry = backend.number;
+                if let Some(entry) = entry.filter(|entry| **entry == 0 || *old_pool == pool) {
+                    *entry = now;
                 }
             }
         }

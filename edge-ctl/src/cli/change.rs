@@ -134,7 +134,7 @@ pub(super) fn diff(dirs: &Dirs, from: &str, to: Option<&str>, json: bool) -> Res
         let (history, _) = kept()?;
         let entry = name.parse().ok().and_then(|generation| history.entry(generation));
         let text = entry.and_then(Entry::text).ok_or_else(|| no_such(name, history))?;
-        Ok(config::parse(&text, &format!("generation {name}"))?)
+        Ok(config::parse_accepted(&text, &format!("generation {name}"))?)
     };
     let old = read(from)?;
     let new = match to {

@@ -12,7 +12,7 @@ use super::{
     print_line, to_json,
 };
 use crate::{
-    config::{self, Config, Pool},
+    config::{self, Config, END, Listed, Pool},
     control::{change::Entry, offline},
     preflight::{self, Finding, Host, Severity},
     xdp,
@@ -29,11 +29,21 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
+/// The output of `--json` for a refused file.
+#[derive(Serialize)]
+struct Refused {
+    file: String,
+    problems: Vec<Listed>,
+}
+
 /// Checks the file, and prints the findings.
 pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
     let file = &args.file;
-    let config = file.load()?;
-    has_end(dirs, &config, file)?;
+    let config = load(dirs, file).inspect_err(|failure| {
+        if args.json {
+            print_line(&to_json(&Refused { file: file.to_string(), problems: problems(failure) }, true));
+        }
+    })?;
     let mut findings = if args.host {
         let mut host = Host::read(&config, offline::pinned(&dirs.pin_dir)).map_err(Failure::Host)?;
         host.kernel = xdp::check_kernel().err().map(|error| error.to_string());
@@ -65,6 +75,25 @@ pub(crate) fn check(dirs: &Dirs, args: &CheckArgs) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Loads the file, and checks that it is complete.
+fn load(dirs: &Dirs, file: &FileArgs) -> Result<Config, Failure> {
+    let config = file.load()?;
+    has_end(dirs, &config, file)?;
+    Ok(config)
+}
+
+/// The problems of a file that [`load`] refused.
+fn problems(failure: &Failure) -> Vec<Listed> {
+    match failure {
+        Failure::Config(error) => error.listed(),
+        Failure::CutOff { file, what } => {
+            let message = format!("{what}: the file may be cut off");
+            vec![Listed::of_file(file, message, format!("`{END}` as the last line"))]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Checks that the file has its end marker, if the text in force has one.

@@ -31,6 +31,7 @@ pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &
         );
         let others = pool.backends.iter().filter(|own| own.port.is_some()).count().saturating_sub(backend.iter().len());
         let too = if others > 0 { ", here and in the other backends of the pool" } else { "" };
-        problems.add(at, what, format!("mode = \"nat\" in the [[service]], or remove `port`{too}"));
+        let _recorded =
+            problems.needless(at, what, format!("mode = \"nat\" in the [[service]], or remove `port`{too}"));
     }
 }

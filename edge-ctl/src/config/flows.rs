@@ -134,7 +134,7 @@ fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
             refuse(
                 table,
                 key,
-                "is for mode \"dsr\" and \"ipip\": in \"nat\" each flow is recorded anyway",
+                "is for mode \"dsr\", \"ipip\" and \"gue\": in \"nat\" each flow is recorded anyway",
                 "another mode",
             )?;
         }
@@ -189,5 +189,5 @@ fn refuse(table: &Table<'_>, key: &str, why: &str, other: &str) -> Read<()> {
     if !table.has(key) {
         return Ok(());
     }
-    Err(table.problems.add(table.place(key), format!("`{key}` {why}"), format!("{other}, or remove `{key}`")))
+    table.problems.needless(table.place(key), format!("`{key}` {why}"), format!("{other}, or remove `{key}`"))
 }

@@ -66,7 +66,7 @@ use toml::de::DeTable;
 pub(crate) use self::{
     destinations::Protocol,
     end::{END, lost_end},
-    error::ConfigError,
+    error::{ConfigError, Listed},
     families::{Clients, configured, configured_backend, is_meant, is_same, joined_backends, joined_names},
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
     load::{load, load_from, parse_bytes},
@@ -251,7 +251,20 @@ pub(crate) struct Backend {
 ///
 /// [`ConfigError::Refused`] with everything that is wrong.
 pub(crate) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-    let problems = Problems::new(text);
+    parse_with(text, file, Problems::new(text))
+}
+
+/// Reads a text that was accepted before, maybe by another version of this program: keys that this version does not
+/// know, or that have no effect, are skipped. A text in force must not become unreadable with an upgrade.
+///
+/// # Errors
+///
+/// [`ConfigError::Refused`] with everything else that is wrong.
+pub(crate) fn parse_accepted(text: &str, file: &str) -> Result<Config, ConfigError> {
+    parse_with(text, file, Problems::forgiving(text))
+}
+
+fn parse_with(text: &str, file: &str, problems: Problems<'_>) -> Result<Config, ConfigError> {
     match check(text, &problems) {
         Ok(config) if problems.is_empty() => Ok(config),
         _ => Err(ConfigError::Refused(problems.into_refusal(file))),

@@ -144,19 +144,19 @@ fn pool(table: &Table<'_>, probes: Option<&Table<'_>>, names: &mut HashMap<Strin
 fn check_own(table: &Table<'_>, probe: Option<&Probe>, backend: &BackendDraft) {
     let BackendDraft { probe_port, probe_host, .. } = backend;
     let (port, host) = (probe_port.as_ref().map(|found| found.at), probe_host.as_ref().map(|found| found.at));
-    match (probe, port, host) {
+    let _recorded = match (probe, port, host) {
         (None, Some(at), _) | (None, None, Some(at)) => {
-            table.problems.add(at, "the pool of this backend is not probed", "[pool.probe] below the pool");
+            table.problems.needless(at, "the pool of this backend is not probed", "[pool.probe] below the pool")
         }
         (Some(probe), _, Some(at)) if !probe.kind.clone().set_host("any") => {
             let what = format!("{} probes have no host", probe.kind.name());
-            table.problems.add(at, what, "remove `probe_host`");
+            table.problems.needless(at, what, "remove `probe_host`")
         }
         (Some(Probe { port: 0, .. }), Some(at), _) => {
-            table.problems.add(at, "probes of this pool have no port", "remove `probe_port`");
+            table.problems.needless(at, "probes of this pool have no port", "remove `probe_port`")
         }
-        _ => {}
-    }
+        _ => Ok(()),
+    };
 }
 
 /// The message names the pool, since a value of `[defaults]` is refused there.

@@ -80,7 +80,7 @@ fn refuse_others(table: &Table<'_>, kind: Type) -> Read<()> {
         let this = KINDS.iter().find(|(_, known, _)| *known == kind).map_or("", |(name, ..)| name);
         let what = format!("`{key}` is for {} probes, this one is {this}", has.join(", "));
         let write = format!("type = \"{}\", or remove `{key}`", has.join("\" or \""));
-        result = Err(table.problems.add(table.place(key), what, write));
+        result = result.and(table.problems.needless(table.place(key), what, write));
     }
     result
 }
@@ -176,7 +176,7 @@ fn tls(table: &Table<'_>, alpn: &[&str]) -> Read<TlsProbe> {
     });
     let (verify, ca) = (verify?.is_none_or(|found| found.value), ca?);
     if let Some(ca) = ca.as_ref().filter(|_| !verify) {
-        return Err(table.problems.add(ca.at, "`ca` without a check of certificates", "verify = true, or remove `ca`"));
+        table.problems.needless(ca.at, "`ca` without a check of certificates", "verify = true, or remove `ca`")?;
     }
     Ok(TlsProbe {
         server_name: server_name?.map(|found| found.value),
@@ -255,7 +255,7 @@ fn grpc(table: &Table<'_>) -> Read<ProbeKind> {
     let mut keys = Ok(());
     for key in ["server_name", "verify", "ca", "warn_days"].into_iter().filter(|key| !secure && table.has(key)) {
         let what = format!("`{key}` is for probes with TLS");
-        keys = Err(table.problems.add(table.place(key), what, format!("tls = true, or remove `{key}`")));
+        keys = keys.and(table.problems.needless(table.place(key), what, format!("tls = true, or remove `{key}`")));
     }
     keys?;
     let tls = secure.then(|| tls(table, &["h2"])).transpose()?;

@@ -28,11 +28,19 @@ pub(super) struct Problems<'t> {
     /// The file that each line is from; computed on first use.
     origins: OnceCell<Origins>,
     found: RefCell<Vec<(usize, String, String)>>,
+    /// Whether needless keys are skipped.
+    forgives: bool,
 }
 
 impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, line_ends: OnceCell::new(), origins: OnceCell::new(), found: RefCell::default() }
+        Self { text, line_ends: OnceCell::new(), origins: OnceCell::new(), found: RefCell::default(), forgives: false }
+    }
+
+    /// The problems of a text that was accepted before, maybe by another version of this program: without
+    /// [needless](Self::needless) keys.
+    pub(super) fn forgiving(text: &'t str) -> Self {
+        Self { forgives: true, ..Self::new(text) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -49,6 +57,12 @@ impl<'t> Problems<'t> {
     pub(super) fn add(&self, at: usize, what: impl Into<String>, write: impl Into<String>) -> Reported {
         self.found.borrow_mut().push((at, what.into(), write.into()));
         Reported(())
+    }
+
+    /// Records a key at byte `at` that is unknown or has no effect: the configuration is the same without it. In a text
+    /// that was accepted before the key is skipped.
+    pub(super) fn needless(&self, at: usize, what: impl Into<String>, write: impl Into<String>) -> Read<()> {
+        if self.forgives { Ok(()) } else { Err(self.add(at, what, write)) }
     }
 
     /// The proof for a problem that follows from one recorded before, and needs no report of its own.

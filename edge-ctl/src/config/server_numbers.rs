@@ -55,7 +55,8 @@ pub(super) fn check(problems: &Problems<'_>, services: &[ServiceDraft], pools: &
     for (name, pool) in pools.iter().filter(|(name, _)| !used.contains(**name)) {
         for number in pool.backends.iter().filter_map(|backend| backend.server_number) {
             let what = format!("`server_number` does nothing: no service with pool `{name}` routes by connection ID");
-            problems.add(number.at, what, "`quic_cid` in the [[service]] with its QUIC port, or remove it");
+            let _recorded =
+                problems.needless(number.at, what, "`quic_cid` in the [[service]] with its QUIC port, or remove it");
         }
     }
 }

@@ -192,7 +192,7 @@ fn only_in_nat<T>(
         (Some(_), Ok(Mode::Dsr | Mode::Ipip | Mode::IpipRange | Mode::Gue)) if !table.has(key) => Ok(None),
         (Some(found), Ok(Mode::Dsr | Mode::Ipip | Mode::IpipRange | Mode::Gue)) => {
             let what = format!("`{key}` is for mode = \"nat\": else packets go to backends as they came");
-            Err(table.problems.add(found.at, what, format!("mode = \"nat\", or remove `{key}`")))
+            table.problems.needless(found.at, what, format!("mode = \"nat\", or remove `{key}`")).map(|()| None)
         }
         (found, _) => Ok(found.map(|found| found.value)),
     }
@@ -223,7 +223,7 @@ fn announce(table: &Table<'_>) -> Read<AnnounceDraft> {
     if !l2 && table.has("announce_interface") {
         let what = "`announce_interface` without announce = \"l2\" does nothing";
         let write = "announce = \"l2\", or remove `announce_interface`";
-        return Err(table.problems.add(table.place("announce_interface"), what, write));
+        table.problems.needless(table.place("announce_interface"), what, write)?;
     }
     let at =
         [table.place("announce_interface"), table.place("announce")][usize::from(!table.has("announce_interface"))];

@@ -48,10 +48,11 @@ impl<'a> Table<'a> {
                 );
                 continue;
             }
-            meant.extend(section.meant(key.get_ref()));
             let name = shorten(key.get_ref());
             let what = format!("{} has no key `{name}`", section.heading);
-            problems.add(key.span().start, what, section.advice(key.get_ref()));
+            if problems.needless(key.span().start, what, section.advice(key.get_ref())).is_err() {
+                meant.extend(section.meant(key.get_ref()));
+            }
         }
         Self { problems, entries, section, at, defaults: None, meant }
     }

@@ -150,7 +150,8 @@ impl Inventory {
 
     /// The published configuration, from its snapshot.
     pub(crate) fn from_snapshot(snapshot: &Snapshot) -> Result<Self, InventoryError> {
-        let config = config::parse(&snapshot.config, "published configuration").map_err(InventoryError::Text)?;
+        let config =
+            config::parse_accepted(&snapshot.config, "published configuration").map_err(InventoryError::Text)?;
         Self::new(config.weighted(&snapshot.weights), snapshot)
     }
 

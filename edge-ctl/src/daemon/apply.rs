@@ -126,7 +126,7 @@ fn cold(
         let mut maps = new_maps(pins, &candidate.config)?;
         // Two processors verify two programs in the time of one.
         let loading = descriptors::are_plenty().then(|| program::begin(pins));
-        let planned = Planned::new(&maps, None, candidate)?.after(&history)?;
+        let planned = Planned::new(&maps, None, candidate)?.after(&maps, &history)?;
         let vetted = planned.vet(&mut maps, &mut rehearser, events);
         // The thread is joined since it pins the program that it loads.
         let loaded = loading.map(|loading| loading.join().unwrap_or_else(|panic| resume_unwind(panic)));

@@ -2,7 +2,7 @@
 //! smaller maps, without their pins, until its successor replaces it.
 
 use crate::{
-    bpf::{PinDir, PinnedMaps},
+    bpf::{BpfError, PinDir, PinnedMaps},
     config::Config,
     control::{
         change::{Candidate, ChangeError, History, Planned, Rehearser, Vetted},
@@ -10,7 +10,7 @@ use crate::{
         inventory::Inventory,
         status::Clock,
     },
-    plan::Capacity,
+    plan::{self, Capacity, Leaving},
     xdp,
 };
 
@@ -38,15 +38,17 @@ fn grown(
     vet: impl FnOnce(Planned, &mut PinnedMaps) -> Result<Vetted, ChangeError>,
 ) -> Result<(PinnedMaps, Inventory), ChangeError> {
     let (pins, known) = (small.pins(), history.clone());
-    let before = small.snapshot()?;
-    if let Some(before) = &before {
-        wanted = wanted.weighted(&before.weights);
-    }
-    let same = before.filter(|before| before.config == wanted.config.text).map(|before| before.generation);
+    let before = small.snapshot()?.ok_or(BpfError::Unpublished)?;
+    let in_force = Inventory::from_snapshot(&before)?;
+    wanted = wanted.weighted(&before.weights);
+    let same = (before.config == wanted.config.text).then_some(before.generation);
+    let Leaving { kept, .. } =
+        small.with_previous(|previous| plan::leaving(previous, &wanted.config, &Capacity::of(&wanted.config)))?;
     let made = || -> Result<_, ChangeError> {
         pins.set_aside()?;
         let mut large = new_maps(pins, &wanted.config)?;
-        let planned = Planned::new(&large, None, wanted)?.beside().after(history)?;
+        let planned = Planned::new(&large, None, wanted)?.beside(&large, small, &in_force, &kept)?;
+        let planned = planned.after(&large, history)?;
         let vetted = vet(planned, &mut large)?;
         let inventory = match same {
             // Only the maps are others: a trial goes on, and a good generation stays good.

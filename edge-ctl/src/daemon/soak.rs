@@ -30,7 +30,8 @@ impl Soak {
         now_ms: u64,
     ) {
         let Controller { inventory, plane, .. } = controller;
-        let before = history.before_trial().and_then(|text| config::parse(&text, "the configuration before").ok());
+        let before =
+            history.before_trial().and_then(|text| config::parse_accepted(&text, "the configuration before").ok());
         let (last, doubts) = (self.watch.take(), doubts(controller, program));
         self.watch = Some(Watch::start(last, inventory, plane, before.as_ref(), history, &doubts, now_ms));
     }

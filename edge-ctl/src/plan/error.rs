@@ -7,8 +7,8 @@ use thiserror::Error;
 pub(crate) enum PlanError {
     #[error(
         "the map {map} has room for {has} {unit}, this configuration needs {needs} (while the previous one is still in \
-         use): {wait}a daemon that runs makes larger maps for a file that lacks no backend in force; remove or move backends in \
-         a change of its own, or write all of it into the daemon's own file and run `edge-ctl upgrade`",
+         use): {wait}a daemon that runs makes larger maps for it: repeat the command, or write it into the daemon's own file \
+         and run `edge-ctl upgrade`",
         wait = wait(*.retired)
     )]
     Full {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edge_common::{
-    abi::{Generation, SNAPSHOT_PAGE, SnapshotHead, Timeouts, Tracking, map},
+    abi::{Generation, Timeouts, Tracking, map},
     flow_table::Class,
     nat,
     tables::service_index::vip_bits,
@@ -93,11 +93,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
         vip_other: config.vip_other as u32,
         vip_bits: vip_bits(config.vips().chain(config.nat.sources().filter(|_| config.limits.nat_flows.is_some()))),
     };
-    image.write_json()?;
-    let pages = (size_of::<SnapshotHead>() + image.json.len()).div_ceil(SNAPSHOT_PAGE);
-    if pages > capacity.snapshot as usize {
-        return Err(full(map::SNAPSHOT, "pages", capacity.snapshot, pages));
-    }
+    image.write_json(capacity)?;
     Ok(image)
 }
 

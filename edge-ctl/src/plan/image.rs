@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use edge_common::abi::{
-    self, BackendNumber, Cell, Failover, Generation, ServiceEntryV4, ServiceEntryV6, State, Timeouts,
+    self, BackendNumber, Cell, Failover, Generation, SNAPSHOT_PAGE, ServiceEntryV4, ServiceEntryV6, SnapshotHead,
+    State, Timeouts, map,
 };
 
-use super::{PlanError, Snapshot};
+use super::{Capacity, PlanError, Snapshot, numbers::full};
 use crate::config::NatPorts;
 
 /// The published generation and its present state.
@@ -66,14 +67,22 @@ impl Image {
     }
 
     /// Changes the number of the first generation of new maps, which is 1 otherwise.
-    pub(crate) fn renumber(&mut self, generation: u64) -> Result<(), PlanError> {
+    pub(crate) fn renumber(&mut self, generation: u64, capacity: &Capacity) -> Result<(), PlanError> {
         self.snapshot.generation = generation;
         self.generation.number = generation;
-        self.write_json()
+        self.write_json(capacity)
     }
 
-    pub(super) fn write_json(&mut self) -> Result<(), PlanError> {
+    /// Writes the snapshot as JSON.
+    ///
+    /// # Errors
+    /// When it does not fit into maps of this capacity.
+    pub(super) fn write_json(&mut self, capacity: &Capacity) -> Result<(), PlanError> {
         self.json = serde_json::to_vec(&self.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
+        let pages = (size_of::<SnapshotHead>() + self.json.len()).div_ceil(SNAPSHOT_PAGE);
+        if pages > capacity.snapshot as usize {
+            return Err(full(map::SNAPSHOT, "pages", capacity.snapshot, pages));
+        }
         Ok(())
     }
 }

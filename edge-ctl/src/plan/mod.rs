@@ -28,6 +28,7 @@ pub(crate) use self::{
     generation::plan,
     image::{Edition, Image, NatPlan, NewOwners, NewService, Previous, Region, Returned},
     pools::{candidate_tables, counts, member_list, member_order},
+    retired::{Leaving, leaving},
     servers::server_table,
     snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, Word, admin, changed, condition, forced, health, removed, returned, state, with_word, word},

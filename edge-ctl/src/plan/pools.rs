@@ -81,7 +81,7 @@ pub(super) fn plan(
                     let free = backend_numbers.next();
                     let full = || backend_numbers.full(map::BACKENDS, "backends", count).with_retired(kept.len());
                     let new = narrow(free.ok_or_else(full)?);
-                    image.backends.push((new, new_backend(backend, record.number, state)));
+                    image.backends.push((new, new_backend(backend.address, backend.port, record.number, state)));
                     (new, state)
                 }
             };
@@ -186,9 +186,9 @@ fn is_unchanged(old: &PoolRecord, new: &PoolRecord) -> bool {
 }
 
 /// A backend whose next hop is not known yet.
-fn new_backend(backend: &config::Backend, pool: u16, state: State) -> abi::Backend {
-    let (family, address) = Family::split(backend.address);
-    let port = backend.port.unwrap_or_default().to_be_bytes();
+pub(super) fn new_backend(address: IpAddr, port: Option<u16>, pool: u16, state: State) -> abi::Backend {
+    let (family, address) = Family::split(address);
+    let port = port.unwrap_or_default().to_be_bytes();
     abi::Backend { state: state.0, pool, family: family as u8, address, port, ..abi::Backend::default() }
 }
 

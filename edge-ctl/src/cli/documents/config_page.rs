@@ -61,17 +61,18 @@ fn entry(chunk: &[&str], key: &str) -> String {
         None => "A table of its own: see below.\n".to_owned(),
     };
     let name = format!("`{key}`");
-    let is_about = |line: &str| {
-        line.strip_prefix("**").and_then(|rest| rest.split_once("**")).is_some_and(|(names, _)| names.contains(&name))
-    };
-    let paragraphs = chunk.iter().skip_while(|line| !is_about(line));
+    let is_about = |at: &usize| subjects(&chunk[*at..]).is_some_and(|names| names.contains(&name));
+    let first = (0..chunk.len()).find(is_about).unwrap_or(chunk.len());
+    // The first line behind the names.
+    let begins = (first..chunk.len()).find(|at| chunk[*at].contains(DASH)).unwrap_or(chunk.len());
     let mut code = false;
-    for (position, line) in paragraphs.enumerate() {
-        let other = position > 0 && line.starts_with("**`") && !is_about(line);
-        if !code && (other || line.starts_with('#') || line.starts_with('|')) {
+    for at in begins..chunk.len() {
+        let line = chunk[at];
+        let is_other = at > begins && subjects(&chunk[at..]).is_some() && !is_about(&at);
+        if !code && (is_other || line.starts_with('#') || line.starts_with('|')) {
             break;
         }
-        match *line {
+        match line {
             line if line.starts_with("```") => {
                 code = !code;
                 entry += if code { ".sp\n.EX\n" } else { ".EE\n" };
@@ -79,12 +80,23 @@ fn entry(chunk: &[&str], key: &str) -> String {
             line if code => entry.extend([&*roff::escaped(line), "\n"]),
             "" => entry += ".sp\n",
             line => {
-                let text = line.split_once("** — ").map_or(line, |(_, text)| text);
+                let text = line.split_once(DASH).map_or(line, |(_, text)| text);
                 entry.extend([&*roff::line(text), "\n"]);
             }
         }
     }
     entry.trim_end_matches(".sp\n").to_owned()
+}
+
+/// Stands between the names of the keys that a paragraph is about, and its text.
+const DASH: &str = "** — ";
+
+/// The names of the keys that the paragraph at the start of `lines` is about, which may take several lines; `None` if
+/// no such paragraph begins there.
+fn subjects(lines: &[&str]) -> Option<String> {
+    lines.first().filter(|line| line.starts_with("**`"))?;
+    let paragraph: Vec<_> = lines.iter().copied().take_while(|line| !line.is_empty()).collect();
+    paragraph.join(" ").split_once(DASH).map(|(names, _)| names.to_owned())
 }
 
 /// The row of a key in a table of the section, as a sentence.
@@ -127,5 +139,27 @@ mod tests {
         assert!(entry.starts_with("whole number; default: 1; range: 1 to the number of its backends.\n"), "{entry}");
         assert!(entry.contains("must accept new flows") && !entry.contains("established flows"), "{entry}");
         assert!(!page().contains("**") && !page().contains("]("));
+    }
+
+    #[test]
+    fn each_of_the_keys_that_share_a_paragraph_has_its_text() {
+        let mut checked = 0;
+        for (heading, keys) in config::sections() {
+            let chunk = chunk(heading);
+            let shared = (0..chunk.len()).filter_map(|at| subjects(&chunk[at..]));
+            let shared: Vec<_> = shared.filter(|names| names.contains(", ")).collect();
+            for key in keys.iter().filter(|key| shared.iter().any(|names| names.contains(&format!("`{key}`")))) {
+                // More than its row, which is the first line.
+                let entry = entry(&chunk, key);
+                assert!(entry.lines().count() > 1, "{heading} {key}: {entry}");
+                checked += 1;
+            }
+        }
+        assert!(checked > 15, "{checked}");
+        let limits = chunk("[limits]");
+        let [first, last] = ["unreachable_per_second", "echo_replies_per_second"].map(|key| entry(&limits, key));
+        let text = |entry: &str| entry.split_once('\n').map(|(_, text)| text.to_owned());
+        assert!(text(&first).is_some_and(|text| text.starts_with("rate limits")), "{first}");
+        assert_eq!(text(&first), text(&last));
     }
 }

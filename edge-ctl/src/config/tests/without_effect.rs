@@ -28,6 +28,42 @@ fn ports_of_backends_that_nat_uses() {
     good(&GOOD.replace("[[service]]", &format!("{pool}[[service]]")));
 }
 
+/// A text in force must not become unreadable with an upgrade: keys that a configuration means the same without are no
+/// reason to give up what serves.
+#[test]
+fn a_text_that_was_accepted_before_is_read_without_needless_keys() {
+    let plain = good(GOOD);
+    for (place, more) in [
+        ("[tunnel]", "renamed = 1\n[tunnel]"),
+        ("[tunnel]", "[gone]\nkey = 1\n[tunnel]"),
+        ("[[service]]", "[[gone]]\nkey = 1\n[[service]]"),
+        ("source_v4", "source_v5 = \"10.0.0.1\"\nsource_v4"),
+        ("name = \"web\"", "name = \"web\"\nlearn = \"30s\"\nudp = \"learn\""),
+        ("name = \"web\"", "name = \"web\"\naffinity_prefix_v4 = 24"),
+        ("name = \"web\"", "name = \"web\"\nbackend_port = 8080"),
+        ("name = \"web\"", "name = \"web\"\nannounce_interface = \"eth0\""),
+        ("type = \"http\"", "type = \"http\"\nexpect = \"x\"\nserver_name = \"a.example\""),
+        ("type = \"http\"\nport = 80", "type = \"tcp\"\nport = 80\npath = \"/\""),
+        ("name = \"a1\"", "name = \"a1\"\nserver_number = 3"),
+    ] {
+        let text = GOOD.replace(place, more);
+        refusal(&text);
+        let read = parse_accepted(&text, "edge.toml").unwrap_or_else(|error| panic!("{more}: {error}"));
+        assert_eq!((read.text.as_str(), read.services.len()), (text.as_str(), 1), "{more}");
+        if !more.contains("tcp") && !more.contains("server_number") {
+            assert_eq!(Config { text: plain.text.clone(), ..read }, plain, "{more}");
+        }
+    }
+    // What remains must make sense.
+    for (place, wrong) in [
+        ("mode = \"ipip\"", "mode = \"other\""),
+        ("pools = [\"provider-a\"]", "pools = [\"b\"]"),
+        ("name = \"web\"", ""),
+    ] {
+        assert!(parse_accepted(&GOOD.replace(place, wrong), "edge.toml").is_err(), "{wrong}");
+    }
+}
+
 #[test]
 fn references_that_fall_silent_with_the_backends() {
     let targets = |list: &str| format!("[edge]\nreference_targets = [{list}]\n[tunnel]");

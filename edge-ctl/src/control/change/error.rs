@@ -35,10 +35,10 @@ pub(crate) enum ChangeError {
         "the last change has made new maps, and the program is not on them yet: repeat the command in some seconds"
     )]
     Growing,
-    /// Larger maps would cut flows of backends that were removed before.
+    /// Larger maps would cut flows of backends that leave.
     #[error(
-        "{fact}; larger maps can be made once the flows of {names}, removed before, have ended, about {} after their last \
-         packets: repeat the command then (`edge-ctl status` shows these backends until then)",
+        "{fact}; larger maps would have no room for {names}, whose flows would be cut: write larger [limits] backends, or \
+         repeat the command once these backends are removed and their flows have ended, about {} after the last packets",
         humantime::format_duration(*after)
     )]
     Held { fact: String, names: String, after: Duration },

@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use self::{
     candidate::{Candidate, How, Look, Words},
-    cut::cut,
+    cut::{names, refusal},
     diff::{Diff, Item, What},
     doubts::{Attached, Doubts},
     error::ChangeError,

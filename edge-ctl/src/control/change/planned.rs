@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, ChangeError, Diff, Findings, History, Look, Moves, RehearsalError, Rehearser, Vetted, cut::cut,
-    diff::limits, fitness::loses, history::Left, moves::moves, watch::takes,
+    Candidate, ChangeError, Diff, Findings, History, Look, Moves, RehearsalError, Rehearser, Vetted, cut, diff::limits,
+    fitness::loses, history::Left, moves::moves, watch::takes,
 };
 use crate::{
     bpf::{PinnedMaps, Staged},
@@ -15,7 +15,7 @@ use crate::{
         inventory::{Inventory, Member},
     },
     net,
-    plan::{self, Capacity, Image, Word},
+    plan::{self, Capacity, Image, RetiredRecord, Word},
     preflight::Finding,
 };
 
@@ -69,6 +69,13 @@ pub(super) struct InForce<'a> {
 }
 
 impl InForce<'_> {
+    /// What the configuration leaves to its successor.
+    fn left(&self) -> Left {
+        let out = self.inventory.members().filter(|member| !takes(self.maps.state(member.number)));
+        let unavailable = out.map(|member| member.name()).collect();
+        Left { unavailable, weights: self.inventory.config.weights.clone() }
+    }
+
     /// Everything that a change to `config` removes or moves.
     fn findings(&self, config: &Config) -> Findings {
         let taken_out = |member: &Member<'_>| plan::word(self.maps.state(member.number)) != Word::default();
@@ -98,27 +105,38 @@ impl Planned {
                 (Ok(()), Err(guard)) => return Err(guard.into()),
                 (Err(unfit), Err(guard)) => return Err(ChangeError::UnfitAndGuard { unfit, guard }),
             }
-            let out = inventory.members().filter(|member| !takes(maps.state(member.number)));
-            left.unavailable = out.map(|member| member.name()).collect();
-            left.weights = inventory.config.weights.clone();
+            left = InForce { maps, inventory }.left();
         }
         let image = maps.with_previous(|previous| plan::plan(&candidate.config, maps.capacity(), previous))??;
         let diff = Diff::of(in_force.map(|inventory| &inventory.config), &candidate.config);
         Ok(Self { candidate, image, diff, left, cold: in_force.is_none() })
     }
 
-    /// Marks the candidate as one for new maps, beside maps with a configuration in force.
-    pub(crate) fn beside(self) -> Self {
-        Self { cold: false, ..self }
+    /// Makes the candidate, planned for the new maps `large`, the successor of the configuration in force in the maps
+    /// `small`. The backends `leaving` are retired in the new maps.
+    ///
+    /// # Errors
+    /// When the new maps have no room for the backends that leave.
+    pub(crate) fn beside(
+        mut self,
+        large: &PinnedMaps,
+        small: &PinnedMaps,
+        in_force: &Inventory,
+        leaving: &[RetiredRecord],
+    ) -> Result<Self, ChangeError> {
+        self.image.retire(leaving, large.capacity())?;
+        let diff = Diff::of(Some(&in_force.config), &self.candidate.config);
+        let left = InForce { maps: small, inventory: in_force }.left();
+        Ok(Self { diff, left, cold: false, ..self })
     }
 
     /// Numbers the candidate after all generations of `history`, for maps in which nothing is published.
     ///
     /// # Errors
     /// When the image cannot be written with that number.
-    pub(crate) fn after(mut self, history: &History) -> Result<Self, ChangeError> {
+    pub(crate) fn after(mut self, maps: &PinnedMaps, history: &History) -> Result<Self, ChangeError> {
         let last = history.entries.iter().map(|entry| entry.generation).max();
-        self.image.renumber(last.unwrap_or(0) + 1)?;
+        self.image.renumber(last.unwrap_or(0) + 1, maps.capacity())?;
         Ok(self)
     }
 
@@ -191,20 +209,20 @@ impl Plan {
         let old = &inventory.config;
         let findings = InForce { maps, inventory }.findings(config);
         let needs = findings.needs();
-        let (fits, cut) = maps.with_previous(|previous| {
-            let is_used = |number| previous.is_some_and(|previous| (previous.in_use)(number));
-            (plan::plan(config, maps.capacity(), previous), cut(inventory, config, is_used))
+        let (fits, leaving) = maps.with_previous(|previous| {
+            let leaving = plan::leaving(previous, config, &Capacity::of(config));
+            (plan::plan(config, maps.capacity(), previous), leaving)
         })?;
         let image = match fits {
             Ok(image) => image,
             // A daemon makes new maps for it, in which flows stay where they are.
-            Err(why) if cut.is_empty() => {
+            Err(why) if leaving.cut.is_empty() => {
                 let memory = Memory { pinned: Some(maps.capacity().memory()), anew: Capacity::of(config).memory() };
                 let (generation, diff) = (Some(inventory.generation), Diff::of(Some(old), config));
                 let new_maps = Some(why.to_string());
                 return Ok(Self { generation, diff, findings, needs, memory, new_maps, ..Self::cold(config)? });
             }
-            Err(why) => return Err(cut.refusal(inventory, why)),
+            Err(why) => return Err(cut::refusal(&leaving.cut, old, &why)),
         };
         let snapshot = maps.snapshot()?.unwrap_or_else(|| image.snapshot.clone());
         let flows = maps.preview(&image).map(|mut preview| moves(old, config, &snapshot, &image, &mut preview));

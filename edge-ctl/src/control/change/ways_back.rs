@@ -43,6 +43,6 @@ pub(crate) fn undo(history: &History, why: &str) -> Result<Candidate, ChangeErro
 fn way_back(history: &History, to: u64, how: How, words: Words) -> Result<Candidate, ChangeError> {
     let damaged = || BpfError::Snapshot { what: format!("the text of generation {to} in the history is not whole") };
     let text = history.entry(to).and_then(Entry::text).ok_or_else(damaged)?;
-    let config = config::parse(&text, &format!("generation {to}"))?;
+    let config = config::parse_accepted(&text, &format!("generation {to}"))?;
     Ok(Candidate { config, how, file: None, words, text_of: Some(to), host: None })
 }

@@ -75,5 +75,5 @@ fn judge(file: &Candidate, old: &Config, before: u64, history: &History, kept: &
 
 fn config_of(history: &History, generation: u64) -> Option<Config> {
     let text = history.entry(generation).and_then(Entry::text)?;
-    config::parse(&text, &format!("generation {generation}")).ok()
+    config::parse_accepted(&text, &format!("generation {generation}")).ok()
 }

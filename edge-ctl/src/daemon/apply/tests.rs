@@ -88,6 +88,32 @@ fn a_first_start_can_be_killed_before_each_call() {
     assert!(calls > 20, "{calls}");
 }
 
+/// Another version of this program has published a text that this one refuses.
+#[test]
+fn a_start_goes_on_with_a_text_that_has_keys_of_another_version() {
+    let bpffs = Bpffs::mount();
+    let text = TEXT.replace("mode = \"ipip\"", "mode = \"ipip\"\nother = 1\nlearn = \"30s\"") + "[another]\nkey = 2\n";
+    assert!(config::parse(&text, "edge.toml").is_err());
+    let config = config::parse_accepted(&text, "edge.toml").unwrap();
+    let mut maps = new_maps(&bpffs.pins(), &config).unwrap();
+    let candidate =
+        Candidate { config, how: How::Start, file: None, words: Words::default(), text_of: None, host: None };
+    let vetted = Planned::new(&maps, None, candidate).unwrap().unrehearsed(&mut maps);
+    let (inventory, _) = vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
+    finish(&mut maps, &inventory, Some(&kept()), &Events::new()).unwrap();
+    let (pins, number) = (bpffs.pins(), maps.number());
+    drop(maps);
+
+    let (disk, file) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(file.path(), &text).unwrap();
+    let states = States { disk: disk.path().join("disk"), copy: disk.path().join("copy") };
+    let start = start(&pins, file.path(), &states, &Events::new()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert!(!start.fresh && start.refused.is_some(), "{:?}", start.refused);
+    assert_eq!((start.maps.number(), start.inventory.config.text), (number, text));
+    let snapshot = start.maps.snapshot().unwrap().unwrap();
+    assert!(start.maps.state(snapshot.backend("one/a").unwrap().number).has_all(State::DRAINED));
+}
+
 #[test]
 fn what_is_staged_is_in_force_for_nobody() {
     let bpffs = Bpffs::mount();

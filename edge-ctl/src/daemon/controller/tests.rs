@@ -3,6 +3,7 @@
 mod deafness;
 mod judging;
 mod large;
+mod leaving;
 mod panic_mode;
 mod random;
 mod retired;

@@ -1,6 +1,8 @@
 //! Growths that are killed: the next start continues with the small maps or the large ones, and both have the same
 //! content. Needs root.
 
+mod dimensions;
+
 use edge_common::{
     abi::{FlowEnds, State},
     wire::protocol,
@@ -14,6 +16,7 @@ use crate::{
     control::{
         change::{self, Entry, How, Trial, Verdict, Words},
         data_plane::DataPlane as _,
+        events::EventKind,
     },
     daemon::apply::{carry, usable},
     plan,
@@ -68,14 +71,24 @@ fn wanted(text: &str) -> Candidate {
 
 /// The growth without its rehearsal, whose program is loaded beside the maps.
 fn grow_unrehearsed(small: &PinnedMaps) -> (PinnedMaps, Inventory) {
+    grow_of(small, LARGE)
+}
+
+/// The same for another configuration.
+fn grow_of(small: &PinnedMaps, text: &str) -> (PinnedMaps, Inventory) {
     let mut history = History::default();
     let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
-    grown(small, wanted(LARGE), &mut history, &Events::new(), vet).unwrap()
+    grown(small, wanted(text), &mut history, &Events::new(), vet).unwrap()
 }
 
 /// Maps that are used: a backend is drained, a service failed over, and flows are recorded.
 fn used(bpffs: &Bpffs) -> PinnedMaps {
-    let candidate = wanted(SMALL);
+    used_by(bpffs, SMALL)
+}
+
+/// The same with another configuration.
+fn used_by(bpffs: &Bpffs, text: &str) -> PinnedMaps {
+    let candidate = wanted(text);
     let mut maps = new_maps(&bpffs.pins(), &candidate.config).unwrap();
     let vetted = Planned::new(&maps, None, candidate).unwrap().unrehearsed(&mut maps);
     vetted.publish(&mut maps, &mut History::default(), Clock::now(), &Events::new()).unwrap();
@@ -174,7 +187,7 @@ fn what_fills_larger_maps_can_be_killed_between_its_stores() {
 fn a_growth_that_fails_leaves_the_small_maps_where_they_were() {
     let bpffs = Bpffs::mount();
     let small = used(&bpffs);
-    let refuse = |_: Planned, _: &mut PinnedMaps| Err(crate::bpf::BpfError::Unpublished.into());
+    let refuse = |_: Planned, _: &mut PinnedMaps| Err(BpfError::Unpublished.into());
     let failed = grown(&small, wanted(LARGE), &mut History::default(), &Events::new(), refuse);
     assert!(failed.is_err());
     assert!(small.are_pinned().unwrap());
@@ -241,29 +254,99 @@ fn the_text_in_force_keeps_its_trial_and_its_verdict_in_other_maps() {
     }
 }
 
+/// The configuration without the backend that has the flows.
+fn without(text: &str) -> String {
+    text.replace(r#", { name = "b", address = "10.1.0.2" }"#, "")
+}
+
+/// Checks that the backend one/b takes no new flows, and has all flows of [`used`].
+fn keeps_its_flows(maps: &PinnedMaps) {
+    let snapshot = maps.snapshot().unwrap().unwrap();
+    let [retired] = &snapshot.retired[..] else { panic!("{:?}", snapshot.retired) };
+    assert_eq!((&retired.pool[..], &retired.name[..], retired.address), ("one", "b", "10.1.0.2".parse().unwrap()));
+    let state = maps.state(retired.number);
+    assert!(state.has_all(State::RETIRED | State::ALIVE) && !state.has_any(State::NEW), "{state:?}");
+    let flows = maps.flows(monotonic_time()).unwrap();
+    let at = |port| flows.iter().any(|(ends, known)| (*ends, known.backend) == (flow(port), retired.number));
+    assert_eq!((0..FLOWS).filter(|port| at(*port)).count(), usize::from(FLOWS));
+}
+
 #[test]
-fn a_retired_backend_that_comes_back_keeps_its_flows_and_others_are_cut() {
+fn a_backend_that_was_removed_before_keeps_its_flows_in_new_maps() {
     let bpffs = Bpffs::mount();
     let mut small = used(&bpffs);
-    let without = SMALL.replace(r#", { name = "b", address = "10.1.0.2" }"#, "");
-    publish(&mut small, &without);
-    let inventory = Inventory::from_snapshot(&small.snapshot().unwrap().unwrap()).unwrap();
-    assert_eq!(inventory.retired.len(), 1);
-    let cut = |text: &str, is_used| change::cut(&inventory, &wanted(text).config, |_| is_used).names();
-    assert_eq!(cut(&without, false), [""; 0]);
-    assert_eq!(cut(&without, true), ["one/b"]);
-    assert_eq!(cut(LARGE, true), [""; 0], "it comes back");
-    assert_eq!(cut(&LARGE.replace("10.2.0.1", "10.2.0.9"), true), ["two/c"]);
-
-    // Waiting is the remedy for flows of backends that were removed before, and not for those in force.
-    let why = || plan::PlanError::Index { map: "INDEX" };
-    let refusal =
-        |text: &str| change::cut(&inventory, &wanted(text).config, |_| true).refusal(&inventory, why()).to_string();
-    let wait = refusal(&without);
-    assert!(wait.contains("once the flows of one/b, removed before, have ended, about 5m after"), "{wait}");
-    assert_eq!(refusal(&without.replace("10.2.0.1", "10.2.0.9")), why().to_string());
-
-    let (mut large, _) = grow_unrehearsed(&small);
+    publish(&mut small, &without(SMALL));
+    keeps_its_flows(&small);
+    let (mut large, _) = grow_of(&small, &without(LARGE));
     carry(small, &mut large, &Events::new()).expect("it carries");
-    assert_eq!(check_all(&large, Step::Call(0)), LARGE);
+    keeps_its_flows(&large);
+    // It comes back in still other maps.
+    large.pins().forget_outgrown().unwrap();
+    let (mut other, _) = grow_unrehearsed(&large);
+    carry(large, &mut other, &Events::new()).expect("it carries");
+    assert_eq!(check_all(&other, Step::Call(0)), LARGE);
+}
+
+#[test]
+fn a_backend_that_leaves_with_a_growth_keeps_its_flows() {
+    let bpffs = Bpffs::mount();
+    let small = used(&bpffs);
+    let (mut large, _) = grow_of(&small, &without(LARGE));
+    carry(small, &mut large, &Events::new()).expect("it carries");
+    keeps_its_flows(&large);
+}
+
+#[test]
+fn only_backends_without_room_in_the_new_maps_are_cut() {
+    let bpffs = Bpffs::mount();
+    let mut small = used(&bpffs);
+    publish(&mut small, &without(SMALL));
+    let leaving = |text: &str| {
+        let config = wanted(text).config;
+        let leaving = small.with_previous(|previous| plan::leaving(previous, &config, &Capacity::of(&config))).unwrap();
+        [leaving.kept, leaving.cut].map(|list| change::names(&list))
+    };
+    assert_eq!(leaving(&without(LARGE)), [vec!["one/b"], vec![]]);
+    assert_eq!(leaving(LARGE), [[""; 0]; 2], "it comes back");
+    assert_eq!(leaving(&LARGE.replace("10.2.0.1", "10.2.0.9")), [vec!["two/c"], vec![]], "one/b comes back");
+    // Two numbers for each backend: of four numbers two are in use.
+    let tight = without(SMALL).replace("backends = 4", "backends = 2").replace("10.2.0.1", "10.2.0.9");
+    assert_eq!(leaving(&tight), [vec!["two/c", "one/b"], vec![]]);
+    let tight = tight.replace("10.1.0.1\"", "10.1.0.9\"");
+    assert_eq!(leaving(&tight), [vec!["one/a", "two/c"], vec!["one/b"]]);
+
+    let why = plan::PlanError::Index { map: "INDEX" };
+    let inventory = Inventory::from_snapshot(&small.snapshot().unwrap().unwrap()).unwrap();
+    let config = wanted(&tight).config;
+    let leaving = small.with_previous(|previous| plan::leaving(previous, &config, &Capacity::of(&config))).unwrap();
+    let refusal = change::refusal(&leaving.cut, &inventory.config, &why).to_string();
+    assert!(refusal.contains("no room for one/b") && refusal.contains("about 5m after"), "{refusal}");
+    // Made all the same, as by a way back: the others keep theirs.
+    let (_, grown) = grow_of(&small, &tight);
+    assert_eq!(change::names(&grown.retired), ["one/a", "two/c"]);
+}
+
+#[test]
+fn the_event_of_a_growth_lists_what_changes() {
+    let bpffs = Bpffs::mount();
+    let small = used(&bpffs);
+    let events = Events::new();
+    let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
+    grown(&small, wanted(LARGE), &mut History::default(), &events, vet).unwrap();
+    let applied =
+        events.kept().into_iter().find(|event| event.kind == EventKind::ConfigApplied).expect("it is reported");
+    let (_, changes) = applied.message.split_once("; ").expect("what changes");
+    assert_eq!(changes, "keys: 1 changed; backends: 2 added", "{}", applied.message);
+}
+
+#[test]
+fn a_trial_in_new_maps_knows_which_backends_took_no_flows_before() {
+    let bpffs = Bpffs::mount();
+    let small = used(&bpffs);
+    let mut history = on_trial(&small, Verdict::Soaking);
+    history.trial = None;
+    let candidate = Candidate { words: Words { confirm_ms: Some(60_000), ..Words::default() }, ..wanted(LARGE) };
+    let vet = |planned: Planned, large: &mut PinnedMaps| Ok(planned.unrehearsed(large));
+    grown(&small, candidate, &mut history, &Events::new(), vet).unwrap();
+    assert_eq!(history.trial.expect("it is on trial").unavailable, ["one/a"]);
 }

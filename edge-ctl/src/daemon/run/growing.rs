@@ -27,7 +27,7 @@ use crate::{
         program::Program,
     },
     net,
-    plan::PlanError,
+    plan::{self, Capacity, Leaving, PlanError},
     probe::ProbeEngine,
 };
 
@@ -45,17 +45,12 @@ impl Daemon {
         if self.before.is_some() {
             return Err(ChangeError::Growing);
         }
-        // New maps have no numbers for backends that the configuration does not have, so their flows could not be
-        // carried over.
         let Controller { plane, inventory, .. } = &self.controller;
-        let cut = plane.with_previous(|previous| {
-            let is_used = |number| previous.is_some_and(|previous| (previous.in_use)(number));
-            change::cut(inventory, &wanted.config, is_used)
-        })?;
+        let capacity = Capacity::of(&wanted.config);
+        let Leaving { cut, .. } = plane.with_previous(|previous| plan::leaving(previous, &wanted.config, &capacity))?;
         if !cut.is_empty() && !wanted.how.is_back() {
-            return Err(cut.refusal(inventory, why));
+            return Err(change::refusal(&cut, &inventory.config, &why));
         }
-        let cut = cut.names();
         let (text_of, deadline) = (wanted.text_of, wanted.deadline());
         let devices = net::devices().await.map_err(|error| {
             self.fault("network devices", &error);
@@ -71,8 +66,8 @@ impl Daemon {
         let mut warnings = Vec::new();
         if !cut.is_empty() {
             warnings.push(format!(
-                "flows are cut: the new maps have none of the backends that this configuration lacks: {}",
-                few(&cut, NAMED)
+                "flows are cut: the new maps have no room for these backends, which this configuration lacks: {}",
+                few(&change::names(&cut), NAMED)
             ));
         }
         self.leave(&before, &mut warnings).await;
