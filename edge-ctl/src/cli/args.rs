@@ -1,12 +1,13 @@
 //! The command line: every verb and flag of `edge-ctl`.
 
 mod failover;
+mod status;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use self::failover::FailoverArgs;
+pub(crate) use self::{failover::FailoverArgs, status::StatusArgs};
 pub(crate) use super::dirs::Dirs;
 use super::{
     decap::DecapArgs,
@@ -94,15 +95,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show services, pools and backends: state, time in this state, reason, and traffic.
-    Status {
-        /// Print one JSON object (with --watch: one a line each second).
-        #[arg(long)]
-        json: bool,
-        /// Show the status again each second, until Ctrl-C.
-        #[arg(long)]
-        watch: bool,
-    },
+    /// Show whether all is well, and services, pools and backends: state, time in it, reason, traffic.
+    Status(StatusArgs),
     /// List translated flows, and flows that a change would have moved, with their backends.
     Flows {
         /// List only flows of this service.

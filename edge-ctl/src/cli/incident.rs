@@ -6,7 +6,8 @@ use super::{
     args::{Dirs, IncidentArgs},
     coloured,
     failure::Failure,
-    print_error, print_line, runtime, status_once,
+    print_error, print_line, runtime,
+    status::status_once,
     table::{Shade, age, painted, printable, wrapped},
     to_json,
 };

@@ -6,6 +6,7 @@ mod flows;
 mod history;
 mod joined;
 mod nat;
+mod trouble;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,6 +19,7 @@ pub(crate) use self::{
     flows::{RetiredStatus, TransitionStatus, UnrecordedStatus, show_unrecorded},
     history::HistoryStatus,
     nat::NatStatus,
+    trouble::{Level, Part},
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
 use crate::{
