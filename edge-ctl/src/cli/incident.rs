@@ -57,7 +57,7 @@ pub(super) fn incident(dirs: &Dirs, args: &IncidentArgs) -> Result<(), Failure> 
 }
 
 /// The events of the daemon, or else those on disk, and the status if it can be read.
-async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
+pub(super) async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
     let request = async {
         let mut client = Client::connect(&dirs.socket(), SOON).await?;
         let mut events = Vec::new();

@@ -21,6 +21,9 @@ mod evacuate;
 mod explain;
 mod incident;
 mod status;
+mod tool;
+mod doctor;
+mod bundle;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
     journal::log(if command.stays() { "info" } else { "warn" });
     let ended = match command {
         Command::Run(file) => run(&dirs, file.path()),
+        Command::Doctor(args) => doctor::doctor(&dirs, &args),
         other => dispatch(&dirs, other).map(|()| ExitCode::SUCCESS),
     };
     match ended {
@@ -95,6 +99,8 @@ fn run(dirs: &Dirs, file: &Path) -> Result<ExitCode, Failure> {
 fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(file) => run(dirs, file.path()).map(drop),
+        Command::Doctor(args) => doctor::doctor(dirs, &args).map(drop),
+        Command::Bundle(args) => bundle::bundle(dirs, &args),
         Command::Check(args) => check::check(dirs, &args),
         Command::Plan { file, json } => change::plan(dirs, &file, json),
         Command::Apply { file, allow, words } => change::apply(dirs, &file, allow, words),
