@@ -112,6 +112,16 @@ fn head(status: &Status) -> String {
             let _ = writeln!(text, "http        NOT LISTENING; traffic is not affected, and the daemon retries:");
             indent(&mut text, why);
         }
+        for hook in daemon.notify.iter().filter(|hook| hook.failing.is_some() || hook.dropped > 0) {
+            let (name, dropped) = (&hook.name, hook.dropped);
+            let what = if hook.failing.is_some() { "FAILS; traffic is not affected" } else { "works" };
+            let _ = writeln!(
+                text,
+                "notify      {name} {what}; {} of {} runs failed, {dropped} dropped",
+                hook.failures, hook.runs
+            );
+            indent(&mut text, &printable(hook.failing.as_deref().unwrap_or_default()));
+        }
         if let Some(why) = &daemon.probes {
             let _ = writeln!(text, "probes      TO ADDRESSES ONLY: a missing tunnel end or VIP is not found, since");
             indent(&mut text, why);
@@ -288,6 +298,7 @@ mod tests {
             repaired: 0,
             frozen: None,
             http: None,
+            notify: Vec::new(),
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
     }

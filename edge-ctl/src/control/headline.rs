@@ -77,6 +77,10 @@ fn attention(status: &Status) -> Option<String> {
         (!names.is_empty()).then(|| format!("new flows are not recorded: {}", few(&names, NAMED)))
     };
     let page = || Some(format!("the status page cannot be read: {}", first_line(daemon?.http.as_ref()?.why.as_ref()?)));
+    let hook = || {
+        let (hook, why) = daemon?.notify.iter().find_map(|hook| Some((hook, hook.failing.as_ref()?)))?;
+        Some(format!("notify {} fails: {}", hook.name, first_line(why)))
+    };
     let probes = || Some(format!("probes go to addresses only: {}", first_line(daemon?.probes.as_ref()?)));
     let absent = || {
         daemon.is_none().then(|| {
@@ -99,6 +103,7 @@ fn attention(status: &Status) -> Option<String> {
         .or_else(unfit)
         .or_else(probes)
         .or_else(page)
+        .or_else(hook)
 }
 
 /// `SERVICE: why`, or the number and names of several services.

@@ -34,6 +34,7 @@ mod passes;
 mod socket;
 mod serve;
 mod http;
+mod hooks;
 mod reading;
 mod soak;
 mod growth;

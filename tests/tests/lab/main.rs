@@ -10,6 +10,7 @@ mod faults;
 mod flows;
 mod generic;
 mod gue;
+mod hooks;
 mod http;
 mod incident;
 mod includes;

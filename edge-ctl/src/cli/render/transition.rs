@@ -167,6 +167,7 @@ mod tests {
             repaired: 0,
             frozen: None,
             http: None,
+            notify: Vec::new(),
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // Mostly only some of the counts are not 0.
