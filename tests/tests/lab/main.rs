@@ -20,6 +20,7 @@ mod links;
 mod nat;
 mod nat_families;
 mod liveness;
+mod operations;
 mod page;
 mod path_mtu;
 mod preflight;
