@@ -2,6 +2,7 @@
 //!
 //! A module imports only from modules that are listed before it here.
 
+mod event_kind;
 mod config;
 mod health;
 mod plan;

@@ -33,6 +33,7 @@ mod nat_hops;
 mod carry;
 mod transition;
 mod counters;
+mod described;
 
 #[cfg(test)]
 pub(crate) mod bpffs;
@@ -48,6 +49,7 @@ pub(crate) use self::{
     audit::Records,
     carry::Before,
     clock::{boot_ms, monotonic_time},
+    described::{Described, describe},
     error::BpfError,
     expected::{Answer, Expected, REHEARSED_FLOWS, STATION},
     explained::Explained,

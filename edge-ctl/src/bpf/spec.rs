@@ -101,7 +101,7 @@ fn check_pin(pins: &PinDir, spec: Spec) -> Result<(), BpfError> {
     Ok(())
 }
 
-fn info(pins: &PinDir, name: &'static str) -> Result<MapInfo, BpfError> {
+pub(super) fn info(pins: &PinDir, name: &'static str) -> Result<MapInfo, BpfError> {
     let path = pins.map(name);
     if !path.try_exists().map_err(|source| BpfError::file(&path, source))? {
         return Err(BpfError::Incomplete { path: pins.maps(), map: name });

@@ -1,12 +1,18 @@
 //! The command line: every verb and flag of `edge-ctl`.
 
 mod failover;
+mod status;
+mod support;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use self::failover::FailoverArgs;
+pub(crate) use self::{
+    failover::FailoverArgs,
+    status::StatusArgs,
+    support::{BundleArgs, DoctorArgs},
+};
 pub(crate) use super::dirs::Dirs;
 use super::{
     decap::DecapArgs,
@@ -24,12 +30,14 @@ Exit codes:
   4  no such backend, service, pool, generation or incident
   5  another daemon runs; the message has its PID
   6  of run: `edge-ctl detach` has ended it
+Of doctor: 0 nothing is wrong, 1 warnings, 2 errors.
 
 FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
 Without a daemon, status, drain, enable, disable, weight, health, failover, failback, evacuate, return, apply, confirm,
 rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them, and
-incident reads what the daemon has written.";
+incident reads what the daemon has written, and doctor and
+bundle take what they can read.";
 
 /// XDP load balancer: run it, watch it and move its traffic.
 #[derive(Debug, Parser)]
@@ -94,15 +102,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show services, pools and backends: state, time in this state, reason, and traffic.
-    Status {
-        /// Print one JSON object (with --watch: one a line each second).
-        #[arg(long)]
-        json: bool,
-        /// Show the status again each second, until Ctrl-C.
-        #[arg(long)]
-        watch: bool,
-    },
+    /// Show whether all is well, and services, pools and backends: state, time in it, reason, traffic.
+    Status(StatusArgs),
     /// List translated flows, and flows that a change would have moved, with their backends.
     Flows {
         /// List only flows of this service.
@@ -166,6 +167,10 @@ pub(crate) enum Command {
     },
     /// List the recorded outages, or show one in detail.
     Incident(IncidentArgs),
+    /// Examine the host, the installation and the load balancer; name a remedy for each finding.
+    Doctor(DoctorArgs),
+    /// Collect what support asks for in one tar file, without the configuration's secrets.
+    Bundle(BundleArgs),
     /// Start the daemon's executable anew in its place, after an installation: the traffic goes on.
     Upgrade,
     /// Stop the load balancer: stop the daemon, detach the program from the interfaces, withdraw announced VIPs.

@@ -64,6 +64,8 @@ pub(crate) enum Failure {
     NoSuchIncident { id: String },
     #[error("the events in {} cannot be read", dir.display())]
     Events { dir: PathBuf, source: io::Error },
+    #[error("{} cannot be written", file.display())]
+    Bundle { file: PathBuf, source: io::Error },
     #[error("the documents cannot be written")]
     Documents(#[source] io::Error),
     #[error("the async runtime did not start")]
@@ -142,6 +144,7 @@ impl Failure {
             | Self::Host(_)
             | Self::NotUpgraded { .. }
             | Self::Events { .. }
+            | Self::Bundle { .. }
             | Self::Documents(_)
             | Self::Runtime(_) => Code::Failed,
         }
@@ -168,6 +171,9 @@ impl Failure {
             )),
             Self::NothingThere { .. } => {
                 Some("start it with `edge-ctl run FILE`, or name other places with --run-dir and --pin-dir".to_owned())
+            }
+            Self::Bundle { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("nothing is written over: name another file".to_owned())
             }
             Self::NoSuchIncident { .. } => Some("`edge-ctl incident` lists them".to_owned()),
             Self::DaemonNeeded { .. } => Some("start it with `edge-ctl run FILE`".to_owned()),

@@ -6,7 +6,8 @@ use super::{
     args::{Dirs, IncidentArgs},
     coloured,
     failure::Failure,
-    print_error, print_line, runtime, status_once,
+    print_error, print_line, runtime,
+    status::status_once,
     table::{Shade, age, painted, printable, wrapped},
     to_json,
 };
@@ -56,7 +57,7 @@ pub(super) fn incident(dirs: &Dirs, args: &IncidentArgs) -> Result<(), Failure> 
 }
 
 /// The events of the daemon, or else those on disk, and the status if it can be read.
-async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
+pub(super) async fn look(dirs: &Dirs) -> Result<(Vec<Event>, Option<Status>), Failure> {
     let request = async {
         let mut client = Client::connect(&dirs.socket(), SOON).await?;
         let mut events = Vec::new();

@@ -8,7 +8,8 @@ use super::{
     NOTICE,
     args::{Dirs, FailoverArgs, Weight, WeightArgs},
     failure::Failure,
-    print_error, print_outcome, runtime, status_once,
+    print_error, print_outcome, runtime,
+    status::status_once,
 };
 use crate::{
     config::configured_backend,

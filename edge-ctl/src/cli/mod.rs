@@ -20,6 +20,10 @@ mod many;
 mod evacuate;
 mod explain;
 mod incident;
+mod status;
+mod tool;
+mod doctor;
+mod bundle;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -38,12 +42,10 @@ use self::{
 };
 use crate::{
     control::{
-        chain,
         events::Event,
         flow_list::Wanted,
         offline::{self, Offline},
         operations::{Operation, Outcome},
-        status::{Sample, Status},
     },
     daemon::{
         self, Ended,
@@ -55,15 +57,13 @@ use crate::{
 /// Printed on standard error before the maps are used without a daemon.
 const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinned maps directly";
 
-/// Refresh interval of `--watch`.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let Args { dirs, command } = Args::parse();
     journal::log(if command.stays() { "info" } else { "warn" });
     let ended = match command {
         Command::Run(file) => run(&dirs, file.path()),
+        Command::Doctor(args) => doctor::doctor(&dirs, &args),
         other => dispatch(&dirs, other).map(|()| ExitCode::SUCCESS),
     };
     match ended {
@@ -99,6 +99,8 @@ fn run(dirs: &Dirs, file: &Path) -> Result<ExitCode, Failure> {
 fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(file) => run(dirs, file.path()).map(drop),
+        Command::Doctor(args) => doctor::doctor(dirs, &args).map(drop),
+        Command::Bundle(args) => bundle::bundle(dirs, &args),
         Command::Check(args) => check::check(dirs, &args),
         Command::Plan { file, json } => change::plan(dirs, &file, json),
         Command::Apply { file, allow, words } => change::apply(dirs, &file, allow, words),
@@ -106,7 +108,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Rollback { generation, words } => change::roll_back(dirs, generation, words),
         Command::History { json, text } => change::history(dirs, json, text),
         Command::Diff { from, to, json } => change::diff(dirs, &from, to.as_deref(), json),
-        Command::Status { json, watch } => runtime(false)?.block_on(status(dirs, json, watch)),
+        Command::Status(args) => runtime(false)?.block_on(status::status(dirs, &args)),
         Command::Flows { service, json, limit } => flows(dirs, Wanted { service: service.as_deref(), limit }, json),
         Command::Explain(args) => explain::explain(dirs, &args),
         Command::Drain(args) => backends(dirs, &args, |backend, reason| Operation::Drain { backend, reason }),
@@ -145,96 +147,6 @@ fn backends(
 
 fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-async fn status(dirs: &Dirs, json: bool, watch: bool) -> Result<(), Failure> {
-    let mut earlier = None;
-    if !watch {
-        let status = status_once(dirs, &mut earlier, true).await?;
-        if json {
-            print_line(&to_json(&status, true));
-        } else {
-            let mut out = io::stdout();
-            let _ = write!(out, "{}", render::status(&status, coloured(&out)));
-        }
-        return Ok(());
-    }
-    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-    let mut notified = false;
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = tokio::signal::ctrl_c() => {
-                if io::stdout().is_terminal() && !json {
-                    print_line("");
-                }
-                return Ok(());
-            }
-        }
-        let terminal = io::stdout().is_terminal();
-        // On a terminal the status itself shows that there is no daemon; a notice on standard error would tear the
-        // screen.
-        let looked = status_once(dirs, &mut earlier, !terminal && !notified).await;
-        let shown = match looked {
-            Ok(status) => {
-                notified = status.daemon.is_none();
-                if json { to_json(&status, false) } else { render::status(&status, coloured(&io::stdout())) }
-            }
-            // `--watch` on a terminal continues until the daemon is back.
-            Err(failure) if terminal => format!("edge-ctl: {}", chain(&failure)),
-            Err(failure) => return Err(failure),
-        };
-        let written = if terminal && !json {
-            repaint(&shown)
-        } else {
-            writeln!(io::stdout(), "{shown}").and_then(|()| io::stdout().flush())
-        };
-        if written.is_err() {
-            return Ok(());
-        }
-    }
-}
-
-/// Overwrites the screen without clearing it first, which would flicker. Text that does not fit is cut off.
-fn repaint(text: &str) -> io::Result<()> {
-    let rows = terminal_rows().unwrap_or(usize::MAX);
-    let mut out = io::stdout().lock();
-    // Cursor to the home position, without wrapping of long lines.
-    write!(out, "\x1b[H\x1b[?7l")?;
-    for (row, line) in text.lines().take(rows).enumerate() {
-        write!(out, "{}{line}\x1b[K", if row == 0 { "" } else { "\r\n" })?;
-    }
-    write!(out, "\x1b[J\x1b[?7h")?;
-    out.flush()
-}
-
-/// Number of rows of the terminal on standard output.
-fn terminal_rows() -> Option<usize> {
-    // SAFETY: a `winsize` is four integers; zero is a value of each.
-    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: TIOCGWINSZ writes one `winsize`, to which the pointer goes for the whole call.
-    let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    (result == 0 && size.ws_row > 0).then(|| size.ws_row.into())
-}
-
-async fn status_once(dirs: &Dirs, earlier: &mut Option<Sample>, notify: bool) -> Result<Status, Failure> {
-    let answer = match Client::connect(&dirs.socket(), SOON).await {
-        Ok(mut client) => client.get("/v1/status").await,
-        Err(error) => Err(error),
-    };
-    match answer {
-        Err(ClientError::Absent { .. } | ClientError::Slow(_)) => offline_status(dirs, earlier, notify),
-        answer => Ok(answer?),
-    }
-}
-
-fn offline_status(dirs: &Dirs, earlier: &mut Option<Sample>, notify: bool) -> Result<Status, Failure> {
-    let failed = |error| Failure::offline(error, dirs);
-    let mut offline = Offline::open(&dirs.pin_dir).map_err(failed)?;
-    if notify {
-        print_error(NOTICE);
-    }
-    offline.status(earlier).map_err(failed)
 }
 
 fn flows(dirs: &Dirs, wanted: Wanted<'_>, json: bool) -> Result<(), Failure> {

@@ -5,28 +5,30 @@
 mod backends;
 pub(super) mod change;
 mod evacuations;
+pub(super) mod glance;
 mod nat;
 mod rates;
 mod transition;
 
-use std::fmt::Write;
+use std::{cmp::Reverse, fmt::Write};
 
 use self::rates::rates;
-use super::table::{Cell, Shade, Table, age, printable};
+use super::table::{Cell, Shade, Table, age, painted, printable, wrapped};
 use crate::{
     control::{
         events::Event,
-        status::{ServiceState, ServiceStatus, Status},
+        headline::Headline,
+        status::{Level, PoolStatus, ServiceState, ServiceStatus, Status},
     },
     preflight::Finding,
 };
 
-/// The whole status. `colour` where it goes to a terminal.
-pub(crate) fn status(status: &Status, colour: bool) -> String {
-    let mut text = head(status);
+/// The whole status, services and pools by trouble. `colour` where it goes to a terminal.
+pub(crate) fn status(headline: &Headline, status: &Status, colour: bool) -> String {
+    let mut text = judgement(headline, usize::MAX, colour) + &head(status);
     if !status.services.is_empty() {
         text += "\n";
-        text += &services(&status.services, colour);
+        text += &services(&by_trouble(&status.services), colour);
     }
     let mut add = |part: String| {
         if !part.is_empty() {
@@ -37,13 +39,38 @@ pub(crate) fn status(status: &Status, colour: bool) -> String {
     add(transition::transitions(status, colour));
     add(transition::unrecorded(&status.services, colour));
     if !status.pools.is_empty() {
-        add(backends::backends(&status.pools, colour));
+        add(backends::backends(&pools_by_trouble(&status.pools), colour));
     }
     add(transition::retired(&status.retired, colour));
     add(nat::nat(status.nat.as_ref(), colour));
     add(transition::counts(&status.services, colour));
     add(exits(status, colour));
     text
+}
+
+/// How things are, and the worst reason; one line, unless it is longer than `columns`.
+fn judgement(Headline { level, text }: &Headline, columns: usize, colour: bool) -> String {
+    let (word, shade) = match level {
+        Level::Ok => ("OK", Shade::Green),
+        Level::Warning => ("WARNING", Shade::Yellow),
+        Level::Critical => ("CRITICAL", Shade::Red),
+    };
+    let lines = wrapped(&format!("{word}: {}", printable(text)), columns);
+    lines.join("\n").replacen(word, &painted(word, shade, colour), 1) + "\n"
+}
+
+/// The services, those with the worst state first.
+fn by_trouble(services: &[ServiceStatus]) -> Vec<&ServiceStatus> {
+    let mut services: Vec<_> = services.iter().collect();
+    services.sort_by_key(|service| Reverse((service.level(), service.state.badness())));
+    services
+}
+
+/// The pools, those in trouble first.
+fn pools_by_trouble(pools: &[PoolStatus]) -> Vec<&PoolStatus> {
+    let mut pools: Vec<_> = pools.iter().collect();
+    pools.sort_by_key(|pool| Reverse(pool.level()));
+    pools
 }
 
 /// One line.
@@ -84,6 +111,16 @@ fn head(status: &Status) -> String {
         if let Some(why) = daemon.http.as_ref().and_then(|http| http.why.as_ref()) {
             let _ = writeln!(text, "http        NOT LISTENING; traffic is not affected, and the daemon retries:");
             indent(&mut text, why);
+        }
+        for hook in daemon.notify.iter().filter(|hook| hook.failing.is_some() || hook.dropped > 0) {
+            let (name, dropped) = (&hook.name, hook.dropped);
+            let what = if hook.failing.is_some() { "FAILS; traffic is not affected" } else { "works" };
+            let _ = writeln!(
+                text,
+                "notify      {name} {what}; {} of {} runs failed, {dropped} dropped",
+                hook.failures, hook.runs
+            );
+            indent(&mut text, &printable(hook.failing.as_deref().unwrap_or_default()));
         }
         if let Some(why) = &daemon.probes {
             let _ = writeln!(text, "probes      TO ADDRESSES ONLY: a missing tunnel end or VIP is not found, since");
@@ -145,25 +182,16 @@ fn indent(text: &mut String, lines: &str) {
     }
 }
 
-fn services(services: &[ServiceStatus], colour: bool) -> String {
+fn services(services: &[&ServiceStatus], colour: bool) -> String {
     let mut table =
         Table::new(colour, ["SERVICE", "VIP", "MODE", "STATE", "SERVED BY", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
     for service in services {
-        let (state, shade) = match service.state {
-            ServiceState::Ok => ("ok", Shade::Green),
-            ServiceState::Failover => ("failover", Shade::Yellow),
-            ServiceState::Fallback => ("fallback", Shade::Yellow),
-            ServiceState::Unknown => ("unknown", Shade::Yellow),
-            ServiceState::Panic => ("PANIC", Shade::Red),
-            ServiceState::Exhausted => ("exhausted", Shade::Red),
-            ServiceState::Unreachable => ("UNREACHABLE", Shade::Red),
-        };
         let [packets, bits, flows] = rates(&service.traffic);
         table.row([
             Cell::from(&service.name),
             Cell::from(addresses(service)),
             Cell::from(&service.mode),
-            shaded(state, shade),
+            service_state(service.state),
             Cell::from(service.serving.as_deref().unwrap_or("-")),
             packets,
             bits,
@@ -172,6 +200,18 @@ fn services(services: &[ServiceStatus], colour: bool) -> String {
         ]);
     }
     table.finish()
+}
+
+fn service_state(state: ServiceState) -> Cell {
+    match state {
+        ServiceState::Ok => shaded("ok", Shade::Green),
+        ServiceState::Failover => shaded("failover", Shade::Yellow),
+        ServiceState::Fallback => shaded("fallback", Shade::Yellow),
+        ServiceState::Unknown => shaded("unknown", Shade::Yellow),
+        ServiceState::Panic => shaded("PANIC", Shade::Red),
+        ServiceState::Exhausted => shaded("exhausted", Shade::Red),
+        ServiceState::Unreachable => shaded("UNREACHABLE", Shade::Red),
+    }
 }
 
 /// The first VIP and ports of a service, and how many more it has.
@@ -216,10 +256,15 @@ mod tests {
         data_plane::DataPlane,
         events::EventKind,
         fixture::{FakeDataPlane, inventory},
+        headline::headline,
         status::{Clock, DaemonStatus, Sample, Source, build},
     };
 
     const DAY: u64 = 1_763_424_000_000;
+
+    fn shown(status: &Status, colour: bool) -> String {
+        super::status(&headline(status), status, colour)
+    }
 
     fn a_bad_day() -> Status {
         let inventory = inventory();
@@ -253,13 +298,14 @@ mod tests {
             repaired: 0,
             frozen: None,
             http: None,
+            notify: Vec::new(),
         };
         build(&inventory, &plane, Some(&earlier), &now, Some(daemon))
     }
 
     #[test]
     fn a_status_with_everything_in_it() {
-        insta::assert_snapshot!(status(&a_bad_day(), false));
+        insta::assert_snapshot!(shown(&a_bad_day(), false));
     }
 
     #[test]
@@ -272,7 +318,7 @@ mod tests {
         offline.daemon = None;
         offline.source = Source::PinnedMaps;
         refused.daemon.as_mut().unwrap().refused = Some("edge.toml:3:1: unknown key `slot`\n  write: slots".to_owned());
-        insta::assert_snapshot!(format!("{}\n---\n\n{}", status(&offline, false), status(&refused, false)));
+        insta::assert_snapshot!(format!("{}\n---\n\n{}", shown(&offline, false), shown(&refused, false)));
     }
 
     #[test]
@@ -287,7 +333,9 @@ mod tests {
             plane.set_state(backend, State(State::ENABLED | State::DOWN), "").unwrap();
         }
         let exhausted = build(&inventory, &plane, None, &now, None);
-        let both = services(&failed_over.services, false) + "\n" + &services(&exhausted.services, false);
+        let both = services(&by_trouble(&failed_over.services), false)
+            + "\n"
+            + &services(&by_trouble(&exhausted.services), false);
         insta::assert_snapshot!(both);
     }
 
@@ -298,8 +346,8 @@ mod tests {
 
     #[test]
     fn colour_is_only_added() {
-        assert!(status(&a_bad_day(), true).contains("\u{1b}["));
-        assert!(!status(&a_bad_day(), false).contains('\u{1b}'));
+        assert!(shown(&a_bad_day(), true).contains("\u{1b}["));
+        assert!(!shown(&a_bad_day(), false).contains('\u{1b}'));
     }
 
     #[test]
@@ -322,7 +370,7 @@ mod tests {
         let nasty = "drained by an operator: \u{1b}[2J\u{7}\r\u{9b}31mgone";
         plane.set_state(1, State(State::ALIVE | State::ENABLED | State::DRAINED), nasty).unwrap();
         let now = Sample::take(&inventory, &plane, Clock { unix_ms: DAY, boot_ms: 1_080_000 });
-        let shown = status(&build(&inventory, &plane, None, &now, None), false);
+        let shown = shown(&build(&inventory, &plane, None, &now, None), false);
         let kind = EventKind::BackendDrained;
         let event = event(&Event {
             at: DAY,

@@ -12,6 +12,8 @@ pub(super) struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
     colour: bool,
+    /// Columns of the terminal.
+    room: usize,
 }
 
 /// The text of one cell, and its colour if it has one.
@@ -46,6 +48,10 @@ impl Cell {
     fn width(&self) -> usize {
         self.text.chars().count()
     }
+
+    fn cut(&self, room: usize) -> Self {
+        Self { text: cut(&self.text, room), shade: self.shade }
+    }
 }
 
 impl<T: ToString> From<T> for Cell {
@@ -67,6 +73,15 @@ pub(super) fn printable(text: &str) -> String {
 /// `text` in a shade, where there is `colour`.
 pub(super) fn painted(text: &str, shade: Shade, colour: bool) -> String {
     if colour { format!("\x1b[{}m{text}\x1b[0m", shade.code()) } else { text.to_owned() }
+}
+
+/// `text` in at most `room` columns; an ellipsis stands for what is left out.
+pub(super) fn cut(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let ellipsis = if room > 0 { "…" } else { "" };
+    text.chars().take(room.saturating_sub(1)).collect::<String>() + ellipsis
 }
 
 /// `text` in lines of at most `width` columns, broken at spaces where there are any.
@@ -93,7 +108,13 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
 impl Table {
     /// `colour`: whether shades are shown.
     pub(super) fn new<const N: usize>(colour: bool, header: [&'static str; N]) -> Self {
-        Self { header: header.to_vec(), rows: Vec::new(), colour }
+        Self { header: header.to_vec(), rows: Vec::new(), colour, room: usize::MAX }
+    }
+
+    /// Cuts lines that are longer than `room` columns.
+    pub(super) const fn within(mut self, room: usize) -> Self {
+        self.room = room;
+        self
     }
 
     /// Adds a row with as many cells as the header has.
@@ -116,7 +137,13 @@ impl Table {
 
     fn line(&self, row: &[Cell], widths: &[usize]) -> String {
         let mut line = String::new();
+        let mut room = self.room;
         for ((cell, width), name) in zip(zip(row, widths), &self.header) {
+            if room == 0 {
+                break;
+            }
+            let (cell, width) = (&cell.cut(room), &(*width).min(room));
+            room = room.saturating_sub(width + 2);
             let gap = " ".repeat(width - cell.width());
             let (before, after) = if RIGHT.contains(name) { (gap.as_str(), "") } else { ("", gap.as_str()) };
             let text = match cell.shade.filter(|_| self.colour) {
@@ -156,6 +183,17 @@ mod tests {
         assert_eq!(table(false), plain);
         assert_eq!(table(true), plain.replace("a long name", "\x1b[31ma long name\x1b[0m"));
         assert_eq!(Table::new(true, ["NAME"]).finish(), "");
+    }
+
+    #[test]
+    fn lines_end_where_the_terminal_does() {
+        let mut table = Table::new(true, ["NAME", "FOR", "WHY"]).within(14);
+        table.row(["a".into(), 5.into(), "short".into()]);
+        table.row([Cell::shaded("b".to_owned(), Shade::Red), 60.into(), "a long reason".into()]);
+        assert_eq!(table.finish(), "NAME  FOR  WHY\na       5  sh…\n\x1b[31mb\x1b[0m      60  a …\n");
+        let mut narrow = Table::new(false, ["NAME", "FOR", "WHY"]).within(3);
+        narrow.row(["a long name".into(), 5.into(), "short".into()]);
+        assert_eq!(narrow.finish(), "NA…\na …\n");
     }
 
     #[test]

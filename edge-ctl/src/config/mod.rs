@@ -7,7 +7,7 @@
 //! Modules: [`problems`] collects the problems of a text, [`walk`] reads the keys of a table, [`values`] single values,
 //! and [`host`], [`pools`] and [`services`] one section each. [`destinations`] has VIPs and ports, [`defaults`] values
 //! shared by several pools or services, [`probe`] and [`probe_kinds`] the probes of a pool, [`judging`] the judgement
-//! of its health, [`tunnel`] the sources of tunnel packets, [`flows`] the flow keys of a service, [`quic_cid`]
+//! of its health, [`tunnel`] the sources of tunnel packets, [`notify`] hooks, [`flows`] the flow keys of a service, [`quic_cid`]
 //! connection IDs with a server number, [`families`] services and pools with addresses of each IP version, [`across`]
 //! references between sections, [`sizes`] the sizes of the maps, [`backend_ports`] and [`references`] keys that would have
 //! no effect beside others, and [`server_numbers`] the server numbers of backends. [`load`](mod@load) reads the
@@ -34,6 +34,7 @@ mod judging;
 mod kinds;
 mod load;
 mod nat;
+mod notify;
 mod origin;
 mod pools;
 mod probe;
@@ -71,6 +72,7 @@ pub(crate) use self::{
     kinds::{DnsProbe, Probe, ProbeKind, ProbeThrough, RCODES, TlsProbe},
     load::{load, load_from, parse_bytes},
     nat::{Nat, NatPorts},
+    notify::{Hook, HookTarget, Webhook},
     service::{Affinity, Announce, Ports, QuicCid, Service},
     tunnel::{Range, Tunnel},
     weights::{WeightWord, Weights},
@@ -100,6 +102,8 @@ pub(crate) struct Config {
     pub reference_targets: Vec<SocketAddr>,
     /// Listening address of the status page and the metrics; `None` if they are not served.
     pub http: Option<SocketAddr>,
+    /// Commands and webhooks that are told of events, names distinct.
+    pub notify: Vec<Hook>,
     /// At least one, names distinct.
     pub interfaces: Vec<Interface>,
     pub tunnel: Tunnel,
@@ -308,6 +312,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
     let slots = host::slots(&root);
     let edge = host::edge(&root);
     let http = http::read(&root);
+    let notify = notify::read(&root);
     let tunnel = tunnel::read(&root);
     let nat = nat::read(&root);
     let limits = host::limits(&root);
@@ -345,6 +350,7 @@ fn check(text: &str, problems: &Problems<'_>) -> Read<Config> {
         soak: edge.soak,
         reference_targets: edge.reference_targets.into_iter().map(|target| target.value).collect(),
         http: http?.map(|found| found.value),
+        notify: notify?,
         interfaces: interfaces.into_iter().map(|interface| interface.value).collect(),
         tunnel: tunnel?,
         nat: nat?.finish(),

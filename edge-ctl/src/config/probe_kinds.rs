@@ -156,11 +156,7 @@ fn tls(table: &Table<'_>, alpn: &[&str]) -> Read<TlsProbe> {
         }
     });
     let verify = table.optional("verify", values::boolean);
-    let ca = table.optional("ca", |entry: &Entry<'_>| {
-        let example = "ca = \"/etc/edge/ca.pem\"";
-        let path = PathBuf::from(entry.string(example)?);
-        if path.is_absolute() { Ok(path) } else { Err(entry.wrong("which is not an absolute path", example)) }
-    });
+    let ca = table.optional("ca", ca);
     let warn_days = table.optional("warn_days", values::integer(0..=365, "warn_days = 14"));
     let offered = table.optional("alpn", |entry: &Entry<'_>| {
         let example = "alpn = [\"h2\", \"http/1.1\"]";
@@ -225,7 +221,12 @@ fn dns(table: &Table<'_>) -> Read<ProbeKind> {
 }
 
 fn command(table: &Table<'_>) -> Read<ProbeKind> {
-    let example = "command = [\"/usr/local/bin/check\", \"--deep\"]";
+    let (argv, user) = program(table, "command = [\"/usr/local/bin/check\", \"--deep\"]")?;
+    Ok(ProbeKind::Command { argv, user })
+}
+
+/// The program of `command`, with its arguments, and the `user` that runs it.
+pub(super) fn program(table: &Table<'_>, example: &str) -> Read<(Vec<String>, String)> {
     let argv = table.required("command", example, |entry: &Entry<'_>| {
         let one = |entry: &Entry<'_>| {
             let text = entry.string(example)?;
@@ -245,7 +246,7 @@ fn command(table: &Table<'_>) -> Read<ProbeKind> {
     });
     let user = table.optional("user", |entry: &Entry<'_>| text_of(entry, "user = \"nobody\"", 32));
     let user = user?.map_or_else(|| DEFAULT_USER.to_owned(), |found| found.value);
-    Ok(ProbeKind::Command { argv: argv?.value, user })
+    Ok((argv?.value, user))
 }
 
 fn grpc(table: &Table<'_>) -> Read<ProbeKind> {
@@ -264,6 +265,13 @@ fn grpc(table: &Table<'_>) -> Read<ProbeKind> {
         host: host?.map(|found| found.value),
         tls,
     })
+}
+
+/// A file with certificate authorities.
+pub(super) fn ca(entry: &Entry<'_>) -> Result<PathBuf, Wrong> {
+    let example = "ca = \"/etc/edge/ca.pem\"";
+    let path = PathBuf::from(entry.string(example)?);
+    if path.is_absolute() { Ok(path) } else { Err(entry.wrong("which is not an absolute path", example)) }
 }
 
 /// Reads text of 1 to `longest` bytes.

@@ -17,6 +17,7 @@ pub(super) const ROOT: Section = Section {
         "slots",
         "edge",
         "http",
+        "notify",
         "tunnel",
         "nat",
         "limits",
@@ -42,6 +43,8 @@ pub(super) const SERVICE_DEFAULTS: Section = Section {
 };
 pub(super) const EDGE: Section = Section { heading: "[edge]", keys: &["vip_other", "soak", "reference_targets"] };
 pub(super) const HTTP: Section = Section { heading: "[http]", keys: &["listen"] };
+pub(super) const NOTIFY: Section =
+    Section { heading: "[[notify]]", keys: &["name", "command", "user", "webhook", "ca", "events", "timeout"] };
 pub(super) const TUNNEL: Section = Section {
     heading: "[tunnel]",
     keys: &["source_v4", "source_v6", "source_v4_range", "source_v6_range", "gue_port", "gue_variant"],
@@ -154,10 +157,11 @@ pub(super) const SERVICE_PORT: Section =
 pub(super) const QUIC_CID: Section =
     Section { heading: "[service.quic_cid]", keys: &["scheme", "unit", "offset", "length"] };
 
-pub(super) const ALL: [&Section; 14] = [
+pub(super) const ALL: [&Section; 15] = [
     &ROOT,
     &EDGE,
     &HTTP,
+    &NOTIFY,
     &TUNNEL,
     &NAT,
     &LIMITS,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     few,
-    status::{BackendState, BackendStatus, ServiceState, ServiceStatus, Status},
+    status::{BackendState, BackendStatus, CertificateState, Level, ServiceState, ServiceStatus, Status},
 };
 
 /// Most names in the line.
@@ -16,16 +16,6 @@ const NAMED: usize = 3;
 pub(crate) struct Headline {
     pub(crate) level: Level,
     pub(crate) text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Level {
-    Ok,
-    /// Clients are served, but something needs attention.
-    Warning,
-    /// Clients are not served, or may not be.
-    Critical,
 }
 
 /// The headline for the worst condition that holds.
@@ -38,10 +28,7 @@ pub(crate) fn headline(status: &Status) -> Headline {
 }
 
 fn fault(status: &Status) -> Option<String> {
-    let is_bad = |service: &&ServiceStatus| match service.state {
-        ServiceState::Exhausted | ServiceState::Unreachable | ServiceState::Panic => true,
-        ServiceState::Ok | ServiceState::Failover | ServiceState::Fallback | ServiceState::Unknown => false,
-    };
+    let is_bad = |service: &&ServiceStatus| service.level() == Level::Critical;
     let loading = status.daemon.as_ref().is_some_and(|daemon| daemon.loading);
     let off = status.interfaces.iter().find(|interface| interface.attached == Some(false));
     match (services(status, is_bad), off) {
@@ -84,6 +71,17 @@ fn attention(status: &Status) -> Option<String> {
         let finding = status.host.first()?;
         Some(format!("{}: {}", finding.subject, first_line(&finding.message)))
     };
+    let unrecorded = || {
+        let is_meant = |service: &&ServiceStatus| service.unrecorded.is_some();
+        let names: Vec<_> = status.services.iter().filter(is_meant).map(|service| service.name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("new flows are not recorded: {}", few(&names, NAMED)))
+    };
+    let page = || Some(format!("the status page cannot be read: {}", first_line(daemon?.http.as_ref()?.why.as_ref()?)));
+    let hook = || {
+        let (hook, why) = daemon?.notify.iter().find_map(|hook| Some((hook, hook.failing.as_ref()?)))?;
+        Some(format!("notify {} fails: {}", hook.name, first_line(why)))
+    };
+    let probes = || Some(format!("probes go to addresses only: {}", first_line(daemon?.probes.as_ref()?)));
     let absent = || {
         daemon.is_none().then(|| {
             "no daemon answers: backends are not probed, and packets are forwarded by the last states".to_owned()
@@ -99,7 +97,13 @@ fn attention(status: &Status) -> Option<String> {
         .or_else(on_trial)
         .or_else(state_error)
         .or_else(unknown)
+        .or_else(unrecorded)
+        .or_else(|| certificates(status))
+        .or_else(|| narrow(status))
         .or_else(unfit)
+        .or_else(probes)
+        .or_else(page)
+        .or_else(hook)
 }
 
 /// `SERVICE: why`, or the number and names of several services.
@@ -122,6 +126,20 @@ fn backends(status: &Status) -> Option<String> {
     let rest = out[1..].iter().map(|backend| backend.name.clone());
     let names: Vec<_> = std::iter::once(format!("{} ({})", first.name, first.reason)).chain(rest).collect();
     Some(format!("{} of {} backends out: {}", out.len(), all.count(), few(&names, NAMED)))
+}
+
+fn certificates(status: &Status) -> Option<String> {
+    let all = status.pools.iter().flat_map(|pool| &pool.backends);
+    let near = all.filter_map(|backend| Some((backend, backend.certificate?)));
+    let near = near.filter(|(_, certificate)| certificate.state != CertificateState::Valid);
+    let (first, certificate) = near.min_by_key(|(_, certificate)| certificate.until)?;
+    Some(format!("{}: {certificate}", first.name))
+}
+
+fn narrow(status: &Status) -> Option<String> {
+    let all = status.pools.iter().flat_map(|pool| &pool.backends);
+    let names: Vec<_> = all.filter(|backend| backend.needed_mtu.is_some()).map(|backend| &backend.name).collect();
+    (!names.is_empty()).then(|| format!("the path is too narrow for IPv6 to {}", few(&names, NAMED)))
 }
 
 fn well(status: &Status) -> String {

@@ -22,6 +22,7 @@ type Counters = Family<Labels, Counter<u64, AtomicU64>>;
 pub(crate) fn text(status: &Status) -> String {
     let mut registry = Registry::with_prefix("edge");
     daemon(&mut registry, status);
+    hooks(&mut registry, status);
     services(&mut registry, status);
     pools(&mut registry, status);
     backends(&mut registry, status);
@@ -76,6 +77,24 @@ fn daemon(registry: &mut Registry, status: &Status) {
             .get_or_create(&Vec::new())
             .set(nat.flows.into());
         gauges(registry, "nat_room", "Entries for translated flows").get_or_create(&Vec::new()).set(nat.room.into());
+    }
+}
+
+fn hooks(registry: &mut Registry, status: &Status) {
+    let hooks = status.daemon.as_ref().map_or(&[][..], |daemon| &daemon.notify);
+    if hooks.is_empty() {
+        return;
+    }
+    let runs = counters(registry, "notify_runs", "Events that the hook was told of");
+    let failures = counters(registry, "notify_failures", "Runs of the hook that have failed");
+    let dropped = counters(registry, "notify_dropped", "Events that came faster than the hook took them");
+    let failing = gauges(registry, "notify_failing", "Whether the hook's last run has failed");
+    for hook in hooks {
+        let labels = vec![("notify", hook.name.clone())];
+        runs.get_or_create(&labels).inc_by(hook.runs);
+        failures.get_or_create(&labels).inc_by(hook.failures);
+        dropped.get_or_create(&labels).inc_by(hook.dropped);
+        failing.get_or_create(&labels).set(flag(hook.failing.is_some()));
     }
 }
 

@@ -23,6 +23,7 @@ mod causes;
 mod few;
 pub(crate) mod headline;
 pub(crate) mod incident;
+pub(crate) mod doctor;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -35,6 +35,7 @@ mod passes;
 mod socket;
 mod serve;
 mod http;
+mod hooks;
 mod reading;
 mod soak;
 mod growth;

@@ -7,6 +7,7 @@ mod each_second;
 mod ended;
 mod growing;
 mod network_events;
+mod outside;
 mod reports;
 mod showing;
 mod standing;
@@ -24,6 +25,7 @@ pub(crate) use self::ended::{Ended, RunError};
 use self::{
     channels::{Receivers, Senders, WAITING, channels},
     ended::LoopStep,
+    outside::Outside,
 };
 use super::{
     api::{self, Command, Refusal, Request},
@@ -33,22 +35,21 @@ use super::{
     controller::Controller,
     descriptors,
     faults::Faults,
-    fit::{self, Fit},
+    fit::Fit,
+    hooks::Hooks,
     http::Http,
     keeper::Keeper,
     network,
     notify::Notify,
     panics,
     passes::Passes,
-    probing::{self, Probing},
+    probing::Probing,
     program::Program,
     reading::Reader,
     rehearsing::Rehearsing,
     serve,
     soak::Soak,
-    socket,
-    sought::sought,
-    upgrade,
+    socket, upgrade,
 };
 use crate::{
     bpf::{self, Before, Lock, PinDir, PinnedMaps, boot_ms, monotonic_time},
@@ -59,7 +60,7 @@ use crate::{
         status::Sample,
         takedown,
     },
-    net::{self, Announcer, Devices, NetError, Watch},
+    net::{self, Devices, NetError},
     probe::ProbeEngine,
 };
 
@@ -218,6 +219,7 @@ pub(super) struct Daemon {
     /// Most connections to the status page at a time.
     pages: usize,
     pub(super) http: Option<Http>,
+    pub(super) hooks: Hooks,
     pub(super) program: Program,
     passes: Passes,
     notify: Notify,
@@ -225,14 +227,6 @@ pub(super) struct Daemon {
     lost: BTreeSet<BackendNumber>,
     pub(super) older: Option<Sample>,
     pub(super) newer: Option<Sample>,
-}
-
-/// Tasks beside the loop, for one configuration. Dropping this ends them.
-#[derive(Debug)]
-pub(super) struct Outside {
-    watch: Watch,
-    pub(super) looking: fit::Looking,
-    _announcer: Option<Announcer>,
 }
 
 impl Daemon {
@@ -291,6 +285,7 @@ impl Daemon {
             outside: None,
             pages: shares.pages,
             http: None,
+            hooks: Hooks::default(),
             program,
             passes: Passes::new(),
             notify: Notify::from_environment(),
@@ -306,24 +301,6 @@ impl Daemon {
         daemon.look_outside();
         daemon.sample();
         Ok(daemon)
-    }
-
-    /// Starts probes, the netlink watch and announcements for the configuration in force, and stops the earlier ones,
-    /// except for probes that are the same.
-    pub(super) fn look_outside(&mut self) {
-        self.outside = None;
-        let Self { controller: Controller { inventory, plane, .. }, probes, .. } = self;
-        let announced = takedown::announced(&inventory.config);
-        // Identical probes continue: a reload must not hide the failure that they are about to find.
-        probes.probe(probing::targets(inventory));
-        self.outside = Some(Outside {
-            watch: net::watch(sought(inventory), self.senders.net_events.clone()),
-            looking: fit::Looking::start(inventory.config.clone(), *plane.capacity(), self.senders.findings.clone()),
-            _announcer: (!announced.is_empty()).then(|| net::announce(announced)),
-        });
-        if let Some(http) = &mut self.http {
-            http.follow(self.controller.inventory.config.http, &self.controller.events);
-        }
     }
 
     /// Writes operators' decisions and events to the disk before the process ends or executes another program, which ends

@@ -32,6 +32,7 @@ pub(crate) use events::{NetEvent, Sought};
 pub(crate) use names::{index_of, name_of};
 pub(crate) use netlink::{AttachedXdp, HostAddresses, NetError, attached_xdp, host_addresses, link_mtu};
 pub(crate) use next_hop::NextHopEntry;
+pub(crate) use offloads::driver;
 pub(crate) use private::{Door, PrivateNet};
 pub(crate) use route::{Destination, Destinations, ResolvedRoute};
 #[cfg(test)]

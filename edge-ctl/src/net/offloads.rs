@@ -1,4 +1,4 @@
-//! Offloads that change frames before a program sees them (ethtool's features).
+//! What ethtool shows of an interface: its driver, and offloads that change frames before a program sees them.
 
 use std::{
     io,
@@ -7,7 +7,8 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-/// Commands of `SIOCETHTOOL` (`include/uapi/linux/ethtool.h`), and a flag in the result of the first one.
+/// Commands of `SIOCETHTOOL` (`include/uapi/linux/ethtool.h`), and a flag in the result of the second one.
+const GET_DRIVER: u32 = 0x03;
 const GET_FLAGS: u32 = 0x25;
 const GET_GRO: u32 = 0x2b;
 const RX_VLAN: u32 = 1 << 8;
@@ -28,6 +29,15 @@ struct Value {
     data: u32,
 }
 
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    /// Versions, the bus, and numbers of statistics.
+    rest: [u8; 160],
+}
+
 /// The offloads of an interface; unsupported ones are off.
 pub(super) fn offloads(interface: &str) -> io::Result<Offloads> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
@@ -35,23 +45,38 @@ pub(super) fn offloads(interface: &str) -> io::Result<Offloads> {
     Ok(Offloads { rx_vlan, gro: get(&socket, interface, GET_GRO)? != 0 })
 }
 
+/// The name of the interface's driver, of this process's network namespace.
+pub(crate) fn driver(interface: &str) -> io::Result<String> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut info = DriverInfo { command: GET_DRIVER, driver: [0; 32], rest: [0; 160] };
+    request(&socket, interface, (&raw mut info).cast())?;
+    let name: Vec<u8> = info.driver.into_iter().take_while(|byte| *byte != 0).collect();
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
 fn get(socket: &OwnedFd, interface: &str, command: u32) -> io::Result<u32> {
     let mut value = Value { command, data: 0 };
+    match request(socket, interface, (&raw mut value).cast()) {
+        Ok(()) => Ok(value.data),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// `data` is a value of the type that its command has, and lives until after the call.
+fn request(socket: &OwnedFd, interface: &str, data: *mut libc::c_char) -> io::Result<()> {
     // SAFETY: a struct of integers and a union of such; zero is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays zero.
     for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    request.ifr_ifru.ifru_data = data;
     // SAFETY: the request points to a value of the command's type; both live until after the call, and the kernel writes
     // only into the value.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } == 0 {
-        return Ok(value.data);
-    }
-    match io::Error::last_os_error() {
-        error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(0),
-        error => Err(error),
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -71,6 +96,7 @@ mod tests {
                 }
             }
             assert!(offloads("nowhere0").is_err());
+            assert_eq!(driver("edge0").unwrap(), "veth");
         });
     }
 }

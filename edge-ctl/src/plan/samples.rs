@@ -36,6 +36,7 @@ pub(crate) fn empty() -> Config {
         soak: Duration::from_mins(5),
         reference_targets: Vec::new(),
         http: None,
+        notify: Vec::new(),
         interfaces: Vec::new(),
         nat: Nat::default(),
         tunnel: Tunnel { source_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), ..Tunnel::default() },

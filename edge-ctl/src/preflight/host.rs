@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    net::IpAddr,
 };
 
 use thiserror::Error;
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Config, Range},
-    net::{self, Destination, Destinations, NetError, Survey},
+    net::{self, Destination, Destinations, NetError, Survey, SurveyedRoute},
     plan::Capacity,
 };
 
@@ -73,6 +74,16 @@ impl Host {
         let unmade =
             config.pools.iter().filter_map(|pool| Some((pool.name.clone(), unmade(&pool.probe.as_ref()?.kind)?)));
         Ok(Self { network, sysctls, ports, pinned, unmade: unmade.collect(), kernel: None })
+    }
+}
+
+impl Host {
+    /// MTU of the interface by which an address is reached, bytes of IP packet; `None` if there is no route.
+    pub(crate) fn egress_mtu(&self, address: IpAddr) -> Option<u32> {
+        match self.network.routes.get(&address)? {
+            SurveyedRoute::Via { egress, .. } => Some(self.network.interfaces.get(egress)?.mtu),
+            SurveyedRoute::None(_) => None,
+        }
     }
 }
 

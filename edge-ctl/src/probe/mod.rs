@@ -6,6 +6,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(crate) mod child;
 mod classify;
 mod carrier;
 mod dial;

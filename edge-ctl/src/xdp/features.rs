@@ -48,7 +48,7 @@ pub(super) fn remark() -> String {
 }
 
 /// The kernel release, as printed by `uname -r`.
-fn release() -> String {
+pub(crate) fn release() -> String {
     nix::sys::utsname::uname().map_or_else(|_| "?".to_owned(), |name| name.release().to_string_lossy().into_owned())
 }
 

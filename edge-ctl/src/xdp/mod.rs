@@ -30,7 +30,7 @@ pub(crate) use self::{
     edge::{EdgeProgram, detach_all, make_room},
     edge_links::{attached, attached_besides, attached_by_others, attached_here, detach_interface},
     error::XdpError,
-    features::check_kernel,
+    features::{check_kernel, release},
     link::interface_index,
     probes::ProbePrograms,
     rehearsal::{Ran, Rehearsal},

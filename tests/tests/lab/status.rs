@@ -127,10 +127,10 @@ fn a_service_that_is_not_there_is_4_and_the_nearest_is_named() {
 }
 
 /// A kept HTTP connection from a client to [`SERVICE`].
-struct Connection(TcpStream);
+pub(crate) struct Connection(TcpStream);
 
 impl Connection {
-    fn open(lab: &Lab) -> Self {
+    pub(crate) fn open(lab: &Lab) -> Self {
         let to = Service::named(SERVICE).address();
         let stream = lab.netns("client1").within(|| TcpStream::connect_timeout(&to, Duration::from_secs(2)));
         let stream = stream.expect("the namespace is there").expect("the service is served");
@@ -139,7 +139,7 @@ impl Connection {
     }
 
     /// The backend that answers a request.
-    fn request(&mut self) -> String {
+    pub(crate) fn request(&mut self) -> String {
         self.0.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n").expect("the connection lives");
         let (mut answer, mut piece) = (String::new(), [0; 1024]);
         loop {

@@ -8,7 +8,7 @@ use crate::{
     control::status::{BackendState, BackendStatus, CertificateState, HealthStatus, PoolStatus},
 };
 
-pub(super) fn backends(pools: &[PoolStatus], colour: bool) -> String {
+pub(super) fn backends(pools: &[&PoolStatus], colour: bool) -> String {
     let mut table =
         Table::new(colour, ["BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "WHY"]);
     for pool in pools {
@@ -40,29 +40,38 @@ pub(super) fn backends(pools: &[PoolStatus], colour: bool) -> String {
 }
 
 fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
-    let (state, shade) = backend_state(backend.state, backend.health);
-    let state = if backend.forced.is_some() { format!("{state}, forced") } else { state.to_owned() };
     let weight = backend.file_weight.map_or_else(|| backend.weight.to_string(), |file| weight_note(backend, file).0);
-    let why_weight = backend.file_weight.map(|file| weight_note(backend, file).1);
     let bare = backend.name.strip_prefix(&format!("{}/", pool.name)).unwrap_or(&backend.name);
     let [packets, bits, flows] = rates(&backend.traffic);
+    [
+        Cell::from(format!("  {bare}")),
+        Cell::from(&backend.address),
+        Cell::from(weight),
+        state(backend),
+        Cell::from(backend.for_seconds.map_or("-".to_owned(), age)),
+        packets,
+        bits,
+        flows,
+        Cell::from(why(backend)),
+    ]
+}
+
+/// The state of a backend, and whether an operator has set its health.
+pub(super) fn state(backend: &BackendStatus) -> Cell {
+    let (state, shade) = backend_state(backend.state, backend.health);
+    Cell::shaded(if backend.forced.is_some() { format!("{state}, forced") } else { state.to_owned() }, shade)
+}
+
+/// The reason of a backend's state, and what else is unusual.
+pub(super) fn why(backend: &BackendStatus) -> String {
+    let why_weight = backend.file_weight.map(|file| weight_note(backend, file).1);
     let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
     let narrow = backend.needed_mtu.map(|mtu| format!("path too narrow for IPv6, which needs {mtu} bytes"));
     let certificate = backend.certificate.filter(|certificate| certificate.state != CertificateState::Valid);
     let certificate = certificate.map(|certificate| certificate.to_string());
     let reason = Some(backend.reason.clone()).filter(|reason| !reason.is_empty());
     let notes = [reason, why_weight, certificate, path, narrow];
-    [
-        Cell::from(format!("  {bare}")),
-        Cell::from(&backend.address),
-        Cell::from(weight),
-        Cell::shaded(state, shade),
-        Cell::from(backend.for_seconds.map_or("-".to_owned(), age)),
-        packets,
-        bits,
-        flows,
-        Cell::from(notes.into_iter().flatten().collect::<Vec<_>>().join("; ")),
-    ]
+    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// A weight set by an operator, in short and in words.
@@ -113,7 +122,7 @@ mod tests {
         operate(&inventory, &mut plane, |_| Health::Up.into(), &Events::new(), &drain).unwrap();
         let now = Sample::take(&inventory, &plane, Clock { unix_ms: 1_763_424_000_000, boot_ms: 1_080_000 });
         let status = build(&inventory, &plane, None, &now, None);
-        insta::assert_snapshot!(backends(&status.pools, false));
+        insta::assert_snapshot!(backends(&status.pools.iter().collect::<Vec<_>>(), false));
         let json = serde_json::to_value(&status.pools[0].backends[0]).unwrap();
         assert_eq!(
             (&json["weight"], &json["file_weight"], &json["weight_reason"]),

@@ -123,6 +123,7 @@ mod tests {
         control::{
             data_plane::DataPlane as _,
             fixture::{FakeDataPlane, inventory},
+            headline::headline,
             status::{Clock, DaemonStatus, Sample, build, show_unrecorded},
         },
         plan::RetiredRecord,
@@ -166,6 +167,7 @@ mod tests {
             repaired: 0,
             frozen: None,
             http: None,
+            notify: Vec::new(),
         };
         let mut status = build(&inventory, &plane, Some(&earlier), &now, Some(daemon));
         // Mostly only some of the counts are not 0.
@@ -187,7 +189,7 @@ mod tests {
     #[test]
     fn a_retired_backend() {
         let change = a_change(&waiting(), Some(Held { slots: 312, records: 340 }));
-        insta::assert_snapshot!(render::status(&change, false));
+        insta::assert_snapshot!(render::status(&headline(&change), &change, false));
     }
 
     #[test]
@@ -227,7 +229,7 @@ mod tests {
             shown.push(unrecorded(&services, false));
         }
         show_unrecorded(&mut status.services, "web", &of(40, 0));
-        assert!(render::status(&status, false).contains(&shown[0]));
+        assert!(render::status(&headline(&status), &status, false).contains(&shown[0]));
         shown.push(serde_json::to_string_pretty(&status.services[0].unrecorded).unwrap());
         insta::assert_snapshot!(shown.join("---\n"));
     }

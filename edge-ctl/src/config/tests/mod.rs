@@ -13,6 +13,7 @@ mod http;
 mod includes;
 mod lists;
 mod mangled;
+mod notify;
 mod refused;
 mod reported;
 mod sizes;

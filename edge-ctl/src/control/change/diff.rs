@@ -138,6 +138,7 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         soak: _,
         reference_targets: _,
         http: _,
+        notify: _,
         interfaces: _,
         tunnel: Tunnel { source_v4: _, source_v6: _, range_v4: _, range_v6: _, gue_port: _, gue_variant: _ },
         nat: Nat { source_v4: _, source_v6: _, ports: _ },
@@ -158,6 +159,11 @@ fn keys(old: &Config, new: &Config) -> Vec<String> {
         targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     });
     changes.note("http.listen", &old.http, &new.http, optional);
+    // The URL of a webhook and the arguments of a command may be secrets.
+    if old.notify != new.notify {
+        let names = |config: &Config| config.notify.iter().map(|hook| hook.name.clone()).collect::<Vec<_>>().join(", ");
+        changes.0.push(format!("notify: {} -> {}", names(old), names(new)));
+    }
     changes.note("tunnel.source_v4", &old.tunnel.source_v4, &new.tunnel.source_v4, optional);
     changes.note("tunnel.source_v6", &old.tunnel.source_v6, &new.tunnel.source_v6, optional);
     changes.note("tunnel.source_v4_range", &old.tunnel.range_v4, &new.tunnel.range_v4, optional);

@@ -1,7 +1,7 @@
 //! Services whose clients of each IP version have slots of their own, each shown as the one service that it is in the
 //! file.
 
-use super::{ServiceState, ServiceStatus, TrafficStatus, flows::TransitionStatus};
+use super::{ServiceStatus, TrafficStatus, flows::TransitionStatus};
 use crate::config::{Clients, configured};
 
 /// The services as in the file. Values that can differ between the parts of a service are in `parts`.
@@ -43,7 +43,7 @@ fn add(whole: &mut ServiceStatus, part: ServiceStatus) {
 /// Gives a service the state of its worse part, and the reasons of both.
 pub(super) fn combine_states(whole: &mut ServiceStatus) {
     let parts = whole.parts.iter();
-    let worst = parts.clone().max_by_key(|part| badness(part.state));
+    let worst = parts.clone().max_by_key(|part| part.state.badness());
     if let Some(worst) = worst {
         whole.state = worst.state;
         whole.serving.clone_from(&worst.serving);
@@ -56,19 +56,6 @@ pub(super) fn combine_states(whole: &mut ServiceStatus) {
         let reasons = parts.filter(|part| !part.reason.is_empty());
         reasons.map(|part| format!("{}: {}", part.name, part.reason)).collect::<Vec<_>>().join("; ")
     };
-}
-
-/// Orders from best to worst.
-const fn badness(state: ServiceState) -> u8 {
-    match state {
-        ServiceState::Ok => 0,
-        ServiceState::Failover => 1,
-        ServiceState::Fallback => 2,
-        ServiceState::Unknown => 3,
-        ServiceState::Panic => 4,
-        ServiceState::Exhausted => 5,
-        ServiceState::Unreachable => 6,
-    }
 }
 
 fn sum(one: &TrafficStatus, other: &TrafficStatus) -> TrafficStatus {

@@ -6,6 +6,7 @@ mod flows;
 mod history;
 mod joined;
 mod nat;
+mod trouble;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,6 +19,7 @@ pub(crate) use self::{
     flows::{RetiredStatus, TransitionStatus, UnrecordedStatus, show_unrecorded},
     history::HistoryStatus,
     nat::NatStatus,
+    trouble::{Level, Part},
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
 use crate::{
@@ -88,6 +90,22 @@ pub(crate) struct DaemonStatus {
     /// Address of the status page; absent if none is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<HttpStatus>,
+    /// The hooks that are told of events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notify: Vec<HookStatus>,
+}
+
+/// What a hook has done since it was configured as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HookStatus {
+    pub(crate) name: String,
+    /// Events that it was told of, with or without success.
+    pub(crate) runs: u64,
+    pub(crate) failures: u64,
+    /// Events that came faster than it took them.
+    pub(crate) dropped: u64,
+    /// Why the last run has failed.
+    pub(crate) failing: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

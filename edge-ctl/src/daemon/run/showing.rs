@@ -30,6 +30,7 @@ impl Daemon {
             repaired: self.controller.repaired,
             frozen: self.controller.frozen(),
             http: self.http.as_ref().and_then(Http::status),
+            notify: self.hooks.status(),
         };
         let mut status = status::build(inventory, plane, earlier, &now, Some(daemon));
         self.program.explain(&mut status);
