@@ -10,10 +10,12 @@ mod families_errors;
 mod families_property;
 mod full;
 mod links;
+mod proofs;
 mod property;
 mod refused;
 mod rules;
 mod slow;
+mod sources;
 
 use std::net::IpAddr;
 
