@@ -74,10 +74,12 @@ pub const fn tuple(head: &NatHead, from: [u64; 2], to: [u64; 2], port: u16, prot
 }
 
 /// The place of a tuple's entry whose port is the `offset`-th. Each lane has one place for each port, and tuple and
-/// port determine the lane. So each tuple has all ports, and shares places with another tuple only by chance.
+/// port determine the lane. So each tuple has all ports, and shares places with another tuple only by chance. Flows in
+/// different lanes stay in different ones if there are twice as many lanes, or other ports.
 #[inline(always)]
 pub const fn place(head: &NatHead, tuple: Hash, offset: u32) -> u32 {
-    let mixed = (tuple.0 ^ (offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let port = head.first_port.wrapping_add(offset) as u64;
+    let mixed = (tuple.0 ^ port.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     scaled((mixed >> 32) as u32, head.lanes).wrapping_mul(head.ports).wrapping_add(offset)
 }
 

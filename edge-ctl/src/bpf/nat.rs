@@ -8,18 +8,15 @@ use std::{
 };
 
 use edge_common::{
-    abi::{BackendNumber, Family, FlowEnds, NAT_HOPS, NAT_SOURCES, NatChoice, NatHead, NatSource, map},
-    flow_table::{
-        Birth, Certainty, Entry, EntryState, Flow, FlowMemory, FlowTable, Life, Native, Served, Stage, units,
-    },
-    nat::{self, Hop, OnePlace, Translation},
+    abi::{Backend, BackendNumber, FlowEnds, NAT_HOPS, NatHead, map},
+    flow_table::{Entry, EntryState, Flow, FlowMemory, FlowTable, Native, Stage, units},
+    nat::{self, Hop, Translation},
 };
 
-use super::{BpfError, PinnedMaps, error::out_of, flows::duration, maps::Maps, nat_hops};
-use crate::plan::NatPlan;
+use super::{BpfError, PinnedMaps, error::out_of, flows::duration, maps::Maps, nat_hops, nat_sources::address};
 
 /// The table's two arrays.
-struct NatMemory<'a>(&'a Maps);
+pub(super) struct NatMemory<'a>(&'a Maps);
 
 impl FlowMemory for NatMemory<'_> {
     type Words = Native;
@@ -36,7 +33,7 @@ impl FlowMemory for NatMemory<'_> {
 /// The table of translated flows at one point in time.
 pub(super) struct NatTable<'a> {
     memory: NatMemory<'a>,
-    head: NatHead,
+    pub(super) head: NatHead,
     now: u32,
 }
 
@@ -113,7 +110,7 @@ impl<'a> NatTable<'a> {
         Ok((head.ports != 0).then_some(Self { memory: NatMemory(maps), head, now }))
     }
 
-    fn table(&self) -> FlowTable<'_, NatMemory<'a>> {
+    pub(super) fn table(&self) -> FlowTable<'_, NatMemory<'a>> {
         let flows = &self.head.flows;
         FlowTable { memory: &self.memory, mask: flows.mask, timeouts: &flows.timeouts, now: self.now }
     }
@@ -121,6 +118,11 @@ impl<'a> NatTable<'a> {
     /// All flows, in no particular order.
     pub(super) fn all(&self) -> impl Iterator<Item = (Flow, EntryState)> {
         (0..self.memory.0.nat_flows.len()).filter_map(|number| self.table().read(number))
+    }
+
+    /// A backend of the maps to which the table belongs.
+    pub(super) fn backend(&self, number: BackendNumber) -> Option<Backend> {
+        self.memory.0.backends.read(number.into())
     }
 
     pub(super) fn is_expired(&self, found: &EntryState) -> bool {
@@ -137,86 +139,6 @@ impl<'a> NatTable<'a> {
             silent: duration(u32::try_from(found.life.age(self.now)).unwrap_or_default()),
         }
     }
-
-    /// Copies a flow from another table to its place here, which follows from its translation. Returns false if it has
-    /// no place or is not added.
-    fn carry(
-        &self,
-        from: &Self,
-        flow: &Flow,
-        found: &EntryState,
-        backend: BackendNumber,
-        services: &dyn Fn(u16) -> Option<u16>,
-    ) -> bool {
-        let (translation, Some(class)) = (Translation::of(found.served), found.life.class()) else { return false };
-        let was = from.head.sources.get(usize::from(translation.source)).filter(|source| source.family != 0);
-        let Some(was) = was else { return false };
-        let number = (0u8..).zip(&self.head.sources).find(|(_, source)| *source == was).map(|(number, _)| number);
-        let (Some(source), Some(service)) = (number, services(translation.service)) else { return false };
-        let table = self.table();
-        let hash = flow.hash(&self.head.hash_key);
-        let port = nat::port_of(&from.head, found.number);
-        let Some(place) = self.place(found, from, port, flow) else { return false };
-        let served = Translation { backend, source, service, hop: 0, ..translation }.served(found.served.sequence);
-        let birth = Birth { stage: found.life.stage(), class, certainty: Certainty::Certain, served };
-        table.find(flow, hash).is_none() && table.insert(flow, hash, &birth, &OnePlace(place)).is_ok()
-    }
-
-    /// The place in this table of a flow that keeps its source port `port`.
-    fn place(&self, found: &EntryState, from: &Self, port: u16, flow: &Flow) -> Option<u32> {
-        let offset = u32::from(port).checked_sub(self.head.first_port).filter(|offset| *offset < self.head.ports)?;
-        let Served { backend, .. } = found.served;
-        let Translation { source, port: backend_port, .. } = Translation::of(found.served);
-        let to = from.memory.0.backends.read(backend.into())?;
-        let v6 = to.family == Family::V6 as u8;
-        let words = |address| edge_common::flow_table::words_of(address, v6);
-        let own = from.head.sources.get(usize::from(source))?.address;
-        let tuple = nat::tuple(&self.head, words(to.address), words(own), backend_port, flow.protocol());
-        Some(nat::place(&self.head, tuple, offset))
-    }
-}
-
-/// The address of a source.
-fn address(source: &NatSource) -> Option<IpAddr> {
-    let [a, b, c, d, ..] = source.address;
-    match source.family {
-        4 => Some(IpAddr::from([a, b, c, d])),
-        6 => Some(IpAddr::from(source.address)),
-        _ => None,
-    }
-}
-
-fn source(address: IpAddr) -> NatSource {
-    let (family, address) = Family::split(address);
-    NatSource { address, family: family as u32, reserved: 0 }
-}
-
-/// The numbers of `wanted` among `sources`, repeated to fill the list: whichever place a packet reads during a write has
-/// a valid number.
-fn choice(sources: &[NatSource; NAT_SOURCES], wanted: &[IpAddr], v4: bool) -> NatChoice {
-    let number = |address: &IpAddr| sources.iter().position(|known| *known == source(*address));
-    let numbers: Vec<_> = wanted
-        .iter()
-        .filter(|address| address.is_ipv4() == v4)
-        .filter_map(number)
-        .filter_map(|n| u8::try_from(n).ok())
-        .collect();
-    let mut choice = NatChoice { numbers: [0; NAT_SOURCES], count: u32::try_from(numbers.len()).unwrap_or_default() };
-    for (place, number) in choice.numbers.iter_mut().zip(numbers.iter().cycle()) {
-        *place = *number;
-    }
-    choice
-}
-
-/// The head of a new table, with the plan's sources.
-pub(super) fn with_sources(mut head: NatHead, plan: &NatPlan) -> NatHead {
-    for (place, address) in head.sources.iter_mut().zip(&plan.sources) {
-        *place = source(*address);
-    }
-    head.flows.timeouts = plan.timeouts;
-    head.sources_v4 = choice(&head.sources, &plan.sources, true);
-    head.sources_v6 = choice(&head.sources, &plan.sources, false);
-    head
 }
 
 impl PinnedMaps {
@@ -224,52 +146,6 @@ impl PinnedMaps {
     pub(crate) fn nat_flows(&self, now: Duration) -> Result<Vec<(FlowEnds, NatFlow)>, BpfError> {
         let Some(table) = NatTable::new(&self.maps, now)? else { return Ok(Vec::new()) };
         Ok(table.all().map(|(flow, found)| (flow.ends(), table.flow(&found))).collect())
-    }
-
-    /// Writes the sources of translated flows and their idle timeouts. Unless `exact`, the longer of the old and the new
-    /// timeout applies.
-    ///
-    /// # Errors
-    /// If there are more sources than numbers: removed sources keep theirs while flows still use them.
-    pub(super) fn write_nat(&self, plan: &NatPlan, exact: bool) -> Result<(), BpfError> {
-        let out_of = || out_of(map::NAT_HEAD, 0);
-        let before = self.maps.nat_head.read(0).ok_or_else(out_of)?;
-        let (ports, entries) = (plan.ports.count(), self.capacity.nat_flows);
-        let mut head = NatHead::new(before.hash_key, plan.ports.first, ports, entries / ports.max(1), |_| 0);
-        if before.ports == 0 {
-            // An independent random key, so that a change of the configuration's key moves no flow.
-            head.hash_key = edge_common::abi::HashKey(rand::random());
-        }
-        head.flows.mask = entries.saturating_sub(1);
-        head.flows.timeouts = if exact { plan.timeouts } else { before.flows.timeouts.longest(&plan.timeouts) };
-        head.sources = self.numbered(&before, &plan.sources)?;
-        // The sources are written before the lists that refer to them.
-        (head.sources_v4, head.sources_v6) = (before.sources_v4, before.sources_v6);
-        self.maps.nat_head.write(0, head).ok_or_else(out_of)?;
-        head.sources_v4 = choice(&head.sources, &plan.sources, true);
-        head.sources_v6 = choice(&head.sources, &plan.sources, false);
-        self.maps.nat_head.write(0, head).ok_or_else(out_of)
-    }
-
-    /// The sources by number: each keeps its number for as long as a flow may use it.
-    fn numbered(&self, before: &NatHead, wanted: &[IpAddr]) -> Result<[NatSource; NAT_SOURCES], BpfError> {
-        let mut sources = before.sources;
-        let mut missing: Vec<_> =
-            wanted.iter().map(|address| source(*address)).filter(|new| !sources.contains(new)).collect();
-        if missing.is_empty() {
-            return Ok(sources);
-        }
-        let table = NatTable::new(&self.maps, Duration::ZERO)?;
-        let named: BTreeSet<_> =
-            table.iter().flat_map(NatTable::all).map(|(_, found)| Translation::of(found.served).source).collect();
-        let is_wanted = |known: &NatSource| address(known).is_some_and(|address| wanted.contains(&address));
-        for (number, place) in (0u8..).zip(&mut sources) {
-            let free = place.family == 0 || !is_wanted(place) && !named.contains(&number);
-            if free && let Some(new) = missing.pop() {
-                *place = new;
-            }
-        }
-        if missing.is_empty() { Ok(sources) } else { Err(BpfError::NatSources { left: missing.len() }) }
     }
 
     /// Continues a walk over the table, by a tenth of it: frees entries of flows that are over and counts the others; at
@@ -339,21 +215,4 @@ impl PinnedMaps {
         walk.last = Some(NatUse { flows, room: all, ports: table.head.ports, backends });
         Ok(true)
     }
-}
-
-/// Carries flows of `from` over into `to`, unless they are there already; `backends` and `services` map old numbers to
-/// new ones. Returns the number of flows carried.
-pub(super) fn carry(
-    from: &Maps,
-    to: &Maps,
-    now: Duration,
-    backends: impl Fn(BackendNumber) -> Option<BackendNumber>,
-    services: impl Fn(u16) -> Option<u16>,
-) -> Result<usize, BpfError> {
-    let (Some(from), Some(to)) = (NatTable::new(from, now)?, NatTable::new(to, now)?) else { return Ok(0) };
-    let lives = |(_, found): &(Flow, EntryState)| !from.is_expired(found) && Life::is_live(found.life);
-    let carried = from.all().filter(lives).filter(|(flow, found)| {
-        backends(found.served.backend).is_some_and(|backend| to.carry(&from, flow, found, backend, &services))
-    });
-    Ok(carried.count())
 }
