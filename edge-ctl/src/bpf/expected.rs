@@ -95,7 +95,7 @@ impl PinnedMaps {
         Expected {
             maps,
             bank: staged.bank,
-            published: published(&self.with_former_sources(image.generation), staged.bank),
+            published: published(&self.with_former_sources(&image.generation), staged.bank),
             index_v4: image.index_v4.iter().map(|entry| self.with_host(*entry)).collect(),
             index_v6: image.index_v6.iter().map(|entry| self.with_host(*entry)).collect(),
             new_owners,

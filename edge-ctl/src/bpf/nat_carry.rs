@@ -33,7 +33,7 @@ pub(super) fn inherit(from: &PinnedMaps, to: &PinnedMaps) -> Result<(), BpfError
     free.zip(former).for_each(|(place, source)| *place = source);
     to.maps.nat_head.write(0, is).ok_or_else(out_of)?;
     let Some((bank, generation)) = to.maps.published() else { return Ok(()) };
-    let generation = to.with_former_sources(generation);
+    let generation = to.with_former_sources(&generation);
     to.maps.published.write_part(0, Maps::generation(bank), generation).ok_or(self::out_of(map::PUBLISHED, bank))
 }
 

@@ -64,10 +64,10 @@ fn addresses(head: &NatHead) -> impl Iterator<Item = IpAddr> {
 impl PinnedMaps {
     /// A planned generation by which packets to sources that are no longer configured are looked up, too: flows may still
     /// use them.
-    pub(super) fn with_former_sources(&self, generation: Generation) -> Generation {
+    pub(super) fn with_former_sources(&self, generation: &Generation) -> Generation {
         let head = self.maps.nat_head.read(0).filter(|_| generation.translates != 0);
         let former = head.map_or(0, |head| vip_bits(addresses(&head)));
-        Generation { vip_bits: generation.vip_bits | former, ..generation }
+        Generation { vip_bits: generation.vip_bits | former, ..*generation }
     }
 
     /// Writes the sources of translated flows and their idle timeouts. Unless `exact`, the longer of the old and the new

@@ -65,7 +65,11 @@ impl Proofs {
         let asked = match what {
             Happens::Answers { flags, sequence, .. } if flags & SYN != 0 => Some(sequence),
             Happens::Forged { flags, .. } if flags & SYN != 0 => Some(FORGED),
-            _ => None,
+            Happens::Sends { .. }
+            | Happens::Answers { .. }
+            | Happens::Forged { .. }
+            | Happens::State { .. }
+            | Happens::Passes { .. } => None,
         };
         match (what, asked, shown.get(&ends)) {
             (_, Some(sequence), _) if opens => {

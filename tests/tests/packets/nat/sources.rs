@@ -36,12 +36,12 @@ fn each_flow_has_one_of_the_sources_and_answers_to_another_are_nobodys() {
                 };
                 let before = both.memory.nat.flows();
                 let other = if own == further { side.source() } else { further };
-                let is_anothers = before.values().any(|known| {
+                let is_taken = before.values().any(|known| {
                     known.port == flow.port
                         && known.translation.backend == flow.translation.backend
                         && known.translation.source != flow.translation.source
                 });
-                if !is_anothers {
+                if !is_taken {
                     assert_eq!(answer(other), Exit::NotOurs, "{side:?} {port}");
                 }
                 assert_eq!(answer(own), Exit::NatReplyTx, "{side:?} {port}");
