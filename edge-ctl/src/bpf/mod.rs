@@ -56,7 +56,7 @@ pub(crate) use self::{
     flows::FlowRecord,
     lock::{Lock, LockError, lock_pins, lock_run_dir},
     mapped::Mapped,
-    nat::{NatBackend, NatFlow, NatUse},
+    nat::{NatBackend, NatFlow, NatIdle, NatUse},
     nat_carry::Carried,
     notes::text_of,
     pins::{PinDir, interface_file_name, make_dir, remove_dir, remove_file, rename, swap_into},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use edge_common::{
-    abi::{Backend, BackendNumber, FlowEnds, NAT_HOPS, NatHead, map},
+    abi::{Backend, BackendNumber, FlowEnds, NAT_HOPS, NatHead, Tracking, map},
     flow_table::{Entry, EntryState, Flow, FlowMemory, FlowTable, Native, Stage, units},
     nat::{self, Hop, Translation},
 };
@@ -99,6 +99,10 @@ pub(super) struct NatWalk {
     last: Option<NatUse>,
 }
 
+/// The idle timeouts of each service's translated flows, by the number of the service and the class of the flow. The
+/// longest of a class counts.
+pub(crate) type NatIdle = BTreeMap<u16, Vec<(Tracking, Duration)>>;
+
 /// Number of steps in which a walk covers the table.
 const PARTS: u32 = 10;
 
@@ -129,6 +133,21 @@ impl<'a> NatTable<'a> {
         found.life.is_gone(self.now, &self.head.flows.timeouts)
     }
 
+    /// Whether an established flow has been silent for longer than its own service says. Packets know only the longest
+    /// timeout of each class.
+    fn is_idle(&self, found: &EntryState, service: u16, idle: &NatIdle) -> bool {
+        let limits = idle.get(&service).map_or(&[][..], Vec::as_slice);
+        let is_its = |(tracking, _): &&(Tracking, Duration)| found.life.class() == Some((*tracking).into());
+        let longest = limits.iter().filter(is_its).map(|(_, limit)| *limit).max();
+        found.life.stage() == Stage::Established
+            && longest.is_some_and(|longest| self.silent(found) > longest + duration(1))
+    }
+
+    /// Time since the flow's last packet.
+    fn silent(&self, found: &EntryState) -> Duration {
+        duration(u32::try_from(found.life.age(self.now)).unwrap_or_default())
+    }
+
     fn flow(&self, found: &EntryState) -> NatFlow {
         let Translation { backend, source, .. } = Translation::of(found.served);
         NatFlow {
@@ -136,7 +155,7 @@ impl<'a> NatTable<'a> {
             source: self.head.sources.get(usize::from(source)).and_then(address),
             source_port: nat::port_of(&self.head, found.number),
             stage: found.life.stage(),
-            silent: duration(u32::try_from(found.life.age(self.now)).unwrap_or_default()),
+            silent: self.silent(found),
         }
     }
 }
@@ -151,9 +170,9 @@ impl PinnedMaps {
     /// Continues a walk over the table, by a tenth of it: frees entries of flows that are over and counts the others; at
     /// the end of the walk it frees hops that no flow uses. Packets do not depend on it: they reclaim the entries that
     /// they need. `now` is of `CLOCK_MONOTONIC`.
-    pub(crate) fn sweep_nat(&mut self, now: Duration) -> Result<(), BpfError> {
+    pub(crate) fn sweep_nat(&mut self, idle: &NatIdle, now: Duration) -> Result<(), BpfError> {
         let mut walk = std::mem::take(&mut self.nat_walk);
-        let done = self.walk_nat(&mut walk, self.capacity.nat_flows.div_ceil(PARTS), true, now);
+        let done = self.walk_nat(&mut walk, self.capacity.nat_flows.div_ceil(PARTS), Some(idle), now);
         if let Ok(true) = done {
             nat_hops::sweep(self.hops(), &walk.hops);
             walk.hops.clear();
@@ -174,7 +193,7 @@ impl PinnedMaps {
     /// Walks over the whole table without freeing anything.
     pub(super) fn survey_nat(&mut self, now: Duration) -> Result<(), BpfError> {
         let mut walk = NatWalk::default();
-        self.walk_nat(&mut walk, u32::MAX, false, now)?;
+        self.walk_nat(&mut walk, u32::MAX, None, now)?;
         self.nat_walk = walk;
         Ok(())
     }
@@ -184,19 +203,19 @@ impl PinnedMaps {
         self.nat_walk.last.as_ref()
     }
 
-    /// Returns true at the end of the table.
-    fn walk_nat(&self, walk: &mut NatWalk, most: u32, frees: bool, now: Duration) -> Result<bool, BpfError> {
+    /// Frees entries only with the idle timeouts `idle`. Returns true at the end of the table.
+    fn walk_nat(&self, walk: &mut NatWalk, most: u32, idle: Option<&NatIdle>, now: Duration) -> Result<bool, BpfError> {
         let Some(table) = NatTable::new(&self.maps, now)? else { return Ok(false) };
         let all = self.maps.nat_flows.len();
         let end = walk.next.saturating_add(most).min(all);
         for (_, found) in (walk.next..end).filter_map(|number| table.table().read(number)) {
-            if table.is_expired(&found) {
-                if frees {
+            let Translation { backend, source, hop, service, .. } = Translation::of(found.served);
+            if table.is_expired(&found) || idle.is_some_and(|idle| table.is_idle(&found, service, idle)) {
+                if idle.is_some() {
                     table.table().forget(found.number, found.life);
                 }
                 continue;
             }
-            let Translation { backend, source, hop, .. } = Translation::of(found.served);
             walk.hops.insert(hop.into());
             walk.found.entry((backend, source)).or_default().add(found.life.stage());
         }

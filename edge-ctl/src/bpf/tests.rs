@@ -12,6 +12,7 @@ mod records;
 mod removal;
 mod slots;
 mod stations;
+mod translated;
 mod vips;
 mod writers;
 
