@@ -126,7 +126,7 @@ fn opening(random: &mut Random, last: &mut Option<(IpAddr, u16, u8)>) -> Ip {
     Ip::new(
         from,
         ends(true).vip,
-        Payload::Tcp(Tcp { data: Vec::new(), checksum: Some(random.word() as u16), ..segment }),
+        Payload::Tcp(Tcp { data: Vec::new(), checksum: Some((random.word() >> 16) as u16), ..segment }),
     )
 }
 
