@@ -98,7 +98,26 @@ impl<'a, C: Context> KernelMaps<'a, C> {
             }
             _ => return false,
         }
-        let (family, destination) = (request.family, words(backend.address));
+        self.ask(request, route)
+    }
+
+    /// Like [`Self::resolve`], for the route from a VIP to a client.
+    #[inline(never)]
+    fn resolve_back(&self, v6: bool, vip: &[u64; 2], client: &[u64; 2], route: &mut Route) -> bool {
+        // SAFETY: as above.
+        let mut request: FibLookup = unsafe { core::mem::zeroed() };
+        request.ifindex = self.ctx.interface();
+        // An IPv4 address is the first of the words, and the others are zero.
+        request.family = if v6 { AF_INET6 } else { AF_INET };
+        request.__bindgen_anon_3.ipv6_src = halves(*vip);
+        request.__bindgen_anon_4.ipv6_dst = halves(*client);
+        self.ask(request, route)
+    }
+
+    #[inline(always)]
+    fn ask(&self, mut request: FibLookup, route: &mut Route) -> bool {
+        // SAFETY: all words of the union are set.
+        let (family, destination) = (request.family, unsafe { request.__bindgen_anon_4.ipv6_dst });
         // SAFETY: the pointer and the size are those of `request`, which outlives the call.
         let verdict = unsafe { bpf_fib_lookup(self.ctx.raw(), &raw mut request, size_of::<FibLookup>() as i32, 0) };
         if verdict != 0 {
@@ -296,6 +315,12 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     }
 
     #[inline(always)]
+    fn route_back(&self, v6: bool, vip: [u64; 2], client: [u64; 2]) -> Option<Route> {
+        let mut route = Route::default();
+        if self.resolve_back(v6, &vip, &client, &mut route) { Some(route) } else { None }
+    }
+
+    #[inline(always)]
     fn count_exit(&self, exit: Exit) {
         if let Some(count) = EXITS.get_ptr_mut(exit as u32) {
             // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.
@@ -352,6 +377,13 @@ fn in_pairs(mac: &[u8; 6]) -> Mac {
         u16::from_le(pair).into()
     };
     Mac(pair(0) | pair(1) << 16 | pair(2) << 32)
+}
+
+/// Each word of an address as two, in the order of their bytes.
+#[inline(always)]
+const fn halves([a, b]: [u64; 2]) -> [u32; 4] {
+    let (low, high) = if cfg!(target_endian = "little") { (0, 32) } else { (32, 0) };
+    [(a >> low) as u32, (a >> high) as u32, (b >> low) as u32, (b >> high) as u32]
 }
 
 /// An IPv6 address as the helper's four words, in network order.

@@ -109,8 +109,9 @@ fn serves<M: Maps>(
     if starts && !State(backend.state).has_all(State::NEW | State::ALIVE) {
         return false;
     }
-    let seen = Seen { backend: served.backend, is_forged: false };
-    service.sticks != 0 || select::follows(maps, service, seen)
+    // Only a connection loses something if it does not wait for its backend.
+    let waits = service.sticks != 0 && protocol == protocol::TCP && !matches!(stage, Stage::HalfOpen);
+    waits || select::follows(maps, service, Seen { backend: served.backend, is_forged: false })
 }
 
 /// Whether the connection was closed by both sides, or by the client alone.

@@ -132,6 +132,22 @@ impl Hop<'_> {
         Word::store(egress, egress_word(interface, mtu));
     }
 
+    /// Copies a complete hop to the place `to`, if that is free, for user space; returns whether `to` has the same hop then.
+    pub fn carry(self, to: Hop<'_>) -> bool {
+        let ([peer, station, source, egress], Hop(words)) = (self.0.each_ref().map(Word::load), to);
+        let peer = peer & !Self::RETIRED;
+        if peer == 0 || station == 0 {
+            return false;
+        }
+        let [to_peer, to_station, to_source, to_egress] = words;
+        if to_peer.replace_if(0, peer) {
+            Word::store(to_source, source);
+            Word::store(to_egress, egress);
+            Word::store(to_station, station);
+        }
+        Word::load(to_peer) & !Self::RETIRED == peer && Word::load(to_station) == station
+    }
+
     /// Clears the hop, for user space.
     pub fn forget(self) {
         let [peer, station, ..] = self.0;

@@ -13,7 +13,7 @@ use crate::{
 #[inline(always)]
 pub const fn after_client(stage: Stage, signal: Signal, confirmed: bool) -> Stage {
     match (stage, signal) {
-        (_, Signal::Reset) => Stage::Reset,
+        (_, Signal::Reset) => after_reset(stage),
         // The client reuses its port: a new connection takes the place of the old one.
         (Stage::Closed | Stage::Reset | Stage::Finished, Signal::Syn) => Stage::HalfOpen,
         (Stage::Established | Stage::Reset, Signal::Fin) => Stage::ClientClosed,
@@ -31,14 +31,23 @@ pub const fn after_client(stage: Stage, signal: Signal, confirmed: bool) -> Stag
 #[inline(always)]
 pub const fn after_backend(stage: Stage, signal: Signal, is_tcp: bool) -> Stage {
     match (stage, signal) {
-        (_, Signal::Reset) => Stage::Reset,
+        (_, Signal::Reset) => after_reset(stage),
         (Stage::HalfOpen, Signal::Syn) => Stage::Answered,
         (Stage::HalfOpen, _) if !is_tcp => Stage::Established,
-        (Stage::Established | Stage::Answered, Signal::Fin) => Stage::BackendClosed,
+        // No backend closes a connection that its client has not confirmed.
+        (Stage::Established, Signal::Fin) => Stage::BackendClosed,
         (Stage::ClientClosed, Signal::Fin) => Stage::Finished,
         (Stage::Reset, Signal::Bare | Signal::Data) => Stage::Established,
         (_, Signal::Syn | Signal::Fin | Signal::Bare | Signal::Data) => stage,
     }
+}
+
+/// The stage after a RST of either side. A later packet revokes a RST, since anybody can forge one. So a RST changes
+/// nothing before the client has proved that it is there: else three forged packets (a SYN, a RST and an ACK) would make
+/// an established flow. What a backend has refused keeps its port for the short time of a flow that is half open.
+#[inline(always)]
+const fn after_reset(stage: Stage) -> Stage {
+    if matches!(stage, Stage::HalfOpen | Stage::Answered) { stage } else { Stage::Reset }
 }
 
 /// The timeouts of translated flows in nanoseconds, from the idle timeout by kind of tracking.
@@ -49,7 +58,10 @@ pub fn timeouts(idle_ns: impl Fn(Tracking) -> u64) -> Timeouts {
         let idle = idle_ns(tracking);
         for stage in Stage::ALL {
             let (timeout, kept) = match stage {
-                Stage::HalfOpen | Stage::Answered => (20 * SECOND, Some(3 * SECOND)),
+                // Under pressure most of these belong to a flood of SYNs, so they make room soon. A client has more time to
+                // answer than a backend, since its path may be longer.
+                Stage::HalfOpen => (20 * SECOND, Some(SECOND)),
+                Stage::Answered => (20 * SECOND, Some(2 * SECOND)),
                 Stage::Established => (idle, None),
                 Stage::ClientClosed | Stage::BackendClosed => (idle.min(240 * SECOND), None),
                 // The time for which the backend waits. An earlier connection is judged by its SYN.

@@ -10,9 +10,11 @@ use crate::{
     maps::Maps,
 };
 
-/// Time after the close by both sides of a connection until another connection may have its tuple, in units: one
+/// Time after the close by both sides of a connection until any other connection may have its tuple, in units: one
 /// second.
 const QUIET: i32 = 4;
+/// The same for a connection that the backend certainly accepts in its place.
+const AT_LEAST: i32 = 1;
 
 /// The content of a flow's entry, without the ends that the client knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,10 +74,12 @@ pub const fn tuple(head: &NatHead, from: [u64; 2], to: [u64; 2], port: u16, prot
 }
 
 /// The place of a tuple's entry whose port is the `offset`-th. Each lane has one place for each port, and tuple and
-/// port determine the lane. So each tuple has all ports, and shares places with another tuple only by chance.
+/// port determine the lane. So each tuple has all ports, and shares places with another tuple only by chance. Flows in
+/// different lanes stay in different ones if there are twice as many lanes, or other ports.
 #[inline(always)]
 pub const fn place(head: &NatHead, tuple: Hash, offset: u32) -> u32 {
-    let mixed = (tuple.0 ^ (offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let port = head.first_port.wrapping_add(offset) as u64;
+    let mixed = (tuple.0 ^ port.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     scaled((mixed >> 32) as u32, head.lanes).wrapping_mul(head.ports).wrapping_add(offset)
 }
 
@@ -177,8 +181,8 @@ pub struct Ports<'a> {
 }
 
 impl<W: Words> Claim<W> for Ports<'_> {
-    /// If half of the ports to one backend belong to connections that ended within the last second, and so can't be
-    /// taken yet, one connection in 2^32 finds no port; with sixteen places it would be one in 65,536.
+    /// If half of the ports to one backend can't be taken yet, one connection in 2^32 finds no port; with sixteen places
+    /// it would be one in 65,536.
     const PROBES: u32 = 32;
 
     /// The ports in an order that depends on the flow. Each port is drawn anew: with equal steps from one to the next,
@@ -196,21 +200,29 @@ impl<W: Words> Claim<W> for Ports<'_> {
         <Self as Claim<W>>::PROBES
     }
 
-    /// A connection that the backend still keeps in `TIME_WAIT` makes room after a second for a connection that the backend
-    /// accepts in its place. If there is no other place, it makes room for any connection: the backend answers with an
-    /// ACK, the client's RST ends the wait, and the SYN that is sent again a second later is accepted (RFC 9293,
-    /// section 3.10.7.4). That is better than a refusal.
+    /// A connection that the backend still keeps in `TIME_WAIT` makes room for a connection that the backend accepts in its
+    /// place: preferably after a second, but rather sooner than that the other one is refused, since the backend's judgement
+    /// does not depend on the time. After a second it makes room for any connection, if there is no other place: the
+    /// backend answers with an ACK, the client's RST ends the wait, and the SYN that is sent again a second later is
+    /// accepted (RFC 9293, section 3.10.7.4). That is better than a refusal, and so is to take the place of a connection
+    /// that the client closed first: the backend has no `TIME_WAIT`, or has not received the last ACK and answers likewise.
     #[inline(always)]
     fn weakness(&self, life: Life, entry: &Entry<W>) -> u32 {
-        let Some(stamp) = self.stamp else { return 0 };
-        if !matches!(life.stage(), Stage::Closed) || !life.is_live() || life.age(self.now) < QUIET {
+        let (Some(stamp), age) = (self.stamp, life.age(self.now)) else { return 0 };
+        let stage = life.stage();
+        if !matches!(stage, Stage::Closed | Stage::Finished) || !life.is_live() || age < AT_LEAST {
             return 0;
         }
         let served = entry.read();
         let last = Stamp { is_timestamp: Translation::of(served).is_stamped, value: served.sequence };
         // The steps are so long that the result is below that of any half-open flow that may be taken.
-        let silent = life.age(self.now).cast_unsigned() << 3 >> 8 | 1;
-        u32::from(stamp.comes_after(last)) << 29 | silent
+        let silent = age.cast_unsigned() << 2 >> 8 | 1;
+        match (stamp.comes_after(last), age < QUIET) {
+            (true, false) => 1 << 29 | silent,
+            (true, true) => 1 << 28 | silent,
+            (false, true) if matches!(stage, Stage::Closed) => 0,
+            (false, _) => silent,
+        }
     }
 
     #[inline(always)]

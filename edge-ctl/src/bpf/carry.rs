@@ -5,7 +5,13 @@ use std::collections::BTreeMap;
 
 use edge_common::abi::{Backend, BackendNumber, Failover, Slot, SlotCell};
 
-use super::{BpfError, PinnedMaps, clock::monotonic_time, flows::FlowTable, nat, slots::cells};
+use super::{
+    BpfError, PinnedMaps,
+    clock::monotonic_time,
+    flows::FlowTable,
+    nat_carry::{self, Carried},
+    slots::cells,
+};
 use crate::{
     config::{configured, is_same},
     plan::{PoolRecord, Snapshot},
@@ -55,8 +61,8 @@ impl Before {
         Ok(Self { maps, old, new, numbers, same_hash })
     }
 
-    /// Carries everything over, before any packet reads `to`. Returns the number of flows carried.
-    pub(crate) fn carry(&self, to: &mut PinnedMaps) -> Result<usize, BpfError> {
+    /// Carries everything over, before any packet reads `to`.
+    pub(crate) fn carry(&self, to: &mut PinnedMaps) -> Result<Carried, BpfError> {
         for (old, new) in (0..).zip(self.numbers.iter().copied()).filter(|(_, new)| *new != 0) {
             let (Some(was), Some(is)) = (self.maps.maps.backends.read(old), to.maps.backends.read(new.into())) else {
                 continue;
@@ -85,11 +91,12 @@ impl Before {
         if self.same_hash {
             self.carry_owners(to);
         }
+        nat_carry::inherit(&self.maps, to)?;
         self.carry_flows(to)
     }
 
-    /// Carries over the flows that were recorded since. Returns their number.
-    pub(crate) fn carry_newer_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
+    /// Carries over the flows that were recorded since.
+    pub(crate) fn carry_newer_flows(&self, to: &PinnedMaps) -> Result<Carried, BpfError> {
         self.carry_flows(to)
     }
 
@@ -113,21 +120,22 @@ impl Before {
     }
 
     /// Carries over the flows that have no record in `to` yet.
-    fn carry_flows(&self, to: &PinnedMaps) -> Result<usize, BpfError> {
+    fn carry_flows(&self, to: &PinnedMaps) -> Result<Carried, BpfError> {
         let services = |number: u16| {
             let was = self.old.services.iter().find(|known| known.number == u32::from(number))?;
             let is = self.new.services.iter().find(|known| is_same(&known.name, &was.name))?;
             u16::try_from(is.number).ok()
         };
-        let translated = nat::carry(&self.maps.maps, &to.maps, monotonic_time(), |number| self.now(number), services)?;
+        let now = |number| self.now(number);
+        let mut carried = nat_carry::carry(&self.maps.maps, &to.maps, monotonic_time(), now, services)?;
         let key = to.maps.published().map(|(_, generation)| generation.hash_key).filter(|_| self.same_hash);
-        let Some(key) = key else { return Ok(translated) };
+        let Some(key) = key else { return Ok(carried) };
         let now = monotonic_time();
         let (from, to) = (FlowTable::new(&self.maps.maps, now)?, FlowTable::new(&to.maps, now)?);
-        let mut carried = translated;
         for (flow, found) in from.all().filter(|(_, found)| !from.is_expired(found)) {
             let named = self.now(found.served.backend).zip(found.life.class());
-            carried += usize::from(named.is_some_and(|(backend, class)| to.carry(&key, &flow, class, &found, backend)));
+            carried.flows +=
+                usize::from(named.is_some_and(|(backend, class)| to.carry(&key, &flow, class, &found, backend)));
         }
         Ok(carried)
     }

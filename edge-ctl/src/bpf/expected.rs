@@ -95,7 +95,7 @@ impl PinnedMaps {
         Expected {
             maps,
             bank: staged.bank,
-            published: published(&image.generation, staged.bank),
+            published: published(&self.with_former_sources(&image.generation), staged.bank),
             index_v4: image.index_v4.iter().map(|entry| self.with_host(*entry)).collect(),
             index_v6: image.index_v6.iter().map(|entry| self.with_host(*entry)).collect(),
             new_owners,
@@ -150,7 +150,7 @@ fn rehearsed_nat(plan: Option<&NatPlan>) -> NatHead {
     let Some(plan) = plan else { return Nat::default().head };
     let ports = plan.ports.count().min(REHEARSED_FLOWS);
     let head = NatHead::new(HashKey::default(), plan.ports.first, ports, REHEARSED_FLOWS / ports, |_| 0);
-    super::nat::with_sources(head, plan)
+    super::nat_sources::with_sources(head, plan)
 }
 
 /// The backend with a next hop: whether it has one at the moment does not depend on the configuration.
@@ -297,6 +297,11 @@ impl edge_common::maps::Maps for Expected<'_> {
 
     fn route(&self, _generation: &Generation, _backend: &Backend) -> Option<Route> {
         // All next hops are known.
+        None
+    }
+
+    fn route_back(&self, _v6: bool, _vip: [u64; 2], _client: [u64; 2]) -> Option<Route> {
+        // No answers are rehearsed.
         None
     }
 

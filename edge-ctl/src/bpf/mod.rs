@@ -28,8 +28,10 @@ mod expected;
 mod explained;
 mod slots;
 mod flows;
-mod nat;
+mod nat_sources;
 mod nat_hops;
+mod nat;
+mod nat_carry;
 mod carry;
 mod transition;
 mod counters;
@@ -56,7 +58,8 @@ pub(crate) use self::{
     flows::FlowRecord,
     lock::{Lock, LockError, lock_pins, lock_run_dir},
     mapped::Mapped,
-    nat::{NatBackend, NatFlow, NatUse},
+    nat::{NatBackend, NatFlow, NatIdle, NatUse},
+    nat_carry::Carried,
     notes::text_of,
     pins::{PinDir, interface_file_name, make_dir, make_only_dir, remove_dir, remove_file, rename, swap_into},
     preview::Preview,

@@ -242,7 +242,7 @@ impl PinnedMaps {
     pub(super) fn write_bank(&self, image: &Image, bank: u32) -> Result<(), BpfError> {
         let at = |map, number| position(bank, number).ok_or(out_of(map, number));
         // Stations belong to the interfaces, not to the configuration.
-        let generation = Generation { stations: self.stations(), ..image.generation };
+        let generation = Generation { stations: self.stations(), ..self.with_former_sources(&image.generation) };
         let written = self.maps.published.write_part(0, Maps::generation(bank), generation);
         written.ok_or(out_of(map::PUBLISHED, bank))?;
         for (n, entry) in (0..).zip(&image.index_v4) {

@@ -13,6 +13,7 @@ mod published;
 mod removal;
 mod slots;
 mod stations;
+mod translated;
 mod vips;
 mod writers;
 

@@ -18,6 +18,8 @@ const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// Minimum idle timeouts of address translators (RFC 5382, requirement 5; RFC 4787, requirement 5).
 const TRANSLATED_TCP: Duration = Duration::from_mins(124);
 const TRANSLATED_UDP: Duration = Duration::from_mins(2);
+/// The time for which the port of an answered request is kept where each flow is one request and its answer.
+const TRANSLATED_REQUEST: Duration = Duration::from_secs(2);
 const DEFAULT_LEARN: Duration = Duration::from_secs(30);
 
 /// Leading bits of a client's address that are hashed with `affinity = "source"`. An IPv6 host has a whole /64 to choose
@@ -66,18 +68,21 @@ impl Keys {
             Named { quic: true, .. } => Tracking::Quic,
             Named { protocol: Protocol::Tcp, .. } if self.flow_table == Some(false) => Tracking::Stateless,
             Named { protocol: Protocol::Tcp, .. } => Tracking::Tcp,
+            // In `nat` each flow is recorded, so that nothing is to be learnt. Only the timeouts differ.
+            Named { protocol: Protocol::Udp, .. } if translated => self.udp.unwrap_or(Tracking::Learn),
             Named { protocol: Protocol::Udp, .. } => self.udp.unwrap_or(Tracking::Stateless),
         };
+        let idle = self.flow_idle_timeout.unwrap_or(match (translated, named.protocol) {
+            (false, _) => DEFAULT_IDLE_TIMEOUT,
+            (true, Protocol::Tcp) => TRANSLATED_TCP,
+            (true, Protocol::Udp) => TRANSLATED_UDP,
+        });
         Ports {
             first: named.first,
             last: named.last,
             protocol: named.protocol,
             tracking,
-            flow_idle_timeout: self.flow_idle_timeout.unwrap_or(match (translated, named.protocol) {
-                (false, _) => DEFAULT_IDLE_TIMEOUT,
-                (true, Protocol::Tcp) => TRANSLATED_TCP,
-                (true, Protocol::Udp) => TRANSLATED_UDP,
-            }),
+            flow_idle_timeout: if translated && tracking == Tracking::Stateless { TRANSLATED_REQUEST } else { idle },
             translated,
             learn: self.learn.unwrap_or(DEFAULT_LEARN),
         }
@@ -127,16 +132,15 @@ pub(super) fn read(table: &Table<'_>, translated: bool) -> Read<Vec<Located<Port
 fn check_keys(table: &Table<'_>, ports: &[Ports]) -> Read<()> {
     let has = |is: &dyn Fn(&Ports) -> bool| ports.iter().any(is);
     let is_quic = |ports: &Ports| ports.tracking == Tracking::Quic;
-    let records = |ports: &Ports| ports.translated || ports.tracking != Tracking::Stateless;
+    let records = |ports: &Ports| ports.tracking != Tracking::Stateless;
     let unless = |means: bool, key, why: &str, other: &str| if means { Ok(()) } else { refuse(table, key, why, other) };
     if has(&|ports| ports.translated) {
-        for key in ["flow_table", "udp", "learn"] {
-            refuse(
-                table,
-                key,
-                "is for mode \"dsr\", \"ipip\" and \"gue\": in \"nat\" each flow is recorded anyway",
-                "another mode",
-            )?;
+        let why = "is for mode \"dsr\", \"ipip\" and \"gue\": in \"nat\" each flow is recorded anyway";
+        for key in ["flow_table", "learn"] {
+            refuse(table, key, why, "another mode")?;
+        }
+        if ports.iter().all(|ports| ports.protocol == Protocol::Tcp || ports.tracking != Tracking::Stateless) {
+            refuse(table, "udp", why, "udp = \"stateless\" with a port of UDP")?;
         }
     }
     let is_tcp = |ports: &Ports| ports.protocol == Protocol::Tcp;

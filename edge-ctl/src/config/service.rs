@@ -68,7 +68,8 @@ pub(crate) struct Ports {
     pub first: u16,
     pub last: u16,
     pub protocol: Protocol,
-    /// Which packets start a flow, and so whether its flows can be recorded.
+    /// Which packets start a flow, and so whether its flows can be recorded. Where each flow has an entry in the table of
+    /// translated flows, it is the class of the flow's timeouts: [`Tracking::Stateless`] for one request and its answer.
     pub tracking: Tracking,
     /// How long a flow may be silent and still be known; see docs/config.md.
     pub flow_idle_timeout: Duration,

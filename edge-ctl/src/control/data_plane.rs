@@ -5,7 +5,7 @@ use std::time::Duration;
 use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic};
 
 use crate::{
-    bpf::{self, BpfError, Held, NatUse, PinnedMaps, Progress, Transition, Waits},
+    bpf::{self, BpfError, Held, NatIdle, NatUse, PinnedMaps, Progress, Transition, Waits},
     xdp,
 };
 
@@ -48,9 +48,9 @@ pub(crate) trait DataPlane {
     fn transition(&self, service: u32) -> Option<Transition>;
     /// Number of slots and records that name a backend; `None` before the first look.
     fn held(&self, backend: BackendNumber) -> Option<Held>;
-    /// Frees the entries of translated flows that are over, in a part of the table per call; `now` is
-    /// `CLOCK_MONOTONIC`.
-    fn sweep_nat(&mut self, _now: Duration) -> Result<(), BpfError> {
+    /// Frees the entries of translated flows that are over or, by the `idle` timeouts of their services, idle, in a part of
+    /// the table per call; `now` is `CLOCK_MONOTONIC`.
+    fn sweep_nat(&mut self, _idle: &NatIdle, _now: Duration) -> Result<(), BpfError> {
         Ok(())
     }
     fn flow_counts(&self, service: u32) -> FlowCounts;
@@ -75,8 +75,8 @@ pub(crate) trait DataPlane {
 }
 
 impl DataPlane for PinnedMaps {
-    fn sweep_nat(&mut self, now: Duration) -> Result<(), BpfError> {
-        self.sweep_nat(now)
+    fn sweep_nat(&mut self, idle: &NatIdle, now: Duration) -> Result<(), BpfError> {
+        self.sweep_nat(idle, now)
     }
 
     fn nat_use(&self) -> Option<NatUse> {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::data_plane::DataPlane;
 use crate::{
-    bpf::Waits,
+    bpf::{NatIdle, Waits},
     config::{self, Backend, Config, ConfigError, Pool, Ports, Service, WeightWord},
     plan::{RetiredRecord, Snapshot},
 };
@@ -184,6 +184,18 @@ impl Inventory {
             expiry: service.ports.iter().map(Ports::expiry).max().unwrap_or_default(),
         };
         self.services().map(|(service, number)| (number, waits(service))).collect()
+    }
+
+    /// Idle timeouts of the translated flows of each service.
+    pub(crate) fn nat_idle(&self) -> NatIdle {
+        let mut idle = NatIdle::new();
+        for (service, number) in self.services() {
+            let Ok(number) = u16::try_from(number) else { continue };
+            for ports in service.ports.iter().filter(|ports| ports.translated) {
+                idle.entry(number).or_default().push((ports.tracking, ports.flow_idle_timeout));
+            }
+        }
+        idle
     }
 
     /// Interval of reconcile passes: at least four in each idle timeout.

@@ -13,7 +13,7 @@ use super::{
     keeper, program, reading,
 };
 use crate::{
-    bpf::{Before, BpfError, PinDir, PinnedMaps, boot_ms},
+    bpf::{Before, BpfError, Carried, PinDir, PinnedMaps, boot_ms},
     config::{Config, ConfigError},
     control::{
         chain,
@@ -285,8 +285,9 @@ pub(super) fn carry(from: PinnedMaps, to: &mut PinnedMaps, events: &Events) -> O
     let carried = Before::new(from, to).and_then(|before| Ok((before.carry(to)?, before)));
     let carried = to.pins().end_filling().and(carried);
     match carried {
-        Ok((flows, before)) => {
-            let message = format!("{flows} recorded flows were carried over; counters begin anew");
+        Ok((Carried { flows, lost }, before)) => {
+            let ends = if lost == 0 { String::new() } else { format!(", {lost} translated ones end") };
+            let message = format!("{flows} recorded flows were carried over{ends}; counters begin anew");
             events.report(EventKind::Adopted, "new maps", message);
             Some(before)
         }

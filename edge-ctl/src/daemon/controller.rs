@@ -198,7 +198,7 @@ impl<P: DataPlane> Controller<P> {
     /// enough again.
     pub(crate) fn look_at_ports(&mut self) -> Result<(), BpfError> {
         let Self { inventory, plane, events, scarce, now, .. } = self;
-        plane.sweep_nat(*now)?;
+        plane.sweep_nat(&inventory.nat_idle(), *now)?;
         if let Some(found) = plane.nat_use() {
             for (kind, subject, message) in scarce.look(&found, |number| inventory.name(number)) {
                 events.report(kind, &subject, message);

@@ -13,7 +13,9 @@ use crate::{
 };
 
 /// Percentage of ports in use from which scarcity is reported, and below which it is over. When three quarters are in
-/// use, a new flow finds all of the 16 places that it looks at taken once in a hundred times.
+/// use, a new flow finds all of the 32 places that it looks at taken once in ten thousand times.
+///
+/// The ports of connections that are over do not count: they are reserved only as long as no new flow needs them.
 const SCARCE: u64 = 75;
 const PLENTY: u64 = 60;
 
@@ -39,14 +41,16 @@ impl Reported {
             let &Some(source) = source else { continue };
             let (of, what) = (Scarce::Ports(*backend, source), format_args!("ports of {source}"));
             let remedy = "another source in [nat], or more `ports`";
-            changes.extend(self.judge(of, || name(*backend), (counts.flows, nat.ports), what, remedy));
+            let used = counts.flows.saturating_sub(counts.closed);
+            changes.extend(self.judge(of, || name(*backend), (used, nat.ports), what, remedy));
         }
+        let closed = nat.backends.iter().map(|backend| backend.counts.closed).sum();
         let what = format_args!("entries for translated flows");
         let subject = || Some("nat".to_owned());
         changes.extend(self.judge(
             Scarce::Entries,
             subject,
-            (nat.flows, nat.room),
+            (nat.flows.saturating_sub(closed), nat.room),
             what,
             "larger [limits] `nat_flows`",
         ));
@@ -120,6 +124,15 @@ mod tests {
         assert_eq!(look(80).len(), 1);
         let changes = reported.look(&NatUse { ports: 100, room: 1000, ..NatUse::default() }, |_| None);
         assert_eq!(changes.len(), 1, "none is in use any more: {changes:?}");
+    }
+
+    #[test]
+    fn connections_that_are_over_make_nothing_scarce() {
+        let mut nat = NatUse { room: 100, ..used(100) };
+        nat.backends[0].counts.closed = 100;
+        assert_eq!(Reported::default().look(&nat, |_| Some("a/a1".to_owned())), []);
+        nat.backends[0].counts.closed = 25;
+        assert_eq!(Reported::default().look(&nat, |_| Some("a/a1".to_owned())).len(), 2);
     }
 
     #[test]

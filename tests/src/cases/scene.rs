@@ -239,7 +239,7 @@ impl Default for Scene {
     }
 }
 
-fn neighbour(side: Side) -> IpAddr {
+pub fn neighbour(side: Side) -> IpAddr {
     match side {
         Side::V4 => IpAddr::from(NEIGHBOUR_V4),
         Side::V6 => NEIGHBOUR_V6.parse().expect("an address"),

@@ -1,6 +1,7 @@
 //! `nat`: backends without any preparation, each with a real web server, behind translated addresses and ports.
 
 mod floods;
+mod lives;
 mod load;
 mod paths;
 mod ports;

@@ -10,7 +10,7 @@ use edge_tests::{
 
 /// The most instructions that a verifier may process in a program. The kernel's limit is a million, and verifiers
 /// differ in their counts.
-const MOST: u32 = 750_000;
+const MOST: u32 = 700_000;
 
 /// A single test, since loading takes most of the time.
 #[test]

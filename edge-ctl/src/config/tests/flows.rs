@@ -165,3 +165,25 @@ fn a_few_lines_that_stand_for_too_much_are_refused_at_once() {
     let refused = refusal(&announced);
     assert!(refused.contains("announce = \"l2\" for 2048 addresses; 1024 is the most"), "{refused}");
 }
+
+/// In `nat` each flow of UDP stays on its backend; the key only shortens the time for which its port is kept.
+#[test]
+fn translated_datagrams_keep_their_ports_for_two_minutes_or_two_seconds() {
+    let nat = |keys: &str| {
+        let text = with("\"53/udp\", \"53/tcp\", \"443/quic\"", &[Some(keys.to_owned())]);
+        text.replace("mode = \"ipip\"", "mode = \"nat\"")
+            .replace("[tunnel]", "[nat]\nsource_v4 = [\"198.51.100.5\"]\n[tunnel]")
+    };
+    let seconds = |keys: &str| {
+        let service = good(&nat(keys)).services.remove(0);
+        service.ports.iter().map(|ports| (ports.tracking, ports.flow_idle_timeout.as_secs())).collect::<Vec<_>>()
+    };
+    let (tcp, quic) = ((Tracking::Tcp, 2 * 3600 + 4 * 60), (Tracking::Quic, 120));
+    assert_eq!(seconds(""), [(Tracking::Learn, 120), tcp, quic]);
+    assert_eq!(seconds("udp = \"stateless\""), [(Tracking::Stateless, 2), tcp, quic]);
+    let all = [(Tracking::Stateless, 2), (Tracking::Tcp, 60), (Tracking::Quic, 60)];
+    assert_eq!(seconds("udp = \"stateless\"\nflow_idle_timeout = \"1m\""), all);
+    assert_eq!(refused_keys(&nat("udp = \"learn\"")), ["udp"]);
+    let requests = nat("udp = \"stateless\"\nflow_idle_timeout = \"1m\"").replace(", \"53/tcp\", \"443/quic\"", "");
+    assert_eq!(refused_keys(&requests), ["flow_idle_timeout"]);
+}

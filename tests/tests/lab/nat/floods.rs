@@ -112,6 +112,50 @@ fn packet(kind: Kind, random: &mut Random) -> Ip {
     }
 }
 
+/// SYNs, each followed by a RST and an ACK, from clients that are not there. With their wrong checksums, no backend answers
+/// them.
+fn opening(random: &mut Random, last: &mut Option<(IpAddr, u16, u8)>) -> Ip {
+    let (from, port, flags) = match *last {
+        Some((from, port, SYN)) => (from, port, RST),
+        Some((from, port, RST)) => (from, port, ACK),
+        Some(_) | None => (client(true, random), 1024 | (random.word() >> 16) as u16, SYN),
+    };
+    *last = Some((from, port, flags));
+    let (sequence, acknowledgment) = (random.word(), random.word());
+    let segment = Tcp { source: port, destination: PORT, flags, sequence, acknowledgment, ..Tcp::default() };
+    Ip::new(
+        from,
+        ends(true).vip,
+        Payload::Tcp(Tcp { data: Vec::new(), checksum: Some((random.word() >> 16) as u16), ..segment }),
+    )
+}
+
+/// Within seconds the flood would hold all ports, if it did not make room.
+#[test]
+fn connections_are_opened_during_a_flood_of_syns_whatever_packets_follow_them() {
+    const SYNS: u32 = 1_500;
+    let nat = Nat::start("");
+    let lasts = extent(Duration::from_secs(8), Duration::from_mins(1));
+    let edge = nat.lab.netns(EDGE).within(|| mac("eth0")).expect("a namespace").expect("it has one");
+    let rate = Rate { per_second: 3 * SYNS, most: u64::from(3 * SYNS) * (lasts.as_secs() + 30), seed: 1 };
+    let mut last = None;
+    let make = move |random: &mut Random, own| Some(Frame::new(edge, own, opening(random, &mut last)).bytes());
+    let flood = Flood::of(nat.lab.netns(CLIENT), "eth0", rate, make).expect("a flood starts");
+    let (began, mut opened) = (Instant::now(), 0);
+    while began.elapsed() < lasts {
+        assert_eq!(Connection::open(&nat, VIPS[0]).request().expect("an answer"), BACKENDS[0], "connection {opened}");
+        opened += 1;
+        thread::sleep(Duration::from_millis(20));
+    }
+    let sent = flood.stop().expect("it ends");
+    let [exhausted, raced] = ["nat_exhausted", "nat_raced"].map(|exit| nat.left_by(exit));
+    println!("{sent} frames; {opened} connections opened; {exhausted} SYNs found no port, {raced} raced");
+    assert!(sent > 1000 && opened > 10, "{sent}, {opened}");
+    let status = nat.lab.ctl(&["flows", "--service", "web"]).expect("flows");
+    let established = status.lines().filter(|line| line.contains("established")).count();
+    assert!(established <= opened, "{established} of {opened}");
+}
+
 /// Resident memory of the daemon, KiB.
 fn resident(nat: &Nat) -> u64 {
     let status = nat.lab.edge().expect("an edge").status(nat.lab.netns(EDGE)).expect("a status");

@@ -68,6 +68,18 @@ fn short(nat: &Nat, from: &[IpAddr], to: SocketAddr, per_second: u32, lasts: Dur
     short::run(nat.lab.netns(CLIENT), &plan).expect("a namespace")
 }
 
+/// Checks that no connection failed, found no port or had to send its SYN twice, at a rate that means something.
+fn is_good(nat: &Nat, tally: &Tally, wanted: u32) {
+    let [exhausted, raced] = ["nat_exhausted", "nat_raced"].map(|exit| nat.left_by(exit));
+    println!("{exhausted} SYNs found no port, {raced} raced");
+    assert_eq!((tally.failed.len(), exhausted), (0, 0), "{tally:?}");
+    assert!(tally.rate() > f64::from(wanted) / 20.0, "{tally:?}");
+    // A SYN that the backend refuses at first is sent again after a second; so is one that a busy machine loses.
+    if extent(false, true) {
+        assert!(tally.longest < Duration::from_secs(1), "{tally:?}");
+    }
+}
+
 #[test]
 fn short_connections_at_four_fifths_of_what_the_lab_carries_alone_all_end_well() {
     let mut nat = Nat::without_balancer();
@@ -90,8 +102,7 @@ fn short_connections_at_four_fifths_of_what_the_lab_carries_alone_all_end_well()
             tally.answered,
             tally.longest
         );
-        assert_eq!(tally.failed.len(), 0, "{vip}: {tally:?}");
-        assert!(tally.answered > 100, "{vip}: {tally:?}");
+        is_good(&nat, &tally, rate);
     }
 }
 
@@ -103,9 +114,7 @@ fn a_port_in_time_wait_is_taken_again_and_no_connection_is_refused() {
     let lasts = extent(Duration::from_secs(3), Duration::from_mins(2));
     let tally = short(&nat, &from, service(VIPS[0], PORT), FAST, lasts);
     println!("{FAST}/s wanted, {:.0}/s, {} answered, longest {:?}", tally.rate(), tally.answered, tally.longest);
-    println!("{} SYNs found no port, {} raced", nat.left_by("nat_exhausted"), nat.left_by("nat_raced"));
-    assert_eq!(tally.failed.len(), 0, "{tally:?}");
-    assert!(tally.answered > 100, "{tally:?}");
+    is_good(&nat, &tally, FAST);
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn ports_that_run_out_are_reported_at_three_quarters_and_the_next_connection_is_
         let connected = || TcpStream::connect_timeout(&address, patience(Duration::from_secs(3)));
         nat.lab.netns(CLIENT).within(connected).expect("a namespace")
     };
-    // A new flow tries 16 ports, so the first refusal comes before the last port is taken.
+    // A new flow tries 32 ports, so the first refusal comes before the last port is taken.
     let mut refused = 0;
     while refused == 0 || clients.len() < PORTS * 7 / 8 {
         match connect() {

@@ -120,3 +120,8 @@ fn a_death_that_packets_do_not_see_is_noticed() {
 fn flows_that_wait_where_they_are_to_be_reset_are_noticed() {
     is_noticed(Broken::Waits, 2, "it went to a dead backend");
 }
+
+#[test]
+fn connections_that_are_established_without_their_clients_are_noticed() {
+    is_noticed(Broken::Unproven, 2, "is established without proof");
+}

@@ -79,6 +79,36 @@ fn each_packet_of_a_connection_is_translated_and_advances_its_stage() {
     }
 }
 
+/// A client with a forged address receives no answer, so it cannot quote the backend's SYN-ACK.
+#[test]
+fn no_packets_of_a_forged_client_make_an_established_flow() {
+    let forged = [segment(RST, CLIENT + 1, 0), segment(ACK, CLIENT + 1, 7), segment(FIN | ACK, CLIENT + 1, 7)];
+    let refused = segment(RST | ACK, 0, CLIENT + 1);
+    for (side, is_answered) in [(Side::V4, false), (Side::V6, false), (Side::V4, true), (Side::V6, true)] {
+        for order in [[0, 1, 1], [0, 2, 1], [0, 2, 2], [1, 0, 1], [2, 0, 2]] {
+            in_namespace(|| {
+                let both = Both::new(world(side, 64, 4, LO));
+                let client = Client { side, port: 40_000, service: TCP };
+                let stage = || client.translated(&both).expect("a flow").stage;
+                run(&both, &client.sends(segment(SYN, CLIENT, 0)));
+                let stays = if is_answered {
+                    run(&both, &client.answered(&both, segment(SYN | ACK, BACKEND, CLIENT + 1)));
+                    Stage::Answered
+                } else {
+                    Stage::HalfOpen
+                };
+                for packet in order {
+                    assert_eq!(exit(&run(&both, &client.sends(forged[packet].clone()))), Exit::NatTx);
+                    assert_eq!(stage(), stays, "{order:?}");
+                    // The backend answers a wrong ACK by a RST.
+                    assert_eq!(exit(&run(&both, &client.answered(&both, refused.clone()))), Exit::NatReplyTx);
+                    assert_eq!(stage(), stays, "{order:?}");
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn a_service_on_every_port_translates_each_to_the_port_of_its_backends() {
     for side in Side::BOTH {
@@ -158,9 +188,11 @@ fn ip(frame: &mut Frame) -> &mut Ip {
 
 #[test]
 fn datagrams_of_a_dead_backend_go_to_another_one_at_once() {
-    for side in Side::BOTH {
+    for (side, sticks) in [(Side::V4, false), (Side::V6, false), (Side::V4, true), (Side::V6, true)] {
         in_namespace(|| {
-            let mut both = Both::new(world(side, 64, 4, LO));
+            let mut world = world(side, 64, 4, LO);
+            world.services[UDP as usize].sticks = sticks;
+            let mut both = Both::new(world);
             let client = Client { side, port: 40_000, service: UDP };
             run(&both, &client.sends(Tcp::default()));
             run(&both, &client.answered(&both, Tcp::default()));
@@ -171,6 +203,23 @@ fn datagrams_of_a_dead_backend_go_to_another_one_at_once() {
             let after = client.translated(&both).expect("a flow");
             assert_ne!(after.translation.backend, before.translation.backend);
             assert_eq!(after.stage, Stage::HalfOpen);
+        });
+    }
+}
+
+#[test]
+fn a_syn_of_a_dead_backends_connection_that_is_half_open_goes_to_another_one() {
+    for (side, sticks) in [(Side::V4, false), (Side::V6, false), (Side::V4, true), (Side::V6, true)] {
+        in_namespace(|| {
+            let mut world = world(side, 64, 4, LO);
+            world.services[TCP as usize].sticks = sticks;
+            let mut both = Both::new(world);
+            let client = Client { side, port: 40_000, service: TCP };
+            run(&both, &client.sends(segment(SYN, CLIENT, 0)));
+            let before = client.translated(&both).expect("a flow").translation.backend;
+            kill(&mut both, before);
+            assert_eq!(exit(&run(&both, &client.sends(segment(SYN, CLIENT, 0)))), Exit::NatTx);
+            assert_ne!(client.translated(&both).expect("a flow").translation.backend, before, "{side:?} {sticks}");
         });
     }
 }

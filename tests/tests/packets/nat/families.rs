@@ -94,7 +94,8 @@ fn connect(client: Client, both: &Both, forth: Exit) {
     came(segment(FIN | ACK, 71_412, 2412), Stage::BackendClosed);
     went(segment(FIN | ACK, 2412, 71_413), Stage::Closed);
     went(segment(SYN, 91_000, 0), Stage::HalfOpen);
-    came(segment(RST, 5, 0), Stage::Reset);
+    // A refusal ends nothing that has not begun.
+    came(segment(RST, 5, 0), Stage::HalfOpen);
 }
 
 #[test]

@@ -2,17 +2,18 @@
 
 use edge_common::{
     abi::Exit,
-    flow_table::{Stage, UNIT},
+    flow_table::{Flow, Stage, UNIT},
+    nat::{Translation, port_of},
 };
 use edge_tests::{
     both::{Both, Program, on_host},
     kernel::Arrival,
     namespace::{LO, in_namespace},
-    packet::{ACK, FIN, SYN, Tcp},
-    world::Side,
+    packet::{ACK, FIN, Frame, Ip, Payload, SYN, Tcp},
+    world::{DOWN, EDGE_MAC, Side},
 };
 
-use super::{Client, TCP, UDP, exit, run, segment, world};
+use super::{BACKEND_PORT, Client, TCP, UDP, address, exit, run, segment, world};
 
 /// Opens connections until one is refused; returns the established ones.
 fn fill(both: &Both, side: Side, service: u32) -> Vec<Client> {
@@ -60,26 +61,25 @@ fn when_no_port_is_left_a_new_connection_is_refused_and_none_that_stands_is_harm
     }
 }
 
+/// A segment with this time stamp.
+fn stamped(tcp: Tcp, value: u32) -> Tcp {
+    let mut options = vec![1, 1, 8, 10];
+    options.extend(value.to_be_bytes());
+    options.extend([0; 4]);
+    Tcp { options, ..tcp }
+}
+
 #[test]
-fn a_closed_connections_port_is_free_a_second_later_and_first_for_what_the_backend_takes_in_its_place() {
+fn a_closed_connections_port_is_free_at_first_for_what_the_backend_takes_in_its_place_and_a_second_later_for_any() {
     let world = world(Side::V4, 64, 1, LO);
     let both = world.memory();
-    let send =
-        |frame: &edge_tests::packet::Frame| exit(&on_host(&both, Program::Edge, &frame.bytes(), Arrival::by(LO)));
-    let stamped = |tcp: Tcp, value: u32| {
-        let mut options = vec![1, 1, 8, 10];
-        options.extend(value.to_be_bytes());
-        options.extend([0; 4]);
-        Tcp { options, ..tcp }
-    };
+    let send = |frame: &Frame| exit(&on_host(&both, Program::Edge, &frame.bytes(), Arrival::by(LO)));
     let translated = |client: Client| both.nat.flows().remove(&client.ends());
     let answer = |client: Client, tcp: Tcp| {
         let flow = translated(client).expect("a flow");
-        let payload =
-            edge_tests::packet::Payload::Tcp(Tcp { source: super::BACKEND_PORT, destination: flow.port, ..tcp });
-        let ip =
-            edge_tests::packet::Ip::new(super::address(Side::V4, flow.translation.backend), Side::V4.source(), payload);
-        edge_tests::packet::Frame::new(edge_tests::world::EDGE_MAC, [2; 6], ip)
+        let payload = Payload::Tcp(Tcp { source: BACKEND_PORT, destination: flow.port, ..tcp });
+        let ip = Ip::new(address(Side::V4, flow.translation.backend), Side::V4.source(), payload);
+        Frame::new(EDGE_MAC, [2; 6], ip)
     };
     // All ports are used by connections that the backends have closed, half of them at a time stamp of 1000, and half
     // at 3000.
@@ -110,15 +110,64 @@ fn a_closed_connections_port_is_free_a_second_later_and_first_for_what_the_backe
         let left = send(&client.sends(value.map_or(syn.clone(), |value| stamped(syn, value))));
         (left == Exit::NatTx).then(|| translated(client).expect("a flow").port)
     };
-    assert!((0..50).all(|_| opens(Some(2000)).is_none()), "not within a second");
-    both.clock_ns.set(both.clock_ns.get() + (6 << UNIT));
-    for _ in 0..8 {
-        let port = opens(Some(2000)).expect("a later one than half of them");
-        assert!(earlier.contains(&port), "the backend takes it in place of those that ended at 1000");
+    assert!((0..50).all(|_| opens(Some(2000)).is_none()), "not at once");
+    for waited in [2, 4] {
+        both.clock_ns.set(both.clock_ns.get() + (waited << UNIT));
+        for _ in 0..8 {
+            let port = opens(Some(2000)).expect("a later one than half of them");
+            assert!(earlier.contains(&port), "the backend takes it in place of those that ended at 1000");
+        }
+        if waited == 2 {
+            for value in [Some(999), Some(1000), None] {
+                assert!((0..50).all(|_| opens(value).is_none()), "{value:?} not within a second");
+            }
+        }
     }
     // No port is left whose TIME_WAIT accepts these SYNs. One is given nevertheless: a connection by the client's second
     // SYN is better than none.
     for value in [Some(999), Some(1000), None] {
         assert!((0..4).all(|_| opens(value).is_some()), "{value:?}");
     }
+}
+
+/// As many connections a second as one backend and one source can close at all, each closed by the backend first.
+#[test]
+fn short_connections_one_after_another_find_a_port_each() {
+    const PER_SECOND: u64 = 15_000;
+    const SECONDS: u64 = 4;
+    let mut world = world(Side::V4, 16_384, 2, LO);
+    // A single backend is left.
+    world.backends[2..].iter_mut().for_each(|backend| backend.state = DOWN);
+    world.services.iter_mut().for_each(|service| service.in_transition = true);
+    let memory = world.memory();
+    let start = memory.clock_ns.get();
+    let flows = memory.nat.table(0);
+    let mut refused = 0;
+    for number in 0..PER_SECOND * SECONDS {
+        let now = start + number * 1_000_000_000 / PER_SECOND;
+        memory.clock_ns.set(now);
+        // One client host, whose time stamps are milliseconds.
+        let milliseconds = u32::try_from(now / 1_000_000).expect("some seconds");
+        let client =
+            Client { side: Side::V4, port: 1024 + u16::try_from(number % 60_000).expect("below"), service: TCP };
+        let send = |frame: &Frame| exit(&on_host(&memory, Program::Edge, &frame.bytes(), Arrival::by(LO)));
+        let sends = |tcp: Tcp| send(&client.sends(stamped(tcp, milliseconds)));
+        if sends(segment(SYN, 5, 0)) != Exit::NatTx {
+            refused += 1;
+            continue;
+        }
+        let flow = Flow::from(client.ends());
+        let found = flows.find(&flow, flow.hash(&memory.nat.head.hash_key)).expect("a flow");
+        let (translation, port) = (Translation::of(found.served), port_of(&memory.nat.head, found.number));
+        let answers = |tcp: Tcp| {
+            let payload = Payload::Tcp(Tcp { source: BACKEND_PORT, destination: port, ..tcp });
+            let ip = Ip::new(address(Side::V4, translation.backend), Side::V4.source(), payload);
+            send(&Frame::new(EDGE_MAC, [2; 6], ip))
+        };
+        assert_eq!(answers(segment(SYN | ACK, 100, 6)), Exit::NatReplyTx);
+        assert_eq!(sends(segment(ACK, 6, 101)), Exit::NatTx);
+        assert_eq!(answers(segment(FIN | ACK, 101, 6)), Exit::NatReplyTx);
+        assert_eq!(sends(segment(FIN | ACK, 6, 102)), Exit::NatTx);
+    }
+    assert_eq!(refused, 0);
 }

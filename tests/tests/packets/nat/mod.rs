@@ -9,11 +9,14 @@ mod families;
 mod families_errors;
 mod families_property;
 mod full;
+mod hops;
 mod links;
+mod proofs;
 mod property;
 mod refused;
 mod rules;
 mod slow;
+mod sources;
 
 use std::net::IpAddr;
 

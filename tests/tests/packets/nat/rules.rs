@@ -11,12 +11,12 @@ use edge_tests::{
     both::{Program, Seen, on_host},
     kernel::Arrival,
     namespace::LO,
-    packet::{ACK, FIN, Frame, Ip, Payload, RST, SYN, Tcp, Udp, verify},
+    packet::{ACK, FIN, Frame, Ip, Payload, RST, SYN, Tcp, Udp, protocol, verify},
     world::{CLIENT_MAC, DOWN, DRAINED, EDGE_MAC, Side, UP, World},
 };
 use proptest::{prelude::*, sample};
 
-use super::{BACKEND_PORT, Client, FIRST_PORT, TCP, UDP, address, exit, segment, world};
+use super::{BACKEND_PORT, Client, FIRST_PORT, TCP, UDP, address, exit, proofs::Proofs, segment, world};
 
 /// An event of a history.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,9 @@ pub(super) fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
+/// Sequence number of forged segments.
+pub(super) const FORGED: u32 = 7;
+
 pub(super) fn client(side: Side, number: u16, service: u32) -> Client {
     Client { side, port: 40_000 + number, service }
 }
@@ -68,7 +71,7 @@ pub(super) fn forged(side: Side, backend: u8, port: u16, flags: u8, udp: bool) -
     let payload = if udp {
         Payload::Udp(Udp { source: BACKEND_PORT, destination, ..Udp::default() })
     } else {
-        Payload::Tcp(Tcp { source: BACKEND_PORT, destination, ..segment(flags, 7, 8) })
+        Payload::Tcp(Tcp { source: BACKEND_PORT, destination, ..segment(flags, FORGED, 8) })
     };
     Frame::new(EDGE_MAC, [2; 6], Ip::new(address(side, backend.into()), side.source(), payload))
 }
@@ -95,6 +98,8 @@ pub(super) enum Broken {
     DeathUntold,
     /// Flows of a dead backend stick to it, where they must be reset.
     Waits,
+    /// Flows that are half open become established by themselves.
+    Unproven,
 }
 
 /// Parameters of a history.
@@ -113,6 +118,7 @@ struct History {
     memory: Memory,
     /// The backends' true states, whatever the maps contain.
     states: Vec<u32>,
+    proofs: Proofs,
 }
 
 /// Plays a history; the error is the first broken rule.
@@ -122,7 +128,7 @@ pub(super) fn play(manner: Manner, happening: &[Happens]) -> Result<(), String> 
     world.services.iter_mut().for_each(|service| service.sticks = sticks);
     let memory = world.memory();
     let states = world.backends.iter().map(|backend| backend.state).collect();
-    let mut history = History { manner, world, memory, states };
+    let mut history = History { manner, world, memory, states, proofs: Proofs::default() };
     history.change_timeouts();
     for (number, what) in happening.iter().enumerate() {
         if number == happening.len() / 2 {
@@ -145,7 +151,8 @@ impl History {
             | Broken::BackendGivenAway
             | Broken::HopGivenAway
             | Broken::DeathUntold
-            | Broken::Waits => return,
+            | Broken::Waits
+            | Broken::Unproven => return,
         };
         let flows = &mut self.memory.nat.head.flows;
         for tracking in [Tracking::Stateless, Tracking::Tcp, Tracking::Quic, Tracking::Learn] {
@@ -168,6 +175,13 @@ impl History {
             Broken::HopGivenAway => {
                 for [peer, ..] in nat.hops.iter().filter(|[peer, ..]| Word::load(peer) != 0) {
                     Word::store(peer, Mac::new([2, 9, 9, 9, 9, 9]).0);
+                }
+            }
+            Broken::Unproven => {
+                let table = nat.table(units(self.memory.clock_ns.get()));
+                for (found, entry, _) in (0..=nat.head.flows.mask).filter_map(|number| table.at(number)) {
+                    let after = |stage| if stage == Stage::HalfOpen { Stage::Established } else { stage };
+                    table.advance(&found, entry, after, None);
                 }
             }
             Broken::Nothing
@@ -226,6 +240,7 @@ impl History {
         }
         self.others_keep_theirs(what, &before, &after)?;
         self.closed_ones_rest(what, &before, &after)?;
+        self.proofs.judge(self.manner.side, what, &before, &after)?;
         if exit(&seen) == Exit::NotOurs && seen.frame != bytes {
             return Err("what is nobody's left changed".to_owned());
         }
@@ -235,7 +250,7 @@ impl History {
         if let Happens::Sends { client: number, service, flags, .. } = what {
             let client = self.client(number, service);
             let own = [&before, &after].map(|flows| flows.get(&client.ends()).copied());
-            self.goes_on(flags, own, &seen)?;
+            self.goes_on(client.protocol(), flags, own, &seen)?;
             if exit(&seen) == Exit::NatTx {
                 self.comes_back(client)?;
             }
@@ -267,7 +282,8 @@ impl History {
         Ok(())
     }
 
-    /// Checks that the tuple of a closed connection is not reused within a second.
+    /// Checks that the tuple of a closed connection is not reused within a second, unless the backend accepts the new one
+    /// by its sequence number; and not at once in any case.
     fn closed_ones_rest(
         &self,
         what: Happens,
@@ -276,11 +292,12 @@ impl History {
     ) -> Result<(), String> {
         let tuple = |ends: &FlowEnds, flow: &Translated| (ends.protocol, flow.translation.backend, flow.port);
         for (ends, flow) in after.iter().filter(|(ends, _)| !before.contains_key(*ends)) {
-            let Happens::Sends { .. } = what else { return Err(format!("{ends:?} began by {what:?}")) };
+            let Happens::Sends { sequence, .. } = what else { return Err(format!("{ends:?} began by {what:?}")) };
             let old = before.iter().find(|(other, old)| tuple(other, old) == tuple(ends, flow));
             let Some((_, old)) = old.filter(|(_, old)| old.stage == Stage::Closed) else { continue };
             let silent = units(self.memory.clock_ns.get()).wrapping_sub(old.seen);
-            if silent < 4 {
+            let is_accepted = sequence.wrapping_sub(old.sequence).cast_signed() > 0;
+            if silent < if is_accepted { 1 } else { 4 } {
                 return Err(format!("{ends:?} has the tuple that {old:?} left {silent} units ago"));
             }
         }
@@ -289,7 +306,13 @@ impl History {
 
     /// Checks that an established flow stays at its backend while the backend lives, and that no flow goes to a dead
     /// backend while another one lives.
-    fn goes_on(&self, flags: u8, [before, after]: [Option<Translated>; 2], seen: &Seen) -> Result<(), String> {
+    fn goes_on(
+        &self,
+        protocol: u8,
+        flags: u8,
+        [before, after]: [Option<Translated>; 2],
+        seen: &Seen,
+    ) -> Result<(), String> {
         let left = exit(seen);
         if let Some(flow) = before.filter(|flow| flow.stage == Stage::Established && flags == ACK) {
             let backend = flow.translation.backend;
@@ -306,7 +329,9 @@ impl History {
             return Err(format!("it left from or to somebody else than {from} and {to}"));
         }
         let others = (1..self.states.len()).any(|number| State(self.states[number]).has_all(UP));
-        if !self.manner.sticks && others && !self.is_alive(flow.translation.backend) {
+        // Only connections of which the backend knows wait for it.
+        let waits = self.manner.sticks && protocol == protocol::TCP && flow.stage != Stage::HalfOpen;
+        if !waits && others && !self.is_alive(flow.translation.backend) {
             return Err(format!("it went to a dead backend: {flow:?}"));
         }
         Ok(())
