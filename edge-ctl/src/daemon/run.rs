@@ -58,7 +58,6 @@ use crate::{
         change::{History, How, Words},
         events::{EventKind, Events, unix_ms},
         status::Sample,
-        takedown,
     },
     net::{self, Devices, NetError},
     probe::ProbeEngine,
