@@ -15,7 +15,7 @@ use edge_common::{
     abi::{
         Backend, BackendNumber, Cell, Dimension, Entries, Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, FlowHead,
         FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac, NatHead, NatHop, Pool, Published, RateLimited,
-        RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, banked,
+        RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, Unrecorded, banked,
     },
     flow_table::{Native, Word, Words},
     maps::{Fragments, HopWords, Maps, PoolMaps, Route},
@@ -207,8 +207,22 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_unrecorded(&self, slot: SlotAddress) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: as above; all writers store the same value.
-            unsafe { ptr::write_volatile(&raw mut (*slot).unrecorded, 1) };
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(&raw mut (*slot).unrecorded, Unrecorded::Flow as u8) };
+        }
+    }
+
+    #[inline(always)]
+    fn set_start_unrecorded(&self, slot: SlotAddress) {
+        let Some(pointer) = slot_ptr(slot) else { return };
+        // SAFETY: a slot is one word, which others change at any time.
+        let word = unsafe { &*pointer.cast::<<Native as Words>::U32>() };
+        let old = word.load();
+        let is = Slot::from_word(old);
+        let new = Slot { unrecorded: Unrecorded::Start as u8, ..is };
+        // A store might replace the mark of an established flow. If the slot has just changed, that mark serves as well.
+        if is.unrecorded == 0 && !word.replace_if(old, new.word()) {
+            self.set_unrecorded(slot);
         }
     }
 

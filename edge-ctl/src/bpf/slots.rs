@@ -5,7 +5,9 @@ use std::{
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
-use edge_common::abi::{BackendNumber, SLOTS_PER_CELL, Service, Slot, SlotAddress, slot_address};
+use edge_common::abi::{
+    BackendNumber, SLOTS_PER_CELL, Service, Slot, SlotAddress, Unrecorded, slot_address,
+};
 
 use super::maps::Maps;
 
@@ -63,10 +65,10 @@ impl<'a> Slots<'a> {
         self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended).is_ok())
     }
 
-    /// Whether an insert of a flow of `slot` has failed since the last call.
-    pub(super) fn take_unrecorded(&self, slot: u32) -> bool {
-        self.part(slot, offset_of!(Slot, unrecorded))
-            .is_some_and(|unrecorded| unrecorded.swap(0, Ordering::AcqRel) != 0)
+    /// Whether a flow of `slot` could not be recorded since the last call.
+    pub(super) fn take_unrecorded(&self, slot: u32) -> Unrecorded {
+        let taken = self.part(slot, offset_of!(Slot, unrecorded)).map(|mark| mark.swap(0, Ordering::AcqRel));
+        Unrecorded::from_raw(taken.unwrap_or_default())
     }
 
     fn word(&self, slot: u32) -> Option<&'a AtomicU32> {
