@@ -2,11 +2,12 @@
 
 use std::{
     mem::offset_of,
+    ops::Range,
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
 use edge_common::abi::{
-    BackendNumber, SLOTS_PER_CELL, Service, Slot, SlotAddress, Unrecorded, slot_address,
+    BackendNumber, SLOTS_PER_CELL, Service, Slot, SlotAddress, Unrecorded, return_place, slot_address,
 };
 
 use super::maps::Maps;
@@ -55,6 +56,11 @@ impl<'a> Slots<'a> {
     /// Sets `look` in all slots.
     pub(super) fn look_at_all(&self) {
         (0..self.count).for_each(|slot| self.look(slot));
+    }
+
+    /// Sets `look` in the slots whose [places in the order of return](return_place) are these.
+    pub(super) fn look_at_places(&self, places: &Range<u32>) {
+        (0..self.count).filter(|slot| places.contains(&return_place(*slot))).for_each(|slot| self.look(slot));
     }
 
     /// Clears `look` in `slot` if its owner is `owner` and no insert has failed, so that packets go by the owner alone.
