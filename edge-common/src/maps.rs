@@ -1,5 +1,7 @@
 //! The packet path's access to the BPF maps: [`PoolMaps`] for the selection of a backend, [`Maps`] for everything.
 
+#[cfg(doc)]
+use crate::abi::Unrecorded;
 use crate::{
     abi::{
         Backend, BackendNumber, Cell, Exit, FlowCount, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac,
@@ -122,8 +124,10 @@ pub trait Maps: PoolMaps {
     fn set_owner(&self, slot: SlotAddress, owner: BackendNumber);
     /// Sets [`Slot::look`]: a flow of this slot may be recorded from now on.
     fn set_look(&self, slot: SlotAddress);
-    /// Sets [`Slot::unrecorded`].
+    /// Sets [`Slot::unrecorded`] to [`Unrecorded::Flow`].
     fn set_unrecorded(&self, slot: SlotAddress);
+    /// Sets [`Slot::unrecorded`] to [`Unrecorded::Start`], unless it is set.
+    fn set_start_unrecorded(&self, slot: SlotAddress);
 
     /// Stores `mtu` as the path MTU of a backend, unless a smaller one is known.
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16);

@@ -22,6 +22,7 @@ mod maps;
 mod mss;
 mod packet;
 mod probe;
+mod routing;
 mod subprograms;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};

@@ -1,4 +1,4 @@
-//! The maps, and the kernel's routing.
+//! The maps that the packet path uses.
 //!
 //! The sizes here are those of a minimal map: user space sets the real ones, from the configuration, before it loads the
 //! object. The writers and readers of each are in `edge_common::abi::map`.
@@ -6,16 +6,16 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, bpf_fib_lookup as FibLookup},
-    helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_ktime_get_coarse_ns},
+    bindings::BPF_F_MMAPABLE,
+    helpers::{bpf_check_mtu, bpf_ktime_get_coarse_ns},
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, ProgramArray},
 };
 use edge_common::{
     abi::{
         Backend, BackendNumber, Cell, Dimension, Entries, Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, FlowHead,
-        FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac, NatHead, NatHop, Pool, Published, RateLimited,
-        RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, banked,
+        FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, NatHead, NatHop, Pool, Published, RateLimited, RateLimiter,
+        Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, Unrecorded, banked,
     },
     flow_table::{Native, Word, Words},
     maps::{Fragments, HopWords, Maps, PoolMaps, Route},
@@ -25,6 +25,7 @@ use crate::{
     flow_memory::NatMaps,
     fragments::Aging,
     packet::{Context, hide},
+    routing,
 };
 
 /// Declares the maps that the packet path uses, each in the type of its kind.
@@ -59,10 +60,6 @@ pub(crate) static CALLS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Attempts at the compare-and-exchange.
 const TAKES: u32 = 4;
 
-/// Address families in the encoding of `bpf_fib_lookup`.
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
 /// The maps above, and the routing of the namespace that the context's frame came into.
 pub(crate) struct KernelMaps<'a, C> {
     pub(crate) ctx: &'a C,
@@ -73,69 +70,6 @@ impl<'a, C: Context> KernelMaps<'a, C> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a C) -> Self {
         Self { ctx, nat: NatMaps { ctx } }
-    }
-
-    /// Looks the route to `backend` up in the kernel, which finds one only where forwarding is enabled on the ingress
-    /// (`net.ipv4.conf.IF.forwarding`, and the same of `ipv6`), whatever the flags.
-    ///
-    /// A function of its own that returns a number: one that returns more may leave a pointer to the stack in the
-    /// register that the verifier takes for its result.
-    #[inline(never)]
-    fn resolve(&self, generation: &Generation, backend: &Backend, route: &mut Route) -> bool {
-        // SAFETY: all-zero bytes are a valid, empty request.
-        let mut request: FibLookup = unsafe { core::mem::zeroed() };
-        request.ifindex = self.ctx.interface();
-        match backend.family {
-            4 => {
-                request.family = AF_INET;
-                request.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(generation.tunnel_source_v4);
-                request.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(backend.address_v4());
-            }
-            6 => {
-                request.family = AF_INET6;
-                request.__bindgen_anon_3.ipv6_src = words(generation.tunnel_source_v6);
-                request.__bindgen_anon_4.ipv6_dst = words(backend.address);
-            }
-            _ => return false,
-        }
-        self.ask(request, route)
-    }
-
-    /// Like [`Self::resolve`], for the route from a VIP to a client.
-    #[inline(never)]
-    fn resolve_back(&self, v6: bool, vip: &[u64; 2], client: &[u64; 2], route: &mut Route) -> bool {
-        // SAFETY: as above.
-        let mut request: FibLookup = unsafe { core::mem::zeroed() };
-        request.ifindex = self.ctx.interface();
-        // An IPv4 address is the first of the words, and the others are zero.
-        request.family = if v6 { AF_INET6 } else { AF_INET };
-        request.__bindgen_anon_3.ipv6_src = halves(*vip);
-        request.__bindgen_anon_4.ipv6_dst = halves(*client);
-        self.ask(request, route)
-    }
-
-    #[inline(always)]
-    fn ask(&self, mut request: FibLookup, route: &mut Route) -> bool {
-        // SAFETY: all words of the union are set.
-        let (family, destination) = (request.family, unsafe { request.__bindgen_anon_4.ipv6_dst });
-        // SAFETY: the pointer and the size are those of `request`, which outlives the call.
-        let verdict = unsafe { bpf_fib_lookup(self.ctx.raw(), &raw mut request, size_of::<FibLookup>() as i32, 0) };
-        if verdict != 0 {
-            return false;
-        }
-        // The helper puts the address of a router, of either family, in place of the destination. An IPv4 address is the first of
-        // the words, and the others are zero.
-        // SAFETY: all words of the union are set, here or by the helper.
-        let hop = unsafe { request.__bindgen_anon_4.ipv6_dst };
-        let differ = (0..hop.len()).fold(0, |bits, word| bits | (hop[word] ^ destination[word]));
-        let by_router = differ != 0 || request.family != family;
-        *route = Route {
-            egress: request.ifindex,
-            mac: in_pairs(&request.dmac),
-            source_mac: in_pairs(&request.smac),
-            by_router: by_router.into(),
-        };
-        true
     }
 }
 
@@ -226,8 +160,22 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn set_unrecorded(&self, slot: SlotAddress) {
         if let Some(slot) = slot_ptr(slot) {
-            // SAFETY: as above; all writers store the same value.
-            unsafe { ptr::write_volatile(&raw mut (*slot).unrecorded, 1) };
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(&raw mut (*slot).unrecorded, Unrecorded::Flow as u8) };
+        }
+    }
+
+    #[inline(always)]
+    fn set_start_unrecorded(&self, slot: SlotAddress) {
+        let Some(pointer) = slot_ptr(slot) else { return };
+        // SAFETY: a slot is one word, which others change at any time.
+        let word = unsafe { &*pointer.cast::<<Native as Words>::U32>() };
+        let old = word.load();
+        let is = Slot::from_word(old);
+        let new = Slot { unrecorded: Unrecorded::Start as u8, ..is };
+        // A store might replace the mark of an established flow. If the slot has just changed, that mark serves as well.
+        if is.unrecorded == 0 && !word.replace_if(old, new.word()) {
+            self.set_unrecorded(slot);
         }
     }
 
@@ -311,13 +259,13 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     #[inline(always)]
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route> {
         let mut route = Route::default();
-        if self.resolve(generation, backend, &mut route) { Some(route) } else { None }
+        if routing::to_backend(self.ctx, generation, backend, &mut route) { Some(route) } else { None }
     }
 
     #[inline(always)]
     fn route_back(&self, v6: bool, vip: [u64; 2], client: [u64; 2]) -> Option<Route> {
         let mut route = Route::default();
-        if self.resolve_back(v6, &vip, &client, &mut route) { Some(route) } else { None }
+        if routing::to_client(self.ctx, v6, &vip, &client, &mut route) { Some(route) } else { None }
     }
 
     #[inline(always)]
@@ -364,36 +312,4 @@ fn slot_ptr(slot: SlotAddress) -> Option<*mut Slot> {
     let cell = SLOTS.get_ptr_mut(slot.cell)?;
     // SAFETY: the place is one of the cell's.
     Some(unsafe { cell.cast::<Slot>().add(slot.place()) })
-}
-
-/// A MAC address on the stack, read in pairs of bytes: the helper's struct aligns it to two, and the verifier requires
-/// aligned reads of the stack.
-#[inline(always)]
-fn in_pairs(mac: &[u8; 6]) -> Mac {
-    #[expect(clippy::cast_ptr_alignment, reason = "aligned in its struct")]
-    let pair = |place: usize| -> u64 {
-        // SAFETY: within the six bytes, aligned in its struct, and volatile so that reads are not joined.
-        let pair = unsafe { ptr::read_volatile(mac.as_ptr().cast::<u16>().add(place)) };
-        u16::from_le(pair).into()
-    };
-    Mac(pair(0) | pair(1) << 16 | pair(2) << 32)
-}
-
-/// Each word of an address as two, in the order of their bytes.
-#[inline(always)]
-const fn halves([a, b]: [u64; 2]) -> [u32; 4] {
-    let (low, high) = if cfg!(target_endian = "little") { (0, 32) } else { (32, 0) };
-    [(a >> low) as u32, (a >> high) as u32, (b >> low) as u32, (b >> high) as u32]
-}
-
-/// An IPv6 address as the helper's four words, in network order.
-#[inline(always)]
-fn words(address: [u8; 16]) -> [u32; 4] {
-    let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = address;
-    [
-        u32::from_ne_bytes([a0, a1, a2, a3]),
-        u32::from_ne_bytes([b0, b1, b2, b3]),
-        u32::from_ne_bytes([c0, c1, c2, c3]),
-        u32::from_ne_bytes([d0, d1, d2, d3]),
-    ]
 }

@@ -33,10 +33,12 @@ pub enum FlowCount {
     ByConnectionId,
     /// Packets whose connection ID named no living server, so that their addresses decided.
     UnknownConnectionId,
+    /// Flows that were not recorded because the rate limit was reached. The others found no room in the table.
+    OverLimit,
 }
 
 impl FlowCount {
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
     /// All counters, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Lookups,
@@ -49,6 +51,7 @@ impl FlowCount {
         Self::StaleRemoved,
         Self::ByConnectionId,
         Self::UnknownConnectionId,
+        Self::OverLimit,
     ];
 
     /// Name, as in `edge-ctl status` and in JSON.
@@ -64,6 +67,7 @@ impl FlowCount {
             Self::StaleRemoved => "stale_removed",
             Self::ByConnectionId => "by_connection_id",
             Self::UnknownConnectionId => "unknown_connection_id",
+            Self::OverLimit => "over_limit",
         }
     }
 }

@@ -48,7 +48,7 @@ pub use rate_limiter::{RateLimited, RateLimiter};
 pub use service::{Failover, MAX_POOLS, Mode, ServerCell, Service, Tracking, WhenExhausted};
 pub(crate) use service_index::halves;
 pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKeyV6, ServiceRef, VIP_ENTRY};
-pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, slot_address};
+pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, Unrecorded, slot_address};
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
@@ -99,7 +99,7 @@ const _: () = {
     assert!(size_of::<FlowBucket>() == 64);
     assert!(size_of::<FlowEntry>() == 64);
     assert!(size_of::<FlowHead>() == 520);
-    assert!(size_of::<FlowCounts>() == 80);
+    assert!(size_of::<FlowCounts>() == 88);
     assert!(size_of::<NatSource>() == 24);
     assert!(size_of::<NatHead>() == 1008);
     assert!(size_of::<NatHop>() == 32);

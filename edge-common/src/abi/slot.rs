@@ -18,8 +18,32 @@ pub struct Slot {
     /// alone decides. The controller sets it before each change that could make owner and pick differ, and the packet path
     /// before it records a flow; only the controller clears it. Setting it needlessly is safe; it only costs lookups.
     pub look: u8,
-    /// Not 0 if a flow of the slot should have been recorded, and was not. The packet path sets it, the controller clears it.
+    /// An [`Unrecorded`]. The packet path sets it, the controller clears it.
     pub unrecorded: u8,
+}
+
+/// Whether a flow of a slot should have been recorded, and was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Unrecorded {
+    #[default]
+    Nothing = 0,
+    /// An established flow, which may send its next packet an idle timeout later.
+    Flow = 1,
+    /// Only starts of flows, which went to the slot's owner: the next packet of such a flow, which follows within a
+    /// handshake's time, is an established flow's. Most starts in a flood have no next packet.
+    Start = 2,
+}
+
+impl Unrecorded {
+    /// An unknown number counts as [`Self::Flow`].
+    pub const fn from_raw(number: u8) -> Self {
+        match number {
+            0 => Self::Nothing,
+            2 => Self::Start,
+            _ => Self::Flow,
+        }
+    }
 }
 
 impl Slot {

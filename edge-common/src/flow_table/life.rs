@@ -132,14 +132,15 @@ impl Stage {
     }
 
     /// The stage after a packet of the client, where only the client's packets are seen. The last ACKs of a closed flow
-    /// leave it closed; data makes it established again, since a closed flow sends none: the FIN was forged. A RST is
-    /// believed until the flow goes on.
+    /// leave it closed, as do those by which the client receives what its backend still sends; data makes it established
+    /// again, since a closed flow sends none: the FIN was forged, or the client begins a new connection. A RST is believed
+    /// until the flow goes on.
     #[inline(always)]
     pub const fn after(self, signal: Signal) -> Self {
         match (self, signal) {
             (_, Signal::Fin) | (Self::Closed, Signal::Bare) => Self::Closed,
             (_, Signal::Reset) => Self::Reset,
-            (Self::Established, Signal::Syn) | (_, Signal::Bare | Signal::Data) => Self::Established,
+            (Self::Established | Self::Closed, Signal::Syn) | (_, Signal::Bare | Signal::Data) => Self::Established,
             (_, Signal::Syn) => Self::HalfOpen,
         }
     }
@@ -153,14 +154,17 @@ impl Class {
 }
 
 impl Timeouts {
-    /// Timeouts for the flows of services: flows that have ended, and flows of which only a SYN was seen, are forgotten
-    /// after ten seconds of silence, others after five minutes.
+    /// Timeouts for the flows of services that may be silent for five minutes.
     pub const STANDARD: Self = Self::all(Self::of_idle(300_000_000_000));
 
-    /// The timeouts of flows that may be silent for `ns` nanoseconds: half open, established, closed, reset.
+    /// The timeouts of flows that may be silent for `ns` nanoseconds: half open, established, closed, reset. Flows of which
+    /// only a SYN was seen, and those after a RST, are forgotten after ten seconds of silence. A flow whose client has sent
+    /// a FIN is kept for 45 s: the client may have closed only its own side, and wait for the answer. For longer, closed
+    /// flows would leave too little of a table of the default size at a site with 2,000 connections a second.
     pub const fn of_idle(ns: u64) -> [i32; 4] {
         const SHORT: u64 = 10_000_000_000;
-        [rounded(SHORT), rounded(ns), rounded(SHORT), rounded(SHORT)]
+        const ANSWER: u64 = 45_000_000_000;
+        [rounded(SHORT), rounded(ns), rounded(if ns < ANSWER { ns } else { ANSWER }), rounded(SHORT)]
     }
 
     /// Timeouts with these for the first four stages, in units, in each class.
@@ -234,6 +238,7 @@ impl Life {
     pub const GONE: u32 = u32::MAX;
     const TENTATIVE: u64 = 1 << 32;
     const ONCE: u64 = 1 << 33;
+    const DOUBTED: u64 = 1 << 34;
     /// Lowest bits of the state and of the number of the life.
     const STATE: u32 = 40;
     const COUNT: u32 = 48;
@@ -261,6 +266,19 @@ impl Life {
     #[inline(always)]
     pub const fn is_seen_once(self) -> bool {
         self.0 & Self::ONCE != 0
+    }
+
+    /// Whether packets with sequence numbers far from each other were seen of the flow, of which some are forged: it does
+    /// not show which.
+    #[inline(always)]
+    pub const fn is_doubted(self) -> bool {
+        self.0 & Self::DOUBTED != 0
+    }
+
+    /// The same life, but [`Self::is_doubted`] from now on.
+    #[inline(always)]
+    pub const fn doubted(self) -> Self {
+        Self(self.0 | Self::DOUBTED)
     }
 
     /// The same life, but not [`Self::is_seen_once`].
@@ -349,7 +367,7 @@ impl Life {
     pub const fn seen_again(self, stage: Stage, now: u32) -> Self {
         let seen = if self.age(now) > 0 { now } else { self.seen() };
         let tentative = if matches!(stage, Stage::HalfOpen) { Self::TENTATIVE } else { 0 };
-        let kept = self.0 & (u64::MAX << Self::COUNT | Self::CLASS);
+        let kept = self.0 & (u64::MAX << Self::COUNT | Self::CLASS | Self::DOUBTED);
         Self(kept | self.0 & tentative | (stage as u64) << Self::STATE | seen as u64)
     }
 }

@@ -143,6 +143,16 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         self.advance(found, entry, |stage| stage.after(signal), Some(sequence))
     }
 
+    /// Notes that the flow's packets contradict each other ([`Life::is_doubted`]), and returns the entry as it is then.
+    #[inline(always)]
+    pub fn doubt(&self, found: &EntryState) -> EntryState {
+        let doubted = found.life.doubted();
+        // If another packet of the flow was faster, the next one that contradicts the others notes it.
+        let is_noted = doubted == found.life
+            || self.memory.entry(found.number).is_some_and(|entry| entry.life.replace_if(found.life.0, doubted.0));
+        EntryState { life: if is_noted { doubted } else { found.life }, ..*found }
+    }
+
     /// Like [`Self::touch`], for a flow whose packets show more than a [`Signal`]: `after` gives the stage after this packet.
     #[inline(always)]
     pub fn advance(
@@ -172,7 +182,8 @@ impl<M: FlowMemory> FlowTable<'_, M> {
             return false;
         }
         let new = life.seen_again(after(life.stage()), self.now);
-        new == life || entry.life.replace_if(life.0, new.0)
+        // If this fails as well, a third packet was faster, and the entry may still be the flow's.
+        new == life || entry.life.replace_if(life.0, new.0) || Life(entry.life.load()).is_same(found.life)
     }
 
     /// Stores another sequence number with a flow that was just touched.

@@ -11,7 +11,7 @@ use crate::{
         AddressPrefix, Backend, BackendNumber, Cell, DecapExit, DecapSettings, Exit, FlowCount, FlowCounts, FlowEnds,
         FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, HashKey, MssExit, MssLimits, NatHead, Pool,
         Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell,
-        Tracking, Traffic, banked,
+        Tracking, Traffic, Unrecorded, banked,
     },
     decap::{Addresses, Words, mss::Answers},
     flow_table::{Native, Refused},
@@ -189,7 +189,15 @@ impl Maps for Memory {
     }
 
     fn set_unrecorded(&self, slot: SlotAddress) {
-        self.write_slot(slot, |slot| slot.unrecorded = 1);
+        self.write_slot(slot, |slot| slot.unrecorded = Unrecorded::Flow as u8);
+    }
+
+    fn set_start_unrecorded(&self, slot: SlotAddress) {
+        self.write_slot(slot, |slot| {
+            if slot.unrecorded == 0 {
+                slot.unrecorded = Unrecorded::Start as u8;
+            }
+        });
     }
 
     fn is_in_transition(&self, bank: u32, number: u32, service: &Service) -> bool {

@@ -108,7 +108,7 @@ pub fn choose<M: Maps>(
     let has_begun = may_have_begun(maps, service, query) && recorded == 0 && owner_lives;
     let starts = query.starts && !has_begun || learns && (recorded != 0 || !owner_lives);
     let (what, to) = if is_forged && owner_lives {
-        (What::Correct, owner)
+        (What::Mark, owner)
     } else if !starts && (recorded != 0 || !owner_lives) || pick == owner || pick == 0 {
         // Without a record the flow goes to the same backend.
         (What::Remove, if starts || recorded != 0 || !owner_lives { pick } else { owner })

@@ -47,7 +47,8 @@ impl<'a, M: Maps> Recorded<'a, M> {
         self.table.find(self.flow, self.place)
     }
 
-    /// Looks up the flow's record, and notes in it that a packet was seen now, unless the packet only quotes the flow.
+    /// Looks up the flow's record, and notes in it that a packet was seen now, unless the packet only quotes the flow. The
+    /// record of a flow that has ended does not count for a packet that starts a flow, and is removed.
     #[inline(always)]
     pub fn see(&self, query: &FlowQuery) -> Seen {
         let Some(found) = self.find() else { return Seen::default() };
@@ -55,33 +56,41 @@ impl<'a, M: Maps> Recorded<'a, M> {
         if !query.may_record {
             return seen;
         }
+        let (life, now) = (found.life, self.table.now);
         let follows = self.sign.quotes.wrapping_sub(found.served.sequence) < FIRST_WINDOW;
-        if found.life.is_tentative() && !follows {
-            if !query.starts {
-                return Seen { backend: 0, is_forged: true };
+        let contradicts = life.is_tentative() && !follows;
+        if query.starts {
+            let is_other = contradicts && self.sign.expects != found.served.sequence;
+            if is_other && life.age(now) < SAME_START {
+                return seen;
             }
-            if self.sign.expects != found.served.sequence {
-                if found.life.age(self.table.now) < SAME_START {
-                    return seen;
-                }
+            if is_other || matches!(life.stage(), Stage::Reset) || life.is_gone(now, self.table.timeouts) {
                 // The client starts a new connection.
                 self.table.remove(&found);
                 return Seen::default();
             }
+        } else if contradicts {
+            return Seen { backend: 0, is_forged: true };
         }
-        if self.touch(&found) { seen } else { Seen::default() }
+        if self.touch(&found, query.starts) { seen } else { Seen::default() }
     }
 
-    /// Notes that a packet of the flow was seen. A FIN or RST counts only if its sequence number is near those of the
-    /// flow: a sender that does not see the flow's packets can't guess them.
+    /// Notes that a packet of the flow was seen, which `starts` a flow or does not.
+    ///
+    /// A FIN or RST counts only if its sequence number is near those of the flow, since a sender that does not see the
+    /// flow's packets can't guess them, and only while all packets of the flow were near each other. Otherwise some of
+    /// them are forged, perhaps those that the flow was recorded by, and any packet shows that the flow goes on.
     #[inline(always)]
-    fn touch(&self, found: &EntryState) -> bool {
-        let (Sign { signal, quotes, .. }, known) = (self.sign, found.served.sequence);
-        if quotes.wrapping_sub(known).wrapping_add(NEAR) < 2 * NEAR {
+    fn touch(&self, found: &EntryState, starts: bool) -> bool {
+        let (Sign { signal, quotes, expects }, known) = (self.sign, found.served.sequence);
+        if starts && found.life.stage().is_over() {
+            return self.table.touch(found, signal, expects);
+        }
+        let is_near = quotes.wrapping_sub(known).wrapping_add(NEAR) < 2 * NEAR;
+        if is_near && !found.life.is_doubted() {
             return self.table.touch(found, signal, quotes);
         }
-        let signal = if matches!(signal, Signal::Fin | Signal::Reset) { Signal::Bare } else { signal };
-        self.table.touch(found, signal, known)
+        self.table.touch(&self.table.doubt(found), Signal::Data, known)
     }
 
     /// Changes the flow's record, and returns the backend that the packet goes to.
@@ -89,15 +98,13 @@ impl<'a, M: Maps> Recorded<'a, M> {
     pub fn amend(&self, query: &FlowQuery, change: Change) -> BackendNumber {
         let (found, number) = (self.find(), query.service_ref.service());
         let done = match (found, change.what) {
-            (None, _) | (_, What::Add) => false,
+            (None, _) | (_, What::Add | What::Mark) => false,
             (Some(found), What::Remove) => {
                 self.table.remove(&found);
                 self.maps.count_flow(number, FlowCount::StaleRemoved);
                 true
             }
-            // For QUIC this is not certain enough: the packet that would have proved the start may be lost.
-            (Some(_), What::Correct) if !query.service_ref.tracks(Tracking::Tcp) => false,
-            (Some(found), What::Correct | What::Move) => {
+            (Some(found), What::Move) => {
                 let served = Served { backend: change.to, ..found.served };
                 let Sign { signal, quotes, .. } = self.sign;
                 let done = self.table.touch(&found, signal, quotes) && self.table.serve(&found, served);
@@ -124,7 +131,9 @@ impl<'a, M: Maps> Recorded<'a, M> {
         }
         let action = if starts { RateLimited::NewRecord } else { RateLimited::OwnerRecord };
         let mut refused = Refused::Raced;
-        if self.maps.try_take(action, self.now_ns, view.generation.records_per_second) {
+        if !self.maps.try_take(action, self.now_ns, view.generation.records_per_second) {
+            self.maps.count_flow(number, FlowCount::OverLimit);
+        } else {
             // Precedes the insertion, or a packet might not look for the record.
             self.maps.set_look(slot);
             if !self.maps.is_in_transition(view.bank, number, service) {
@@ -138,9 +147,14 @@ impl<'a, M: Maps> Recorded<'a, M> {
                 Err(why) => refused = why,
             }
         }
-        if !starts || owner != 0 && !(has_left && matches!(refused, Refused::Full)) {
+        if !starts {
             self.maps.set_unrecorded(slot);
-            self.maps.count_flow(number, if starts { FlowCount::KeptAtOwner } else { FlowCount::InsertFailed });
+            self.maps.count_flow(number, FlowCount::InsertFailed);
+            return owner;
+        }
+        if owner != 0 && !(has_left && matches!(refused, Refused::Full)) {
+            self.maps.set_start_unrecorded(slot);
+            self.maps.count_flow(number, FlowCount::KeptAtOwner);
             return owner;
         }
         self.maps.set_owner(slot, to);

@@ -90,8 +90,9 @@ pub enum What {
     Move = 1,
     /// Removes a record whose backend does not serve the flow any more.
     Remove = 2,
-    /// Replaces the record of a start that does not belong to the flow by one of the established flow.
-    Correct = 3,
+    /// Marks the slot, since the flow can't be recorded: the flow has a record of a start that the packet does not belong
+    /// to. Either of the two may be forged, so the record stays as it is.
+    Mark = 3,
 }
 
 /// The content of the flow table for a packet's flow.
@@ -194,7 +195,7 @@ impl StepResult {
                 0 => What::Add,
                 1 => What::Move,
                 2 => What::Remove,
-                _ => What::Correct,
+                _ => What::Mark,
             },
             to: self.0 as u16,
             owner: (self.0 >> 16) as u16,
@@ -363,7 +364,7 @@ mod tests {
         fn changes_and_what_leads_to_them_are_packed_whole(
             to: u16, owner: u16, has_left: bool, starts: bool, crosses: bool,
         ) {
-            for what in [What::Add, What::Move, What::Remove, What::Correct] {
+            for what in [What::Add, What::Move, What::Remove, What::Mark] {
                 let change = Change { what, to, owner, has_left, starts };
                 prop_assert_eq!(StepResult::from(change).step(), Step::Change(change));
             }

@@ -18,7 +18,7 @@ fn a_stage_follows_from_the_last_one_and_the_packet() {
     let rows = [
         (HalfOpen, [HalfOpen, Established, Established, Closed, Reset]),
         (Established, [Established, Established, Established, Closed, Reset]),
-        (Closed, [HalfOpen, Closed, Established, Closed, Reset]),
+        (Closed, [Established, Closed, Established, Closed, Reset]),
         (Reset, [HalfOpen, Established, Established, Closed, Reset]),
     ];
     for (stage, after) in rows {
@@ -45,6 +45,14 @@ fn a_life_has_what_was_put_in() {
         assert!(later.is_same(life) && !later.is_same(life.taken(107)) && !later.is_same(life.freed()));
     }
     assert!(born(HalfOpen).seen_again(HalfOpen.after(Syn), 101).is_tentative());
+}
+
+#[test]
+fn a_doubt_stays_for_a_life() {
+    let life = born(Established).doubted();
+    assert!(!born(Established).is_doubted() && life.is_doubted() && life.is_same(born(Established)));
+    assert!(life.seen_again(Closed, 107).seen_again(Established, 109).is_doubted());
+    assert!(!life.taken(107).born(Established, LAST, Certainty::Once).is_doubted());
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod flood;
 mod lives;
 mod killed;
 mod together;
+mod contended;
 mod translated;
 mod threads;

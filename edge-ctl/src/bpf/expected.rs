@@ -249,6 +249,7 @@ impl edge_common::maps::Maps for Expected<'_> {
     fn set_owner(&self, _slot: SlotAddress, _owner: BackendNumber) {}
     fn set_look(&self, _slot: SlotAddress) {}
     fn set_unrecorded(&self, _slot: SlotAddress) {}
+    fn set_start_unrecorded(&self, _slot: SlotAddress) {}
     fn learn_path_mtu(&self, _backend: BackendNumber, _mtu: u16) {}
 
     // All staged services are in transition.

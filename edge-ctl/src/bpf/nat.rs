@@ -8,12 +8,12 @@ use std::{
 };
 
 use edge_common::{
-    abi::{Backend, BackendNumber, FlowEnds, NAT_HOPS, NatHead, Tracking, map},
+    abi::{Backend, BackendNumber, FlowEnds, NAT_HOPS, NatHead, NatSource, Tracking, map},
     flow_table::{Entry, EntryState, Flow, FlowMemory, FlowTable, Native, Stage, units},
     nat::{self, Hop, Translation},
 };
 
-use super::{BpfError, PinnedMaps, error::out_of, flows::duration, maps::Maps, nat_hops, nat_sources::address};
+use super::{BpfError, PinnedMaps, error::out_of, flows::duration, maps::Maps, nat_hops};
 
 /// The table's two arrays.
 pub(super) struct NatMemory<'a>(&'a Maps);
@@ -35,6 +35,16 @@ pub(super) struct NatTable<'a> {
     memory: NatMemory<'a>,
     pub(super) head: NatHead,
     now: u32,
+}
+
+/// The address of a source.
+pub(super) fn address(source: &NatSource) -> Option<IpAddr> {
+    let [a, b, c, d, ..] = source.address;
+    match source.family {
+        4 => Some(IpAddr::from([a, b, c, d])),
+        6 => Some(IpAddr::from(source.address)),
+        _ => None,
+    }
 }
 
 /// A translated flow.

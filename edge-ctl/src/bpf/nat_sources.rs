@@ -10,18 +10,12 @@ use edge_common::{
     tables::service_index::vip_bits,
 };
 
-use super::{BpfError, PinnedMaps, error::out_of, nat::NatTable};
+use super::{
+    BpfError, PinnedMaps,
+    error::out_of,
+    nat::{NatTable, address},
+};
 use crate::plan::NatPlan;
-
-/// The address of a source.
-pub(super) fn address(source: &NatSource) -> Option<IpAddr> {
-    let [a, b, c, d, ..] = source.address;
-    match source.family {
-        4 => Some(IpAddr::from([a, b, c, d])),
-        6 => Some(IpAddr::from(source.address)),
-        _ => None,
-    }
-}
 
 fn source(address: IpAddr) -> NatSource {
     let (family, address) = Family::split(address);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     mem::offset_of,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -63,9 +64,10 @@ impl PinnedMaps {
     /// Changes the number of withheld places, from the next new flow on.
     pub(crate) fn set_withheld(&mut self, number: u16, withheld: u32, reason: &str) {
         let concerned = self.services_of(number);
-        let changing = self.begin_transition(&concerned);
+        let changing = self.announce_change(&concerned);
         // A generation that another writer publishes meanwhile has the old value: then it is stored once more.
         while let (bank, Some(word)) = (self.maps.bank(), self.withheld_word(self.maps.bank(), number)) {
+            self.look_at_places(&concerned, &between(word.load(Ordering::Acquire), withheld));
             word.store(withheld, Ordering::Release);
             if self.maps.bank() == bank {
                 break;
@@ -82,9 +84,10 @@ impl PinnedMaps {
         let missing = BpfError::NoSuchBackend(number);
         let pool = self.maps.backends.read(number.into()).filter(|_| number != 0).ok_or(missing)?.pool;
         let concerned = self.services_of(pool);
-        let changing = self.begin_transition(&concerned);
+        let changing = self.announce_change(&concerned);
         loop {
             let before = self.state(number);
+            self.look_at_places(&concerned, &between(before.withheld(), withheld.into()));
             let share = u32::from(withheld) << State::WITHHELD_SHIFT;
             let after = State(before.0 & ((1 << State::WITHHELD_SHIFT) - 1) | share);
             if self.swap_state(number, before, after) {
@@ -140,4 +143,9 @@ impl PinnedMaps {
             }
         }
     }
+}
+
+/// The places that only one of two shares has.
+fn between(one: u32, other: u32) -> Range<u32> {
+    one.min(other)..one.max(other)
 }

@@ -2,10 +2,13 @@
 
 use std::{
     mem::offset_of,
+    ops::Range,
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
-use edge_common::abi::{BackendNumber, SLOTS_PER_CELL, Service, Slot, SlotAddress, slot_address};
+use edge_common::abi::{
+    BackendNumber, SLOTS_PER_CELL, Service, Slot, SlotAddress, Unrecorded, return_place, slot_address,
+};
 
 use super::maps::Maps;
 
@@ -55,6 +58,11 @@ impl<'a> Slots<'a> {
         (0..self.count).for_each(|slot| self.look(slot));
     }
 
+    /// Sets `look` in the slots whose [places in the order of return](return_place) are these.
+    pub(super) fn look_at_places(&self, places: &Range<u32>) {
+        (0..self.count).filter(|slot| places.contains(&return_place(*slot))).for_each(|slot| self.look(slot));
+    }
+
     /// Clears `look` in `slot` if its owner is `owner` and no insert has failed, so that packets go by the owner alone.
     /// Returns whether it was cleared.
     pub(super) fn end_look(&self, slot: u32, owner: BackendNumber) -> bool {
@@ -63,10 +71,10 @@ impl<'a> Slots<'a> {
         self.word(slot).is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended).is_ok())
     }
 
-    /// Whether an insert of a flow of `slot` has failed since the last call.
-    pub(super) fn take_unrecorded(&self, slot: u32) -> bool {
-        self.part(slot, offset_of!(Slot, unrecorded))
-            .is_some_and(|unrecorded| unrecorded.swap(0, Ordering::AcqRel) != 0)
+    /// Whether a flow of `slot` could not be recorded since the last call.
+    pub(super) fn take_unrecorded(&self, slot: u32) -> Unrecorded {
+        let taken = self.part(slot, offset_of!(Slot, unrecorded)).map(|mark| mark.swap(0, Ordering::AcqRel));
+        Unrecorded::from_raw(taken.unwrap_or_default())
     }
 
     fn word(&self, slot: u32) -> Option<&'a AtomicU32> {

@@ -51,7 +51,9 @@ impl PinnedMaps {
             let changing = if dies {
                 self.announce_change(&concerned)
             } else {
-                self.note_redirection(self.maps.bank(), &concerned);
+                if redirects(before, state) {
+                    self.note_redirection(self.maps.bank(), &concerned);
+                }
                 self.begin_transition(&concerned)
             };
             // A pool must not count a lost backend: a daemon that dies in between would leave a pool whose count is too
@@ -278,6 +280,15 @@ impl PinnedMaps {
             }
         }
     }
+}
+
+/// Whether an operator's change, after which the backend lives, sends new flows elsewhere at once: a drain, a disable that
+/// is taken back, or an enable. A backend that only recovers does not count: one that flaps would keep new flows with the
+/// owners of their slots.
+const fn redirects(before: State, after: State) -> bool {
+    let takes = State::NEW | State::ENABLED;
+    let (lost, gained) = (before.0 & !after.0 & takes, after.0 & !before.0 & takes);
+    lost != 0 || gained & State::ENABLED != 0 || gained != 0 && before.has_all(State::ALIVE)
 }
 
 /// The bits of a state that decide where packets go.

@@ -9,7 +9,9 @@ use edge_common::abi::{FlowCount, FlowCounts};
 
 use crate::control::status::UnrecordedStatus;
 
-const WHY: &str = "the flow table is full, or more start than `flows_per_second`";
+/// The limits that can be met, and what to do about each.
+const FULL: &str = "the flow table is full (raise `flows`)";
+const OVER_LIMIT: &str = "more flows start than `flows_per_second` (raise `flows`, and with it `flows_per_second`)";
 /// How long all flows must have been recorded before the fault is over.
 const OVER: Duration = Duration::from_mins(1);
 
@@ -41,6 +43,9 @@ struct Tally {
     kept: u64,
     /// Flows whose backend became the owner.
     taken_over: u64,
+    /// Flows of any kind that were not recorded, these included, and those of them for which the rate limit was met.
+    failed: u64,
+    over_limit: u64,
 }
 
 /// A change of a service that is to be reported.
@@ -59,7 +64,7 @@ impl Unrecorded {
         if counts.unrecorded() > before.unrecorded() {
             let begins = seen.begun.is_none();
             seen.begun = Some(Begun { last: now, ..seen.begun.unwrap_or(Begun { at: now, before, last: now }) });
-            return begins.then(|| Change::Begun(format!("{}: {WHY}", counts.since(before))));
+            return begins.then(|| Change::Begun(format!("{}: {}", counts.since(before), counts.why(before))));
         }
         let Begun { before, .. } = seen.begun.filter(|begun| now >= begun.last + OVER)?;
         seen.begun = None;
@@ -78,7 +83,7 @@ impl Unrecorded {
             kept,
             taken_over,
             of: kept + taken_over + counts.recorded - before.recorded,
-            why: WHY.to_owned(),
+            why: counts.why(before),
         })
     }
 
@@ -96,6 +101,21 @@ impl Tally {
             recorded: counts[FlowCount::RecordedAtNew as usize],
             kept: counts[FlowCount::KeptAtOwner as usize],
             taken_over: counts[FlowCount::OwnerTakenOver as usize],
+            failed: counts[FlowCount::KeptAtOwner as usize]
+                + counts[FlowCount::OwnerTakenOver as usize]
+                + counts[FlowCount::InsertFailed as usize],
+            over_limit: counts[FlowCount::OverLimit as usize],
+        }
+    }
+
+    /// Which of the limits flows have met since `before`, in words.
+    fn why(self, before: Self) -> String {
+        let over_limit = self.over_limit.saturating_sub(before.over_limit);
+        let full = self.failed.saturating_sub(before.failed).saturating_sub(over_limit);
+        match (full > 0, over_limit > 0) {
+            (true, true) => format!("{FULL}; {OVER_LIMIT}"),
+            (false, true) => OVER_LIMIT.to_owned(),
+            (_, false) => FULL.to_owned(),
         }
     }
 
@@ -137,8 +157,7 @@ mod tests {
         let mut look = |second, counts| unrecorded.look(3, counts, Duration::from_secs(second));
         assert_eq!(look(0, counts(100, 7, 1)), None, "counts from before the first look");
         assert_eq!(look(1, counts(200, 7, 1)), None);
-        let begun = "2 of 102 new flows stayed with their slots' owners: the flow table is full, or more start than \
-                     `flows_per_second`";
+        let begun = "2 of 102 new flows stayed with their slots' owners: the flow table is full (raise `flows`)";
         assert_eq!(look(2, counts(300, 9, 1)), Some(Change::Begun(begun.to_owned())));
         assert_eq!(look(3, counts(400, 19, 4)), None, "it goes on");
         assert_eq!(look(62, counts(500, 19, 4)), None);
@@ -161,6 +180,20 @@ mod tests {
         unrecorded.look(3, counts(300, 10, 3), Duration::from_secs(80));
         assert_eq!(unrecorded.status(3, Duration::from_secs(80), 50_000), None, "it is over");
         assert_eq!(unrecorded.status(4, Duration::from_secs(80), 50_000), None);
+    }
+
+    #[test]
+    fn the_limit_that_was_met_is_named() {
+        let mut unrecorded = Unrecorded::default();
+        unrecorded.look(3, counts(100, 0, 0), Duration::ZERO);
+        let mut with = |kept, over_limit| {
+            let mut counts = counts(200, kept, 0);
+            counts.0[FlowCount::OverLimit as usize] = over_limit;
+            unrecorded.look(3, counts, Duration::from_secs(1));
+            unrecorded.status(3, Duration::from_secs(1), 0).expect("it goes on").why
+        };
+        assert_eq!(with(2, 2), OVER_LIMIT);
+        assert_eq!(with(3, 2), format!("{FULL}; {OVER_LIMIT}"));
     }
 
     #[test]

@@ -65,6 +65,21 @@ fn records_that_expire_too_early_break_flows() {
 }
 
 #[test]
+fn starts_that_count_at_once_break_flows() {
+    breaks_flows(Broken::TentativeBelieved, &[0, 1, 2].map(|more| Plan::attacked(SEED + more, RUN)));
+}
+
+#[test]
+fn resets_that_are_believed_break_flows() {
+    breaks_flows(Broken::ResetBelieved, &[0, 1, 2].map(|more| Plan::attacked(SEED + more, RUN)));
+}
+
+#[test]
+fn starts_that_replace_records_break_flows() {
+    breaks_flows(Broken::StartReplaces, &[0, 1, 2].map(|more| Plan::attacked(SEED + more, RUN)));
+}
+
+#[test]
 fn numbers_that_are_given_away_too_early_break_flows() {
     breaks_flows(Broken::NumberGivenAway, &[Plan::roomy(SEED, RUN)]);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use edge_common::{
-    abi::{BackendNumber, FlowEnds, Slot, Tracking},
+    abi::{BackendNumber, FlowEnds, Slot, Tracking, Unrecorded},
     flow_table::Stage,
     host::{FlowRecord, Memory},
     select,
@@ -146,7 +146,10 @@ impl Controller {
             seen.pick.unwrap_or_default() != seen.owner && edge.slot(service, *slot).look == 0
         };
         let overlooked: Vec<_> = (0..).zip(&slots).filter(overlooked).map(|(slot, _)| slot).collect();
-        if !pass.moves.is_empty() || !overlooked.is_empty() || slots.iter().any(|seen| seen.unrecorded) {
+        if !pass.moves.is_empty()
+            || !overlooked.is_empty()
+            || slots.iter().any(|seen| seen.unrecorded != Unrecorded::Nothing)
+        {
             edge.write(|memory| {
                 for slot in overlooked {
                     edge::set(memory, service, slot, |slot| slot.look = 1);
@@ -158,7 +161,8 @@ impl Controller {
 
     fn see(&self, edge: &Edge, service: usize, slot: u32) -> SlotState {
         let Slot { owner, unrecorded, .. } = edge.slot(service, slot);
-        let unrecorded = self.plan.broken != Broken::UnrecordedIgnored && unrecorded != 0;
+        let is_ignored = self.plan.broken == Broken::UnrecordedIgnored;
+        let unrecorded = if is_ignored { Unrecorded::Nothing } else { Unrecorded::from_raw(unrecorded) };
         let pick = select::pick(edge.memory(), edge.view(), edge.service(service), slot);
         SlotState { owner, pick, unrecorded }
     }
@@ -185,7 +189,8 @@ impl Controller {
         };
         let expired = |record: &FlowRecord| {
             let silent = units(now).wrapping_sub(record.seen);
-            silent > units(if record.stage == Stage::Established { expiry } else { expiry.min(ENDED) })
+            let is_short = matches!(record.stage, Stage::HalfOpen | Stage::Reset);
+            silent > units(if is_short { expiry.min(ENDED) } else { expiry })
         };
         let is_done = |(ends, record): &(FlowEnds, FlowRecord)| {
             let (service, slot) = home(edge, scene, ends);

@@ -2,7 +2,7 @@
 
 use edge_common::{
     abi::{
-        BackendNumber, Cell, Exit, FlowCount, FlowCounts, FlowEnds, Service, Slot, State, Timeouts, banked,
+        BackendNumber, Cell, Exit, FlowCount, FlowCounts, FlowEnds, Service, Slot, State, Timeouts, Tracking, banked,
         slot_address,
     },
     flow_table::{self, UNIT},
@@ -167,6 +167,16 @@ impl Edge {
     /// All records.
     pub(crate) fn records(&self) -> Vec<(FlowEnds, FlowRecord)> {
         self.memory().records().into_iter().collect()
+    }
+
+    /// Changes a flow's record, if it has one: for a broken rule.
+    pub(crate) fn rewrite(&mut self, ends: FlowEnds, change: impl FnOnce(&mut FlowRecord)) {
+        let Some(mut record) = self.memory().records().get(&ends).copied() else { return };
+        change(&mut record);
+        self.write(|memory| {
+            memory.remove_record(ends);
+            memory.put_record(Tracking::Tcp, ends, &record).expect("its own room");
+        });
     }
 
     /// Whether a backend owns any slot.

@@ -23,6 +23,8 @@ pub(crate) struct Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forged {
     Syn,
+    Ack,
+    Data,
     Fin,
     Reset,
     Initial,
@@ -30,43 +32,65 @@ pub(crate) enum Forged {
 }
 
 impl Forged {
-    pub(crate) const OF_TCP: [Self; 3] = [Self::Syn, Self::Fin, Self::Reset];
+    /// A SYN is the last.
+    pub(crate) const OF_TCP: [Self; 5] = [Self::Ack, Self::Data, Self::Fin, Self::Reset, Self::Syn];
     pub(crate) const OF_QUIC: [Self; 2] = [Self::Initial, Self::ShortInitial];
 }
 
+/// A packet of a flow. In protocols without such packets, all are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Starts,
+    /// The next packet after the start.
+    Follows,
+    Runs,
+    /// The client closes its side.
+    Closes,
+    /// An ACK of what the backend sends after that.
+    Listens,
+}
+
 impl Flow {
-    /// A packet from a sender that knows the flow's ends, but not its sequence numbers.
-    pub(crate) fn forged(&self, service: &ServicePlan, forged: Forged) -> Vec<u8> {
+    /// A packet from a sender that knows the flow's ends, but not its sequence numbers; in TCP with this one.
+    pub(crate) fn forged(&self, service: &ServicePlan, forged: Forged, sequence: u32) -> Vec<u8> {
         let (source, destination) = (self.port, service.port);
-        let sequence = Tcp::default().sequence ^ 1 << 31;
-        let tcp =
-            |flags| Payload::Tcp(Tcp { source, destination, flags, sequence, data: Vec::new(), ..Tcp::default() });
+        let tcp = |flags, length| {
+            let data = vec![0x55; length];
+            Payload::Tcp(Tcp { source, destination, flags, sequence, data, ..Tcp::default() })
+        };
         let quic = |length| Payload::Udp(Udp { source, destination, data: initial(length), ..Udp::default() });
         let payload = match forged {
-            Forged::Syn => tcp(SYN),
-            Forged::Fin => tcp(FIN | ACK),
-            Forged::Reset => tcp(RST),
+            Forged::Syn => tcp(SYN, 0),
+            Forged::Ack => tcp(ACK, 0),
+            Forged::Data => tcp(ACK, 9),
+            Forged::Fin => tcp(FIN | ACK, 0),
+            Forged::Reset => tcp(RST, 0),
             Forged::Initial => quic(1200),
             Forged::ShortInitial => quic(47),
         };
         Frame::new(EDGE_MAC, CLIENT_MAC, Ip::new(self.client, service.vip, payload)).bytes()
     }
 
-    /// A packet of the flow; with `starts` one that starts the flow, with `follows` the next one after it. In protocols
-    /// without such packets, all are equal.
-    pub(crate) fn frame(&self, service: &ServicePlan, starts: bool, follows: bool) -> Vec<u8> {
+    /// A packet of the flow, whose sequence numbers begin at `first`.
+    pub(crate) fn frame(&self, service: &ServicePlan, kind: Kind, first: u32) -> Vec<u8> {
         let (source, destination) = (self.port, service.port);
         let payload = if service.protocol == protocol::TCP {
-            let flags = if starts { SYN } else { ACK };
-            Payload::Tcp(Tcp { source, destination, flags, data: Vec::new(), ..Tcp::default() }.in_order())
+            let (flags, more) = match kind {
+                Kind::Starts => (SYN, 0),
+                Kind::Follows | Kind::Runs => (ACK, 1),
+                Kind::Closes => (ACK | FIN, 1),
+                Kind::Listens => (ACK, 2),
+            };
+            let sequence = first.wrapping_add(more);
+            Payload::Tcp(Tcp { source, destination, flags, sequence, data: Vec::new(), ..Tcp::default() })
         } else {
             // RFC 9000, section 17: an Initial packet of version 1, a Handshake packet, and a packet with a short
             // header.
             let handshake = || vec![0xe3, 0, 0, 0, 1, 8, 1, 2, 3, 4];
-            let quic = match (starts, follows) {
-                (true, _) => initial(1200),
-                (false, true) => handshake(),
-                (false, false) => vec![0x41, 1, 2, 3, 4, 5, 6, 7],
+            let quic = match kind {
+                Kind::Starts => initial(1200),
+                Kind::Follows => handshake(),
+                Kind::Runs | Kind::Closes | Kind::Listens => vec![0x41, 1, 2, 3, 4, 5, 6, 7],
             };
             let data = if service.tracking == Tracking::Quic { quic } else { b"a datagram".to_vec() };
             Payload::Udp(Udp { source, destination, data, ..Udp::default() })

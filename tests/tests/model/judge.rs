@@ -5,7 +5,7 @@ use edge_common::abi::{BackendNumber, Slot, Tracking};
 use crate::{
     controller::recorded_slots,
     flow::Flow,
-    plan::HALF_OPEN_KEPT,
+    plan::{CLOSED_KEPT, HALF_OPEN_KEPT},
     population::Life,
     run::Run,
     scene::{SLOTS, Scene},
@@ -18,8 +18,9 @@ impl Run {
         // When the flow's backend was forgotten, no flow may have been left, which was judged then.
         let is_known = self.scene.incarnation(life.home) == life.incarnation;
         let lived = is_known && self.truth.lived(life.flow.service, life.incarnation, life.moment);
-        // The record of a flow that sent nothing after its start gives way to others.
-        let is_weak = life.started && !self.plan.has_room() && self.now > life.sent + HALF_OPEN_KEPT;
+        // The record of a flow that sent nothing after its start or its FIN gives way to others.
+        let kept = if life.closed { CLOSED_KEPT } else { HALF_OPEN_KEPT };
+        let is_weak = (life.started || life.closed) && !self.plan.has_room() && self.now > life.sent + kept;
         let life = Life { yielded: life.yielded || is_weak, ..life };
         let same = reached.is_some_and(|number| self.scene.incarnation(number) == life.incarnation);
         if same {

@@ -5,12 +5,13 @@
 pub(crate) const IDLE_TIMEOUT: u64 = 20_000;
 pub(crate) const LEARN: u64 = 6_000;
 pub(crate) const TICK: u64 = 1_000;
-/// How long records are kept of flows that are over, or of which only the start was seen; and the time in which a
+/// How long records are kept of flows that were reset, or of which only the start was seen; and the time in which a
 /// started flow sends its next packet.
 pub(crate) const ENDED: u64 = 11_000;
 pub(crate) const HANDSHAKE: u64 = 9_000;
-/// How long a flow that has just started keeps its record in a full table.
+/// How long a flow that has just started keeps its record in a full table, and one whose client has closed its side.
 pub(crate) const HALF_OPEN_KEPT: u64 = 3_000;
+pub(crate) const CLOSED_KEPT: u64 = 1_800;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -57,6 +58,12 @@ pub(crate) enum Broken {
     ExpiredEarly,
     /// The number of a removed backend is reused while records name it.
     NumberGivenAway,
+    /// The record of a start counts before another packet has confirmed it.
+    TentativeBelieved,
+    /// A RST is believed whatever its sequence number.
+    ResetBelieved,
+    /// A SYN replaces the record of a running flow.
+    StartReplaces,
 }
 
 impl Plan {
@@ -83,6 +90,11 @@ impl Plan {
         let plan = Self { floods: 10, ..Self::roomy(seed, steps) };
         // A map needs at least one entry.
         if room == 0 { Self { room: 1, records_per_second: 0, ..plan } } else { Self { room, ..plan } }
+    }
+
+    /// As [`Self::roomy`], with many forged packets.
+    pub(crate) const fn attacked(seed: u64, steps: u64) -> Self {
+        Self { forgeries: 100, ..Self::roomy(seed, steps) }
     }
 
     pub(crate) const fn broken(self, broken: Broken) -> Self {

@@ -29,6 +29,10 @@ pub(crate) struct Life {
     /// Whether its slot was given to another backend, since there was no room for a record and its own backend had
     /// left.
     pub(crate) yielded: bool,
+    /// Whether its client has closed its side, and waits for the answer.
+    pub(crate) closed: bool,
+    /// The first sequence number of its last start.
+    pub(crate) first: u32,
     /// Time of the last forged packet of the flow, virtual milliseconds; 0 for none.
     pub(crate) forged: u64,
     /// Whether its backend was dead between two of its packets, unnoticed by the flow.
@@ -91,13 +95,13 @@ impl Population {
         }
     }
 
-    /// A running flow, to be forged or changed.
-    pub(crate) fn running(&mut self, random: &mut Random) -> Option<&mut Life> {
-        let running: Vec<_> = self.due.iter().map(|(_, flow)| *flow).filter(|flow| !self.lives[flow].started).collect();
-        if running.is_empty() {
+    /// Any living flow, to be forged.
+    pub(crate) fn living(&mut self, random: &mut Random) -> Option<&mut Life> {
+        if self.due.is_empty() {
             return None;
         }
-        self.lives.get_mut(&running[random.place(running.len())])
+        let (_, flow) = self.due.iter().nth(random.place(self.due.len()))?;
+        self.lives.get_mut(flow)
     }
 
     /// All living flows.
@@ -142,6 +146,8 @@ impl Life {
             moment: 0,
             started: false,
             yielded: false,
+            closed: false,
+            first: 1000,
             forged: 0,
             shaken: false,
             ends: u64::MAX,

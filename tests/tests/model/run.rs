@@ -1,13 +1,16 @@
 //! A run: time passes, flows send, changes happen, a controller makes its passes, and each packet is judged.
 
-use edge_common::abi::{BackendNumber, Tracking};
+use edge_common::{
+    abi::{BackendNumber, Tracking},
+    flow_table::Stage,
+};
 
 use crate::{
     controller::Controller,
     edge::Edge,
-    flow::{self, Flow, Forged},
+    flow::{self, Flow, Forged, Kind},
     judge::has_home,
-    plan::{IDLE_TIMEOUT, Plan, TICK},
+    plan::{Broken, IDLE_TIMEOUT, Plan, TICK},
     population::{Life, Population},
     random::Random,
     report::Report,
@@ -29,6 +32,8 @@ pub(crate) struct Run {
     pub(crate) dead_until: u64,
     /// Whether a change was begun and not completed, so that the maps lag behind the scene.
     pub(crate) torn: bool,
+    /// Whether the packets go through the real program as well, whose clock differs from the run's.
+    kernel: bool,
     pub(crate) report: Report,
 }
 
@@ -51,6 +56,7 @@ impl Run {
             now: 1000,
             dead_until: 0,
             torn: false,
+            kernel,
             report: Report::default(),
         }
     }
@@ -147,29 +153,60 @@ impl Run {
         let starts = self.random.chance(500);
         for _ in 0..self.random.below(150) {
             let flow = self.flows.any(&mut self.random, &self.scene);
-            self.send(&flow, starts, false);
+            self.send(&Life::new(flow, self.now), if starts { Kind::Starts } else { Kind::Runs });
         }
     }
 
-    /// Sends a forged packet of a running flow.
+    /// Sends a forged packet of a living flow, or two.
     fn forge(&mut self) {
-        let Some(life) = self.flows.running(&mut self.random) else { return };
+        let Some(life) = self.flows.living(&mut self.random) else { return };
         // A flow without a living backend cannot be harmed.
         if !self.edge.is_alive(life.home) {
             return;
         }
-        let (flow, again) = (life.flow, life.forged != 0);
+        let (flow, started, first, again) = (life.flow, life.started, life.first, life.forged != 0);
         let all: &[Forged] = match Scene::tracking(flow.service) {
+            // A SYN replaces another one after a second, and a handshake may take longer.
+            Tracking::Tcp if started => Forged::OF_TCP.split_last().expect("some").1,
             Tracking::Tcp => &Forged::OF_TCP,
             // The second of two forged packets is believed.
-            Tracking::Quic if !again => &Forged::OF_QUIC,
+            Tracking::Quic if !again && !started => &Forged::OF_QUIC,
             Tracking::Quic | Tracking::Learn | Tracking::Stateless => return,
         };
         life.forged = self.now;
+        let pair = Scene::tracking(flow.service) == Tracking::Tcp && self.random.chance(300);
+        let number = self.elsewhere(first);
         let forged = all[self.random.place(all.len())];
-        let frame = flow.forged(&self.scene.world.services[flow.service], forged);
+        self.send_forged(&flow, forged, number);
+        if pair {
+            // A packet with the number after a SYN's would confirm the SYN.
+            let number = if forged == Forged::Syn { number ^ 1 << 29 } else { number };
+            let forged = all[self.random.place(all.len())];
+            self.send_forged(&flow, forged, number);
+        }
+    }
+
+    /// A sequence number far from those of a flow that begins with `first`.
+    fn elsewhere(&mut self, first: u32) -> u32 {
+        let distance = u32::try_from(self.random.below(1 << 30)).expect("a distance");
+        first ^ 1 << 31 ^ distance
+    }
+
+    fn send_forged(&mut self, flow: &Flow, forged: Forged, number: u32) {
+        let plan = &self.scene.world.services[flow.service];
+        let (frame, ends) = (flow.forged(plan, forged, number), flow.ends(plan));
         self.report.forged += 1;
-        self.send_frame(&flow, &frame);
+        if self.plan.broken == Broken::StartReplaces && forged == Forged::Syn {
+            self.edge.write(|memory| memory.remove_record(ends));
+        }
+        self.send_frame(flow, &frame);
+        match self.plan.broken {
+            Broken::ResetBelieved if forged == Forged::Reset => {
+                self.edge.rewrite(ends, |record| record.stage = Stage::Reset);
+            }
+            Broken::TentativeBelieved => self.edge.rewrite(ends, |record| record.tentative = None),
+            _ => {}
+        }
     }
 
     pub(crate) fn start(&mut self) {
@@ -179,10 +216,10 @@ impl Run {
 
     /// Sends a flow's first packet.
     pub(crate) fn begin(&mut self, flow: Flow) {
-        let reached = self.send(&flow, true, false);
+        let life = Life { started: true, ..Life::new(flow, self.now) };
+        let reached = self.send(&life, Kind::Starts);
         self.check_start(&flow, reached);
         if let Some(home) = reached {
-            let life = Life { started: true, ..Life::new(flow, self.now) };
             let life = self.at_home(life, home);
             self.flows.begin(&mut self.random, life);
         }
@@ -195,7 +232,15 @@ impl Run {
         // A flow does not start again either while a forged packet may still have effect.
         let may_start = starts && self.now >= life.forged + 2 * TICK;
         let again = may_start && self.random.chance(if life.started { 200 } else { 10 });
-        let reached = self.send(&life.flow, again, life.started);
+        let life = self.next_of(life, again);
+        let kind = match life {
+            _ if again => Kind::Starts,
+            Life { started: true, .. } => Kind::Follows,
+            Life { closed: true, .. } if self.random.chance(100) => Kind::Closes,
+            Life { closed: true, .. } => Kind::Listens,
+            Life { .. } => Kind::Runs,
+        };
+        let reached = self.send(&life, kind);
         if !has_home(life.flow.service) {
             self.check_start(&life.flow, reached);
             self.flows.sent(&mut self.random, Life { sent: self.now, ..life });
@@ -210,14 +255,28 @@ impl Run {
         }
     }
 
+    /// The flow at its next packet: it may be about to be closed by its client, or to begin anew, also with another number.
+    fn next_of(&mut self, life: Life, again: bool) -> Life {
+        let is_tcp = Scene::tracking(life.flow.service) == Tracking::Tcp;
+        let closes = is_tcp && !life.started && self.random.chance(20);
+        let is_other = is_tcp && !self.kernel && self.now >= life.sent + 2 * TICK && self.random.chance(500);
+        if !again {
+            return Life { closed: life.closed || closes, ..life };
+        }
+        let first = if is_other { self.elsewhere(life.first) } else { life.first };
+        Life { closed: false, first, ..life }
+    }
+
     pub(crate) fn slot(&self, flow: &Flow) -> u32 {
         let service = &self.scene.world.services[flow.service];
         flow::slot(&self.edge.view().generation.hash_key, &flow.ends(service), service, SLOTS)
     }
 
-    fn send(&mut self, flow: &Flow, starts: bool, follows: bool) -> Option<BackendNumber> {
-        let frame = flow.frame(&self.scene.world.services[flow.service], starts, follows);
-        self.send_frame(flow, &frame)
+    /// Sends a packet of a flow.
+    fn send(&mut self, life: &Life, kind: Kind) -> Option<BackendNumber> {
+        let plan = &self.scene.world.services[life.flow.service];
+        let frame = life.flow.frame(plan, kind, life.first);
+        self.send_frame(&life.flow, &frame)
     }
 
     fn send_frame(&mut self, flow: &Flow, frame: &[u8]) -> Option<BackendNumber> {

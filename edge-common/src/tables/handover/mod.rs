@@ -9,14 +9,18 @@
 //!               owner != pick                   longer than the flow idle timeout
 //!     stable ---------------> timer of the pick ---------------------------------> moves, and is stable
 //!        ^                       |       ^  |
-//!        +-- owner == pick ------+       +--+ restarts: the pick changed, a flow could not be recorded,
-//!                                             or a pick may have come and gone between two passes
+//!        +-- owner == pick ------+       +--+ restarts: the pick changed, an established flow could not be recorded,
+//!                                        |  | or a pick may have come and gone between two passes
+//!                                        +--+ waits for a handshake at least: a start could not be recorded
 //! ```
 //!
 //! - *One timer per slot*: two slots of one backend differ since different times, and a flow that could not be recorded in one
 //!   slot does not concern the other. A handover per backend, or of all slots at once, would move flows that are not recorded.
-//! - *A flow that could not be recorded restarts the slot's timer*: the flow went to the owner, and the table was full. The flow
+//! - *An established flow that could not be recorded restarts the slot's timer*: the flow went to the owner, and the table was full. The flow
 //!   has a whole timeout to send once more, and if the table has room then, the handover does not move it.
+//! - *A start that could not be recorded, and went to the owner, postpones the handover by the time of a handshake at most*: its
+//!   next packet, if there is one, is an established flow's, and records the flow or restarts the timer. So a flood of starts,
+//!   which have no next packets, postpones handovers for no longer than a few seconds after its end.
 //! - *More than one change since the last pass restarts the timer of every slot that differs*: between the changes the pick may
 //!   have been the owner, so that flows started there without a record, and a pass would not see it. After a single change a
 //!   pass sees all there was.
@@ -27,7 +31,11 @@
 
 use std::time::Duration;
 
-use crate::abi::BackendNumber;
+use crate::abi::{BackendNumber, Unrecorded};
+
+/// Time, in milliseconds, within which a client whose first packet was answered sends the next one. Flows of which only a SYN was seen are
+/// forgotten after the same time ([`Timeouts::of_idle`](crate::abi::Timeouts::of_idle)).
+const HANDSHAKE: u32 = 10_000;
 
 /// A slot as a pass sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +44,7 @@ pub struct SlotState {
     /// The backend that receives new flows; `None` if none is left.
     pub pick: Option<BackendNumber>,
     /// Whether since the last pass a flow of this slot should have been recorded and was not.
-    pub unrecorded: bool,
+    pub unrecorded: Unrecorded,
 }
 
 /// The handover of a slot, valid only while its owner is `from`, since the packet path may change the owner meanwhile.
@@ -110,9 +118,13 @@ impl SlotTimers {
             return;
         }
         let now = milliseconds(self.now);
-        if pick != *awaited || seen.unrecorded || unseen {
+        // How long a slot may have waited whose flow has just started.
+        let past = self.flow_idle_timeout.saturating_sub(HANDSHAKE);
+        if pick != *awaited || seen.unrecorded == Unrecorded::Flow || unseen {
             *awaited = pick;
             *since = now;
+        } else if seen.unrecorded == Unrecorded::Start && now.wrapping_sub(*since) > past {
+            *since = now.wrapping_sub(past);
         }
         if pick == 0 {
             pass.differing += 1;

@@ -10,11 +10,11 @@ const B: BackendNumber = 2;
 const C: BackendNumber = 3;
 
 const fn seen(owner: BackendNumber, pick: BackendNumber) -> SlotState {
-    SlotState { owner, pick: if pick == 0 { None } else { Some(pick) }, unrecorded: false }
+    SlotState { owner, pick: if pick == 0 { None } else { Some(pick) }, unrecorded: Unrecorded::Nothing }
 }
 
 const fn unrecorded(owner: BackendNumber, pick: BackendNumber) -> SlotState {
-    SlotState { unrecorded: true, ..seen(owner, pick) }
+    SlotState { unrecorded: Unrecorded::Flow, ..seen(owner, pick) }
 }
 
 /// Passes over a single slot, each step with a time, a number of changes and the slot's state; returns their results.
@@ -55,6 +55,19 @@ fn a_slot_moves_once_it_has_differed_for_longer_than_the_timeout() {
     let all = passes(IDLE_TIMEOUT, &[(1.0, 1, seen(A, B)), (11.0, 0, seen(A, B)), (11.001, 0, seen(A, B))]);
     assert_eq!(rest(&all[1]), Some(0.001), "not after exactly the timeout");
     assert_eq!(all[2], Pass { moves: vec![Move { slot: 0, from: A, to: B }], ..Pass::default() });
+}
+
+#[test]
+fn a_start_that_was_not_recorded_has_the_time_of_a_handshake() {
+    let minute = Duration::from_mins(1);
+    let started = SlotState { unrecorded: Unrecorded::Start, ..seen(A, B) };
+    let all = passes(minute, &[(100.0, 1, seen(A, B)), (130.0, 0, started), (155.0, 0, started), (164.0, 0, started)]);
+    assert_eq!([1, 2, 3].map(|nth| rest(&all[nth])), [Some(30.001), Some(10.001), Some(10.001)]);
+    let all = passes(minute, &[(100.0, 1, seen(A, B)), (161.0, 0, started), (172.0, 0, seen(A, B))]);
+    assert_eq!((rest(&all[1]), all[2].moves.len()), (Some(10.001), 1), "also if the slot was due");
+    // With a shorter idle timeout it has that time.
+    let all = passes(Duration::from_secs(4), &[(100.0, 1, seen(A, B)), (103.0, 0, started)]);
+    assert_eq!(rest(&all[1]), Some(4.001));
 }
 
 #[test]
@@ -148,27 +161,35 @@ type Step = (u64, u32, [SlotState; 3]);
 
 fn any_step() -> impl Strategy<Value = Step> {
     let gap = sample::select(vec![1u64, 500, 999, 1000, 3000, 9999, 10_000, 10_001, 40_000]);
-    let slot =
-        (sample::select(vec![A, A, A, B]), sample::select(vec![0, A, B, B, B, B, C]), prop::bool::weighted(0.05));
-    let slot = slot.prop_map(|(owner, pick, unrecorded)| SlotState { unrecorded, ..seen(owner, pick) });
+    let slot = (sample::select(vec![A, A, A, B]), sample::select(vec![0, A, B, B, B, B, C]), 0u8..40);
+    let slot = slot.prop_map(|(owner, pick, mark)| SlotState {
+        unrecorded: if mark < 3 { Unrecorded::from_raw(mark) } else { Unrecorded::Nothing },
+        ..seen(owner, pick)
+    });
     (gap, sample::select(vec![0u32, 0, 0, 1, 1, 2, 9]), [slot.clone(), slot.clone(), slot])
 }
+
+/// Idle timeout of these sequences, which is longer than a handshake.
+const LONGER: Duration = Duration::from_secs(13);
 
 /// Start of the slot's wait for its pick at the last of `steps`, each of which is a time, a number of changes, and a state.
 fn reference(steps: &[(Duration, u32, SlotState)]) -> Option<Duration> {
     let (_, _, last) = steps.last()?;
     last.pick.filter(|pick| *pick != last.owner)?;
-    let mut since = None;
+    let (mut since, mut not_before) = (None, Duration::ZERO);
     for (at, changes, seen) in steps.iter().rev() {
         if seen.pick != last.pick || seen.pick == Some(seen.owner) {
             break;
         }
         since = Some(*at);
-        if *changes > 1 || seen.unrecorded {
+        if *changes > 1 || seen.unrecorded == Unrecorded::Flow {
             break;
         }
+        if seen.unrecorded == Unrecorded::Start {
+            not_before = not_before.max(at.saturating_sub(LONGER - Duration::from_secs(10)));
+        }
     }
-    since
+    since.map(|since: Duration| since.max(not_before))
 }
 
 proptest! {
@@ -178,7 +199,7 @@ proptest! {
         steps in prop::collection::vec(any_step(), 1..40),
     ) {
         let mut now = Duration::from_millis(begin);
-        let mut timers = SlotTimers::new(IDLE_TIMEOUT, now);
+        let mut timers = SlotTimers::new(LONGER, now);
         let mut history: [Vec<_>; 3] = Default::default();
         for (gap, changes, slots) in steps {
             now += Duration::from_millis(gap);
@@ -187,8 +208,8 @@ proptest! {
             for (slot, (history, seen)) in (0..).zip(history.iter_mut().zip(slots)) {
                 history.push((now, changes, seen));
                 match (reference(history), seen.pick) {
-                    (Some(since), Some(to)) if now > since + IDLE_TIMEOUT => moves.push(Move { slot, from: seen.owner, to }),
-                    (Some(since), _) => waits.push((since + IDLE_TIMEOUT + MS).saturating_sub(now)),
+                    (Some(since), Some(to)) if now > since + LONGER => moves.push(Move { slot, from: seen.owner, to }),
+                    (Some(since), _) => waits.push((since + LONGER + MS).saturating_sub(now)),
                     (None, pick) => differing += u32::from(pick != Some(seen.owner)),
                 }
             }

@@ -1,7 +1,7 @@
 //! The slots that packets look at: only those that a change concerns, and no other for longer than it takes to find out.
 
 use edge_common::{
-    abi::{FlowEnds, Service, SlotCell},
+    abi::{BackendNumber, FlowEnds, Service, SlotCell},
     wire::protocol,
 };
 
@@ -9,7 +9,10 @@ use super::{
     flows::{IDLE_TIMEOUT, START, key, pass, record, record_in, recorded, set, slot, stable},
     *,
 };
-use crate::bpf::maps::position;
+use crate::bpf::{
+    maps::position,
+    view::{Copies, Picker},
+};
 
 /// A flow of this slot.
 fn key_in_slot(pinned: &PinnedMaps, wanted: usize) -> FlowEnds {
@@ -64,6 +67,12 @@ fn a_change_after_which_old_backends_live_records_its_time() {
     assert!(is_reported(&pinned), "and its end");
     set(&mut pinned, "one/b0", Admin::Enabled, Health::Down);
     assert!(!is_reported(&pinned), "a death");
+    set(&mut pinned, "one/b0", Admin::Enabled, Health::Up);
+    assert!(!is_reported(&pinned), "a recovery");
+    set(&mut pinned, "one/b0", Admin::Disabled, Health::Up);
+    is_reported(&pinned);
+    set(&mut pinned, "one/b0", Admin::Enabled, Health::Up);
+    assert!(is_reported(&pinned), "an enable");
     pinned.set_share(backend(&pinned, "one/b1"), 100).expect("known");
     pinned.set_withheld(0, 100, "a test");
     assert!(!is_reported(&pinned), "a share");
@@ -72,6 +81,63 @@ fn a_change_after_which_old_backends_live_records_its_time() {
     let image = plan(&pinned, &config());
     pinned.publish(&image).expect("published");
     assert!(is_reported(&pinned), "a publication");
+}
+
+/// Clears `look` in all slots of `web`.
+fn look_away(pinned: &PinnedMaps) {
+    let record = pinned.snapshot().expect("readable").expect("published").service("web").expect("web").clone();
+    for cell in (record.cell..).take((record.slots / SLOTS_PER_CELL) as usize) {
+        let SlotCell(is) = pinned.maps.slots.read(cell).expect("in range");
+        pinned.maps.slots.write(cell, SlotCell(is.map(|slot| Slot { look: 0, ..slot }))).expect("in range");
+    }
+}
+
+/// The picks of all slots of `web`.
+fn picks(pinned: &PinnedMaps) -> Vec<BackendNumber> {
+    let (bank, generation) = pinned.maps.published().expect("published");
+    let service = pinned.maps.service(bank, service_number(pinned, "web")).expect("it is published");
+    let copies = Copies::take(&pinned.maps, bank, &generation);
+    let picker = Picker::new(&pinned.maps, &copies);
+    (0..=service.slot_mask).map(|slot| picker.pick(&service, slot).unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_share_concerns_the_slots_between_the_old_one_and_the_new_one() {
+    let bpffs = Bpffs::mount();
+    let mut config = config();
+    config.services[0].slots = 1024;
+    let mut pinned = stable(&bpffs.pins(), &config);
+    let b1 = backend(&pinned, "one/b1");
+    let of_places =
+        |places: std::ops::Range<u32>| (0..1024).map(|slot| places.contains(&(slot % 256))).collect::<Vec<_>>();
+    pinned.set_share(b1, 120).expect("known");
+    look_away(&pinned);
+    pinned.set_share(b1, 112).expect("known");
+    assert_eq!(looked_at(&pinned), of_places(112..120));
+    look_away(&pinned);
+    pinned.set_withheld(0, 30, "a test");
+    assert_eq!(looked_at(&pinned), of_places(0..30));
+    // Any slot that gets another pick is looked at, and those of the share alone.
+    let (mut random, mut changed) = (1u64, 0);
+    for _ in 0..200 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (share, which) = ((random >> 56) as u8, random >> 40 & 3);
+        look_away(&pinned);
+        let before = picks(&pinned);
+        match which {
+            0 => pinned.set_withheld(0, u32::from(share) + u32::from(share > 250), "a test"),
+            1 => pinned.set_withheld(1, share.into(), "a test"),
+            2 => pinned.set_share(b1, share).expect("known"),
+            _ => pinned.set_share(backend(&pinned, "one/b0"), share).expect("known"),
+        }
+        for (slot, ((before, after), look)) in
+            before.into_iter().zip(picks(&pinned)).zip(looked_at(&pinned)).enumerate()
+        {
+            assert!(before == after || look, "{which} to {share}: slot {slot}, {before} to {after}");
+            changed += usize::from(before != after);
+        }
+    }
+    assert!(changed > 1000, "{changed}");
 }
 
 #[test]
@@ -160,11 +226,7 @@ fn what_a_controller_did_not_come_to_is_done_by_the_next_look() {
     let b0 = backend(&pinned, "one/b0");
     set(&mut pinned, "one/b0", Admin::Drained, Health::Up);
     // As if the controller had died in between.
-    let record = pinned.snapshot().expect("readable").expect("published").service("web").expect("web").clone();
-    for cell in (record.cell..).take((record.slots / SLOTS_PER_CELL) as usize) {
-        let SlotCell(is) = pinned.maps.slots.read(cell).expect("in range");
-        pinned.maps.slots.write(cell, SlotCell(is.map(|slot| Slot { look: 0, ..slot }))).expect("in range");
-    }
+    look_away(&pinned);
     pass(&mut pinned, START);
     let its: Vec<_> = owners(&pinned, "web").into_iter().map(|owner| owner == b0).collect();
     assert_eq!(looked_at(&pinned), its);

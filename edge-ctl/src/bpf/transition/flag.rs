@@ -2,6 +2,7 @@
 
 use std::{
     mem::offset_of,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -65,6 +66,16 @@ impl PinnedMaps {
                 Slots::of(&self.maps, &service).look_at_all();
                 self.handover.looked_at(number);
             }
+        }
+    }
+
+    /// Sets `look` in the services' slots with these places in the order of return: before a change of a share, which is a
+    /// number of places. Only slots between the old and the new share can have another pick afterwards, since a slot's
+    /// search compares its own place with the share.
+    pub(in crate::bpf) fn look_at_places(&self, services: &[u32], places: &Range<u32>) {
+        let bank = self.maps.bank();
+        for service in services.iter().filter_map(|&number| self.maps.service(bank, number)) {
+            Slots::of(&self.maps, &service).look_at_places(places);
         }
     }
 

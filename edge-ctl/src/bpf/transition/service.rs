@@ -3,7 +3,7 @@
 use std::{mem, time::Duration};
 
 use edge_common::{
-    abi::{BackendNumber, Service},
+    abi::{BackendNumber, Service, Unrecorded},
     tables::handover::{SlotState, SlotTimers},
 };
 
@@ -151,7 +151,7 @@ impl ServiceTransition {
                 slots.look(number);
             }
             ending.push(if slot.owner == pick && slot.look != 0 { pick } else { 0 });
-            let unrecorded = slot.unrecorded != 0 && slots.take_unrecorded(number);
+            let unrecorded = if slot.unrecorded == 0 { Unrecorded::Nothing } else { slots.take_unrecorded(number) };
             SlotState { owner: slot.owner, pick: (pick != 0).then_some(pick), unrecorded }
         });
         let look = timers.reconcile(now, changes, seen);

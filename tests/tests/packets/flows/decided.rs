@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_common::abi::{Exit, Tracking};
+use edge_common::abi::{Exit, Tracking, Unrecorded};
 
 use super::{
     Flow, Meaning, ROOM, Who,
@@ -65,7 +65,8 @@ fn play(both: &mut Both, side: Side, service: u32, tracking: Tracking, slot: u32
     assert_eq!(found.collect::<BTreeMap<_, _>>(), expected, "records");
     match case.slot {
         Slot::Same => {}
-        Slot::Marked => write_slot(&after, service, slot, |slot| slot.unrecorded = 1),
+        Slot::Marked => write_slot(&after, service, slot, |slot| slot.unrecorded = Unrecorded::Flow as u8),
+        Slot::StartMarked => write_slot(&after, service, slot, |slot| slot.unrecorded = Unrecorded::Start as u8),
         Slot::TakenBy(taken_by) => set_owner(&after, service, slot, who(both, taken_by)),
     }
     if case.starts_transition {

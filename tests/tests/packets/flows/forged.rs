@@ -1,9 +1,14 @@
 //! Packets of an attacker who knows a flow's ends but does not see its packets: the flow stays where it is, recorded or
 //! not. And packets that only resemble forged ones: a client's second first packet.
 
-use edge_common::{abi::Tracking, flow_table::Stage};
+use edge_common::{
+    abi::{Slot, Timeouts, Tracking, Unrecorded},
+    flow_table::Stage,
+    host::Memory,
+};
 use edge_tests::{
-    both::Both,
+    both::{Both, Program, on_host},
+    kernel::Arrival,
     namespace::in_namespace,
     packet::{ACK, FIN, Payload, RST, SYN, Tcp, Udp},
     world::{DRAINED, Side},
@@ -16,6 +21,8 @@ use super::{
 };
 
 const SLOT: u32 = 17;
+/// A second in nanoseconds.
+const S: u64 = 1_000_000_000;
 
 /// Forged packets of a flow of the service.
 fn forged(flow: &Flow) -> Vec<(&'static str, Vec<u8>)> {
@@ -163,6 +170,139 @@ fn a_client_that_begins_again_with_another_number_is_recognized() {
             for meaning in [Starts, Runs, Runs] {
                 assert_eq!(reached(&both.run(&with(meaning, 1 << 30))).1, Some(first), "{side:?}: {meaning:?}");
             }
+            both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+        });
+    }
+}
+
+/// A TCP packet of the flow without data, `more` behind its first sequence number.
+fn tcp(flow: &Flow, flags: u8, more: u32) -> Vec<u8> {
+    let mut packet = flow.packet(Starts);
+    if let Payload::Tcp(tcp) = &mut packet.payload {
+        (tcp.flags, tcp.sequence, tcp.data) = (flags, tcp.sequence.wrapping_add(more), Vec::new());
+    }
+    framed(packet)
+}
+
+#[test]
+fn no_packet_with_another_number_breaks_a_handshake() {
+    const ELSEWHERE: u32 = 1 << 31;
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            for (what, flags, data) in [("ACK", ACK, 0), ("data", ACK, 9), ("FIN", FIN | ACK, 0), ("RST", RST, 0)] {
+                let (flow, owner) = running(&mut both, side, TCP, None);
+                let pick = number(&both.memory, SLOT, Who::First);
+                assert_eq!(reached(&both.run(&tcp(&flow, SYN, 0))).1, Some(pick));
+                let mut forged = flow.packet(Runs);
+                if let Payload::Tcp(tcp) = &mut forged.payload {
+                    (tcp.flags, tcp.sequence, tcp.data) = (flags, tcp.sequence ^ ELSEWHERE, vec![0x55; data]);
+                }
+                let before = record(&both.memory, &flow);
+                assert_eq!(reached(&both.run(&framed(forged))).1, Some(owner), "{side:?}: {what}");
+                assert_eq!(record(&both.memory, &flow), before, "{side:?}: {what}: the record is the handshake's");
+                for _ in 0..2 {
+                    assert_eq!(reached(&both.run(&tcp(&flow, ACK, 1))).1, Some(pick), "{side:?}: {what}");
+                }
+                both.compare_state().unwrap_or_else(|error| panic!("{what}: {error}"));
+            }
+        });
+    }
+}
+
+/// Sends a packet at a time of the host's clock.
+fn send_at(memory: &Memory, now: u64, frame: &[u8]) -> Option<u16> {
+    memory.clock_ns.set(now);
+    reached(&on_host(memory, Program::Edge, frame, Arrival::by(1))).1
+}
+
+#[test]
+fn a_running_flow_stays_however_many_starts_are_forged_in_its_name() {
+    for side in Side::BOTH {
+        let world = world(side);
+        let mut memory = world.memory();
+        memory.flows.head.timeouts = Timeouts::STANDARD;
+        let [first, owner] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
+        set_owner(&memory, TCP, SLOT, owner);
+        let flow = Flow::into_slot(&world, side, TCP, SLOT, 0);
+        let mark = |memory: &Memory| {
+            let address = edge_common::abi::slot_address(0, SLOT);
+            let Slot { unrecorded, .. } = edge_common::maps::Maps::slot(memory, address).expect("it is there");
+            memory.write_slot(address, |slot| slot.unrecorded = 0);
+            Unrecorded::from_raw(unrecorded)
+        };
+        // A SYN every three seconds, each with another number, and packets of the flow in between.
+        for nth in 0..20 {
+            let now = 3 * u64::from(nth) * S;
+            assert_eq!(send_at(&memory, now, &tcp(&flow, SYN, (nth + 1) << 24)), Some(first));
+            for later in [S / 10, 2 * S] {
+                assert_eq!(send_at(&memory, now + later, &tcp(&flow, ACK, 1)), Some(owner), "{side:?}, SYN {nth}");
+                assert_eq!(mark(&memory), Unrecorded::Flow, "its slot is not handed over");
+            }
+        }
+        // Packets of the flow do not keep the record of the last SYN.
+        assert_eq!(send_at(&memory, 75 * S, &tcp(&flow, ACK, 1)), Some(owner), "{side:?}");
+        let record_of_start = record(&memory, &flow).expect("nobody has freed it");
+        assert_eq!((record_of_start.backend, record_of_start.stage), (first, Stage::HalfOpen));
+        super::free_expired(&memory);
+        assert_eq!(record(&memory, &flow), None);
+        assert_eq!(send_at(&memory, 76 * S, &tcp(&flow, ACK, 1)), Some(owner), "{side:?}");
+        assert_eq!(record(&memory, &flow).map(|record| record.backend), Some(owner));
+    }
+}
+
+#[test]
+fn where_packets_contradict_each_other_none_ends_the_flow() {
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            let stage = |both: &Both, flow: &Flow| record(&both.memory, flow).map(|record| record.stage);
+            for end in [FIN | ACK, RST] {
+                // The attacker is the first of whom packets are seen after a change.
+                let (flow, home) = running(&mut both, side, TCP, None);
+                for flags in [ACK, end] {
+                    assert_eq!(reached(&both.run(&tcp(&flow, flags, 1 << 30))).1, Some(home));
+                }
+                assert_ne!(stage(&both, &flow), Some(Stage::Established), "nothing contradicts the end");
+                // A client that only listens.
+                for _ in 0..3 {
+                    assert_eq!(reached(&both.run(&tcp(&flow, ACK, 1))).1, Some(home));
+                    assert_eq!(stage(&both, &flow), Some(Stage::Established), "{side:?}: the flow goes on");
+                    assert_eq!(reached(&both.run(&tcp(&flow, end, 1 << 30))).1, Some(home));
+                    assert_eq!(stage(&both, &flow), Some(Stage::Established), "{side:?}: it was not its end");
+                }
+                both.compare_state().unwrap_or_else(|error| panic!("{error}"));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_connection_on_the_ports_of_one_that_has_ended_has_an_end_too() {
+    const LATER: u32 = 1 << 30;
+    for side in Side::BOTH {
+        in_namespace(|| {
+            let mut both = both(world(side));
+            let stage = |both: &Both, flow: &Flow| record(&both.memory, flow).map(|record| record.stage);
+            let (flow, home) = running(&mut both, side, TCP, None);
+            for flags in [ACK, FIN | ACK] {
+                assert_eq!(reached(&both.run(&tcp(&flow, flags, 1))).1, Some(home));
+            }
+            assert_eq!(stage(&both, &flow), Some(Stage::Closed));
+            // A SYN that is forged does not shorten the time that is left to a client which has closed only its side.
+            assert_eq!(reached(&both.run(&tcp(&flow, SYN, LATER))).1, Some(home));
+            assert_eq!(stage(&both, &flow), Some(Stage::Established));
+            for (flags, more) in [(ACK, 1), (FIN | ACK, 500)] {
+                assert_eq!(reached(&both.run(&tcp(&flow, flags, LATER + more))).1, Some(home));
+            }
+            assert_eq!(stage(&both, &flow), Some(Stage::Closed), "{side:?}");
+            // After a RST nothing is left that a start could follow.
+            assert_eq!(reached(&both.run(&tcp(&flow, RST, LATER + 501))).1, Some(home));
+            let pick = number(&both.memory, SLOT, Who::First);
+            for (flags, more) in [(SYN, 0), (ACK, 1)] {
+                assert_eq!(reached(&both.run(&tcp(&flow, flags, more))).1, Some(pick), "{side:?}");
+            }
+            assert_eq!(stage(&both, &flow), Some(Stage::Established));
             both.compare_state().unwrap_or_else(|error| panic!("{error}"));
         });
     }

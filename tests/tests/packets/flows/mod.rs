@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use edge_common::{
     abi::{BackendNumber, Exit, FlowCount, FlowCounts, FlowEnds, Mode, SLOTS_PER_CELL, Slot, Tracking, slot_address},
+    flow_table::{Life, Word, units},
     host::{FlowRecord, Flows, Memory},
 };
 use edge_tests::{
@@ -198,6 +199,16 @@ pub(crate) fn put_records(memory: &mut Memory, records: &[(Flow, FlowRecord)]) {
 /// The record of a flow.
 pub(crate) fn record(memory: &Memory, flow: &Flow) -> Option<FlowRecord> {
     records(memory).get(&flow.ends()).copied()
+}
+
+/// Frees the records whose flows have been silent for longer than their timeouts, as the controller does.
+pub(crate) fn free_expired(memory: &Memory) {
+    let table = memory.flows.table(units(memory.clock_ns.get()));
+    for (number, life) in (0..).zip(memory.flows.arrays.entries.iter().map(|entry| Life(Word::load(&entry.life)))) {
+        if life.is_live() && life.is_gone(table.now, table.timeouts) {
+            table.forget(number, life);
+        }
+    }
 }
 
 /// The counters of a service that were incremented between two readings, each as often as it was.

@@ -2,7 +2,9 @@
 
 use std::{iter::repeat_n, thread::sleep, time::Duration};
 
-use edge_common::abi::FlowCount::{self, InsertFailed, KeptAtOwner, Lookups, RecordedAtNew, RecordedAtOwner};
+use edge_common::abi::FlowCount::{
+    self, InsertFailed, KeptAtOwner, Lookups, OverLimit, RecordedAtNew, RecordedAtOwner,
+};
 use edge_tests::{
     both::{Program, on_host},
     kernel::Arrival,
@@ -50,6 +52,7 @@ fn expected(limit: usize, each: usize) -> Vec<FlowCount> {
         (RecordedAtOwner, recorded),
         (KeptAtOwner, rest),
         (InsertFailed, rest),
+        (OverLimit, 2 * rest),
     ];
     counts.into_iter().flat_map(|(what, times)| repeat_n(what, times)).collect()
 }

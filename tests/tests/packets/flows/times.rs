@@ -5,20 +5,20 @@ use std::{thread::sleep, time::Duration};
 use edge_common::{
     abi::Timeouts,
     flow_table::{Stage, since, units},
-    host::FlowRecord,
+    host::{FlowRecord, Memory},
 };
 use edge_tests::{
     both::{Program, on_host},
     kernel::Arrival,
     namespace::in_namespace,
-    packet::{ACK, Payload, Tcp},
+    packet::{ACK, FIN, Payload, SYN, Tcp},
     world::Side,
 };
 
 use super::{
     Flow,
     Meaning::{Concerns, Runs, Starts},
-    TCP, Who, both, framed, number, put_records, reached, record, recorded_at, set_owner, world,
+    TCP, Who, both, framed, free_expired, number, put_records, reached, record, recorded_at, set_owner, world,
 };
 
 const SLOT: u32 = 33;
@@ -126,5 +126,58 @@ fn a_client_that_only_listens_stays_for_as_long_as_it_does() {
             let record = record(&memory, &flow).map(|record| (record.seen, record.stage));
             assert_eq!(record, Some((units(now), Stage::Established)), "{side:?}, after {timeout} timeouts");
         }
+    }
+}
+
+#[test]
+fn a_client_that_has_closed_its_side_has_time_for_the_answer() {
+    for side in Side::BOTH {
+        let world = world(side);
+        let mut memory = world.memory();
+        memory.flows.head.timeouts = Timeouts::STANDARD;
+        let [home, owner] = [Who::First, Who::Second].map(|who| number(&memory, SLOT, who));
+        set_owner(&memory, TCP, SLOT, owner);
+        let flow = Flow::into_slot(&world, side, TCP, SLOT, 0);
+        let at = |now, flags, more| {
+            memory.clock_ns.set(now);
+            free_expired(&memory);
+            let mut packet = flow.packet(Starts);
+            if let Payload::Tcp(tcp) = &mut packet.payload {
+                (tcp.flags, tcp.sequence, tcp.data) = (flags, tcp.sequence + more, Vec::new());
+            }
+            reached(&on_host(&memory, Program::Edge, &framed(packet), Arrival::by(1))).1
+        };
+        for (now, flags, more) in [(S, SYN, 0), (S, ACK, 1), (2 * S, ACK | FIN, 100)] {
+            assert_eq!(at(now, flags, more), Some(home));
+        }
+        // It acknowledges parts of the answer.
+        for now in [3, 33, 77] {
+            assert_eq!(at(now * S, ACK, 101), Some(home), "{side:?}, after {now} s");
+            assert_eq!(record(&memory, &flow).map(|record| record.stage), Some(Stage::Closed));
+        }
+        at(123 * S, ACK, 101);
+        assert_eq!(record(&memory, &flow).map(|record| record.backend), Some(owner), "{side:?}: it was forgotten");
+    }
+}
+
+#[test]
+fn a_start_does_not_follow_a_record_that_has_expired_though_nobody_frees_it() {
+    for side in Side::BOTH {
+        let world = world(side);
+        let mut memory = world.memory();
+        memory.flows.head.timeouts = Timeouts::STANDARD;
+        let [pick, owner, home] = [Who::First, Who::Second, Who::Third].map(|who| number(&memory, SLOT, who));
+        set_owner(&memory, TCP, SLOT, owner);
+        let flow = Flow::into_slot(&world, side, TCP, SLOT, 0);
+        let at = |memory: &Memory, now, meaning| {
+            memory.clock_ns.set(now);
+            reached(&on_host(memory, Program::Edge, &flow.frame(meaning), Arrival::by(1))).1
+        };
+        put_records(&mut memory, &[(flow, recorded_at(home))]);
+        assert_eq!(at(&memory, 290 * S, Starts), Some(home), "{side:?}: it has not expired");
+        assert_eq!(at(&memory, 600 * S, Starts), Some(pick), "{side:?}");
+        assert_eq!(at(&memory, 600 * S, Runs), Some(pick), "{side:?}");
+        put_records(&mut memory, &[(flow, recorded_at(home))]);
+        assert_eq!(at(&memory, 1000 * S, Runs), Some(home), "{side:?}: a running flow has no better place");
     }
 }

@@ -45,8 +45,10 @@ pub(crate) enum Goes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     Same,
-    /// Marked, since a flow of the slot was not recorded.
+    /// Marked, since an established flow of the slot was not recorded.
     Marked,
+    /// Marked, since the start of a flow of the slot was not recorded.
+    StartMarked,
     /// Taken over by a new owner.
     TakenBy(Who),
 }

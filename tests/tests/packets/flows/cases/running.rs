@@ -1,7 +1,7 @@
 //! Cases of packets of running flows.
 
 use edge_common::abi::{
-    FlowCount::{Hits, InsertFailed, Lookups, OwnerTakenOver, RecordedAtNew, RecordedAtOwner, StaleRemoved},
+    FlowCount::{Hits, InsertFailed, Lookups, OverLimit, OwnerTakenOver, RecordedAtNew, RecordedAtOwner, StaleRemoved},
     State,
     Tracking::{self, Learn},
     WhenExhausted::{Open, Reject},
@@ -61,7 +61,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Second),
         slot: Marked,
-        counts: &[Lookups, InsertFailed],
+        counts: &[Lookups, InsertFailed, OverLimit],
         ..RUNNING
     },
     Case { name: "no room, and none needed", room: Full, ..RUNNING },

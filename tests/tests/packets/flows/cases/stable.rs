@@ -1,7 +1,7 @@
 //! Cases of packets to a stable service: no record is looked up unless the owner can't take the packet.
 
 use edge_common::abi::{
-    FlowCount::{Lookups, OwnerTakenOver, RecordedAtNew},
+    FlowCount::{Lookups, OverLimit, OwnerTakenOver, RecordedAtNew},
     Tracking::Learn,
 };
 use edge_tests::world::{DOWN, DRAINED};
@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
         room: Spent,
         goes: To(Second),
         slot: TakenBy(Second),
-        counts: &[Lookups, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver, OverLimit],
         ..STARTING_STABLE
     },
     Case { name: "stable: a flow runs at the owner", ..RUNNING_STABLE },

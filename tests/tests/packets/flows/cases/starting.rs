@@ -1,7 +1,7 @@
 //! Cases of packets that start a flow.
 
 use edge_common::abi::{
-    FlowCount::{Hits, KeptAtOwner, Lookups, OwnerTakenOver, RecordedAtNew, StaleRemoved},
+    FlowCount::{Hits, KeptAtOwner, Lookups, OverLimit, OwnerTakenOver, RecordedAtNew, StaleRemoved},
     State,
     WhenExhausted::{Open, Reject},
 };
@@ -14,7 +14,7 @@ use super::{
     PASSED_OVER,
     Room::{Full, Spent},
     STARTING,
-    Slot::{Marked, TakenBy},
+    Slot::{StartMarked, TakenBy},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -127,7 +127,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Full,
         goes: To(Second),
-        slot: Marked,
+        slot: StartMarked,
         counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
@@ -144,8 +144,8 @@ pub(super) const CASES: &[Case] = &[
         name: "unless there is room, and only too many were recorded in this second",
         states: &[(First, DRAINED)],
         room: Spent,
-        slot: Marked,
-        counts: &[Lookups, KeptAtOwner],
+        slot: StartMarked,
+        counts: &[Lookups, KeptAtOwner, OverLimit],
         ..STARTING
     },
     Case {
@@ -179,8 +179,8 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Spent,
         goes: To(Second),
-        slot: Marked,
-        counts: &[Lookups, KeptAtOwner],
+        slot: StartMarked,
+        counts: &[Lookups, KeptAtOwner, OverLimit],
         ..STARTING
     },
     Case {
@@ -189,7 +189,7 @@ pub(super) const CASES: &[Case] = &[
         states: &[(Second, DOWN)],
         room: Spent,
         slot: TakenBy(First),
-        counts: &[Lookups, OwnerTakenOver],
+        counts: &[Lookups, OwnerTakenOver, OverLimit],
         ..STARTING
     },
     Case {
@@ -249,7 +249,7 @@ pub(super) const CASES: &[Case] = &[
         owner: Second,
         room: Full,
         goes: To(Second),
-        slot: Marked,
+        slot: StartMarked,
         counts: &[Lookups, KeptAtOwner],
         ..STARTING
     },
@@ -307,8 +307,8 @@ pub(super) const CASES: &[Case] = &[
         name: "the pool is passed over, and too many were recorded in this second: the owner in it",
         failover: PASSED_OVER,
         room: Spent,
-        slot: Marked,
-        counts: &[Lookups, KeptAtOwner],
+        slot: StartMarked,
+        counts: &[Lookups, KeptAtOwner, OverLimit],
         ..STARTING
     },
     Case {
