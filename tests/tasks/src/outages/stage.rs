@@ -15,7 +15,7 @@ use edge_tests::lab::{
     configuration::Configuration,
     load::{self, Load, Record, TIMEOUT, report},
     sequence::{Missing, Sequence},
-    topology::{CLIENTS, Protocol, Service},
+    topology::{Backend, CLIENTS, Protocol, Service},
 };
 use serde_json::Value;
 
@@ -115,6 +115,38 @@ pub(super) fn restart<T>(lab: &mut Lab, between: impl FnOnce(&mut Lab) -> Result
     lab.start_daemon()?;
     lab.wait_for_health(|_| "up")?;
     Ok(done)
+}
+
+/// Runs `replay` with these lines about judging, and restores the configuration afterwards.
+pub(super) fn judged<T>(stage: &mut Stage, judging: &str, replay: impl FnOnce(&mut Stage) -> Result<T>) -> Result<T> {
+    // The controller keeps a thousand events: it begins with none.
+    restart(&mut stage.lab, |_| Ok(()))?;
+    let path = stage.lab.edge().configuration();
+    let good = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, good.replace(&Configuration::default().judging, judging))?;
+    stage.lab.ctl(&["reload"])?;
+    stage.lab.wait_for_health(|_| "up")?;
+    let observed = replay(stage)?;
+    std::fs::write(&path, good)?;
+    // A restarted daemon has no memory of flapping.
+    restart(&mut stage.lab, |_| Ok(()))?;
+    Ok(observed)
+}
+
+/// Whether this provider serves every service.
+pub(super) fn all_served_by(lab: &Lab, provider: &str) -> Result<bool> {
+    let status = lab.status()?;
+    let services = status["services"].as_array().context("services")?;
+    Ok(services.iter().all(|service| service["serving"].as_str().unwrap_or_default().starts_with(provider)))
+}
+
+/// Makes backends answer probes with 500, or with 200 again.
+pub(super) fn sick(lab: &Lab, backends: impl Iterator<Item = Backend>, sick: bool) -> Result<()> {
+    for backend in backends {
+        let file = lab.dir().join(backend.to_string()).join("sick");
+        if sick { std::fs::write(file, "")? } else { std::fs::remove_file(file)? }
+    }
+    Ok(())
 }
 
 /// All events that the controller still keeps.

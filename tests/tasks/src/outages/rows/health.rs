@@ -9,14 +9,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use edge_tests::lab::{
     Lab,
-    configuration::Configuration,
     topology::{Backend, CLIENTS, EDGE, Protocol, Provider, Service},
     wait_until,
 };
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::{PATIENCE, Stage, events, restart},
+    stage::{PATIENCE, Stage, all_served_by, events, judged, sick},
 };
 
 /// Time from a provider's death until the other one serves all: three probes of 0.2 s, the last one's timeout, and
@@ -105,8 +104,9 @@ pub(super) fn rows() -> Vec<Incident> {
         Incident {
             name: "constant-work",
             story: "AWS, 7 December 2021: retries surged when everything failed, and hid the fault",
-            done: "all machines of both providers lose power; the packets of probes are counted before and after",
-            expected: "at most 1.1 times the packets of the steady state",
+            done: "all machines of both providers lose power; the connections that probes open are counted before, and from then \
+                   on",
+            expected: "at most 1.1 times the connections of the steady state",
             helped: Helped::Partly,
             why: "the edge adds no load to failed backends; clients may",
             long: false,
@@ -119,11 +119,7 @@ fn dead_provider(stage: &mut Stage) -> Result<Observed> {
     let (took, _) = stage.toll(Duration::ZERO, |lab| {
         let start = Instant::now();
         Backend::of(Provider::A).try_for_each(|backend| lab.kill_backend(backend))?;
-        let moved = wait_until(PATIENCE, || {
-            let status = lab.status()?;
-            let services = status["services"].as_array().context("services")?;
-            Ok(services.iter().all(|service| service["serving"].as_str().unwrap_or_default().starts_with("provider-b")))
-        })?;
+        let moved = wait_until(PATIENCE, || all_served_by(lab, "provider-b"))?;
         Ok(moved.then(|| start.elapsed()))
     })?;
     // By then, clients with flows to dead machines were reset, or gave up.
@@ -145,7 +141,8 @@ const TURN: Duration = Duration::from_secs(2);
 const SCALED: &str = "damping = \"2s\"\nfailback_after = \"4s\"\nfailback_over = \"1s\"\nslow_start = \"200ms\"\n";
 
 fn good_and_bad_in_turns(stage: &mut Stage, turn: Duration, judging: &str) -> Result<Observed> {
-    judged(stage, judging, |lab| {
+    judged(stage, judging, |stage| {
+        let lab = &stage.lab;
         let services = Service::of(Protocol::Tcp).count();
         let before = [counted(lab, "pool_left")?, counted(lab, "pool_returned")?];
         let start = Instant::now();
@@ -177,7 +174,8 @@ fn good_and_bad_in_turns(stage: &mut Stage, turn: Duration, judging: &str) -> Re
 }
 
 fn flapping(stage: &mut Stage, seconds: u32) -> Result<Observed> {
-    judged(stage, "", |lab| {
+    judged(stage, "", |stage| {
+        let lab = &stage.lab;
         let a1 = || Backend::of(Provider::A).take(1);
         let name = "provider-a-wan4/a1";
         let changes = || -> Result<usize> {
@@ -195,22 +193,6 @@ fn flapping(stage: &mut Stage, seconds: u32) -> Result<Observed> {
     })
 }
 
-/// Runs `replay` with these lines about judging, and restores the configuration afterwards.
-fn judged(stage: &mut Stage, judging: &str, replay: impl FnOnce(&Lab) -> Result<Observed>) -> Result<Observed> {
-    // The controller keeps a thousand events: it begins with none.
-    restart(&mut stage.lab, |_| Ok(()))?;
-    let path = stage.lab.edge().configuration();
-    let good = std::fs::read_to_string(&path)?;
-    std::fs::write(&path, good.replace(&Configuration::default().judging, judging))?;
-    stage.lab.ctl(&["reload"])?;
-    stage.lab.wait_for_health(|_| "up")?;
-    let observed = replay(&stage.lab)?;
-    std::fs::write(&path, good)?;
-    // A restarted daemon has no memory of flapping.
-    restart(&mut stage.lab, |_| Ok(()))?;
-    Ok(observed)
-}
-
 /// Subjects of the events of this kind so far; each service of an event about several services.
 fn counted(lab: &Lab, kind: &str) -> Result<Vec<String>> {
     let of_kind = events(lab)?.into_iter().filter(|event| event["kind"] == kind);
@@ -219,15 +201,6 @@ fn counted(lab: &Lab, kind: &str) -> Result<Vec<String>> {
         None => vec![event["subject"].clone()],
     };
     Ok(of_kind.flat_map(about).map(|name| name.as_str().unwrap_or_default().to_owned()).collect())
-}
-
-/// Makes backends answer probes with 500, or with 200 again.
-fn sick(lab: &Lab, backends: impl Iterator<Item = Backend>, sick: bool) -> Result<()> {
-    for backend in backends {
-        let file = lab.dir().join(backend.to_string()).join("sick");
-        if sick { std::fs::write(file, "")? } else { std::fs::remove_file(file)? }
-    }
-    Ok(())
 }
 
 fn deaf_prober(stage: &mut Stage) -> Result<Observed> {
@@ -310,50 +283,50 @@ fn deafen(lab: &Lab, backend: Backend, verb: &str) -> Result<()> {
 }
 
 fn constant_work(stage: &mut Stage) -> Result<Observed> {
-    let steady = packets_of_probes(&stage.lab)?;
-    Provider::ALL.into_iter().flat_map(Backend::of).try_for_each(|backend| stage.lab.kill_backend(backend))?;
-    sleep(Duration::from_secs(2));
-    let dead = packets_of_probes(&stage.lab)?;
+    let steady = opened_each_second(&mut stage.lab, |_| Ok(()))?;
+    // Probes that are not answered are repeated sooner until their backends are down, so the moment of death counts.
+    let dead =
+        opened_each_second(&mut stage.lab, |lab| Backend::all().try_for_each(|backend| lab.kill_backend(backend)))?;
     heal(&mut stage.lab, &Provider::ALL)?;
     let ratio = dead / steady;
     Ok(Observed::all([(
-        format!("{steady:.0} packets a second, then {dead:.0}: {ratio:.2} times"),
+        format!("{steady:.0} connections a second, then {dead:.0}: {ratio:.2} times"),
         steady > 10.0 && ratio <= 1.1,
     )]))
 }
 
-/// TCP segments per second that the edge's own stacks send, including the stack of its probes. They belong to probes,
-/// since clients' packets reach none of these stacks.
-fn packets_of_probes(lab: &Lab) -> Result<f64> {
-    let pid = lab.status()?["daemon"]["pid"].as_u64().context("a daemon")?;
-    let sent = || -> Result<f64> {
-        let mut stacks = BTreeMap::new();
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let task = task?.path();
-            // A thread may have ended meanwhile.
-            let (Ok(stack), Ok(text)) =
-                (task.join("ns/net").read_link(), std::fs::read_to_string(task.join("net/snmp")))
-            else {
-                continue;
-            };
-            stacks.insert(stack, segments(&text)?);
-        }
-        Ok(stacks.values().sum())
-    };
-    let (start, before) = (Instant::now(), sent()?);
-    sleep(Duration::from_secs(3));
-    Ok((sent()? - before) / start.elapsed().as_secs_f64())
+/// TCP connections per second that the edge's own stacks open, including the stack of its probes, from the start of
+/// `act` on. They belong to probes, since clients' packets reach none of these stacks.
+fn opened_each_second(lab: &mut Lab, act: impl FnOnce(&mut Lab) -> Result<()>) -> Result<f64> {
+    let (start, before) = (Instant::now(), opened(lab)?);
+    act(lab)?;
+    sleep(Duration::from_secs(3).saturating_sub(start.elapsed()));
+    Ok((opened(lab)? - before) / start.elapsed().as_secs_f64())
 }
 
-/// Number of TCP segments that a stack has sent, from its counters.
-fn segments(text: &str) -> Result<f64> {
+/// Number of TCP connections that the edge's stacks have opened, answered or not.
+fn opened(lab: &Lab) -> Result<f64> {
+    let pid = lab.status()?["daemon"]["pid"].as_u64().context("a daemon")?;
+    let mut stacks = BTreeMap::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        // A thread may have ended meanwhile.
+        let (Ok(stack), Ok(text)) = (task.join("ns/net").read_link(), std::fs::read_to_string(task.join("net/snmp")))
+        else {
+            continue;
+        };
+        stacks.insert(stack, opened_in(&text)?);
+    }
+    Ok(stacks.values().sum())
+}
+
+/// Number of TCP connections that a stack has opened, from its counters.
+fn opened_in(text: &str) -> Result<f64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
-    let value = |wanted: &str| {
-        let mut pairs = names.split(' ').zip(values.split(' '));
-        pairs.find(|(name, _)| *name == wanted).and_then(|(_, value)| value.parse::<f64>().ok()).context("a counter")
-    };
-    Ok(value("OutSegs")? + value("RetransSegs")?)
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let opened = pairs.find(|(name, _)| *name == "ActiveOpens").and_then(|(_, value)| value.parse().ok());
+    opened.context("no counter of opened connections")
 }
 
 fn heal(lab: &mut Lab, providers: &[Provider]) -> Result<()> {
