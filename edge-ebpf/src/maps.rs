@@ -170,7 +170,7 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
         let Some(pointer) = slot_ptr(slot) else { return };
         // SAFETY: a slot is one word, which others change at any time.
         let word = unsafe { &*pointer.cast::<<Native as Words>::U32>() };
-        let old = word.load();
+        let old = Word::load(word);
         let is = Slot::from_word(old);
         let new = Slot { unrecorded: Unrecorded::Start as u8, ..is };
         // A store might replace the mark of an established flow. If the slot has just changed, that mark serves as well.

@@ -131,9 +131,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
         }
         let action = if starts { RateLimited::NewRecord } else { RateLimited::OwnerRecord };
         let mut refused = Refused::Raced;
-        if !self.maps.try_take(action, self.now_ns, view.generation.records_per_second) {
-            self.maps.count_flow(number, FlowCount::OverLimit);
-        } else {
+        if self.maps.try_take(action, self.now_ns, view.generation.records_per_second) {
             // Precedes the insertion, or a packet might not look for the record.
             self.maps.set_look(slot);
             if !self.maps.is_in_transition(view.bank, number, service) {
@@ -146,6 +144,8 @@ impl<'a, M: Maps> Recorded<'a, M> {
                 }
                 Err(why) => refused = why,
             }
+        } else {
+            self.maps.count_flow(number, FlowCount::OverLimit);
         }
         if !starts {
             self.maps.set_unrecorded(slot);

@@ -16,6 +16,7 @@ use crate::{
 
 /// A living flow.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a flow, of which each combination occurs")]
 pub(crate) struct Life {
     pub(crate) flow: Flow,
     /// The flow's backend: its number, and its incarnation.

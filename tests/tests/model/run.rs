@@ -200,12 +200,11 @@ impl Run {
             self.edge.write(|memory| memory.remove_record(ends));
         }
         self.send_frame(flow, &frame);
-        match self.plan.broken {
-            Broken::ResetBelieved if forged == Forged::Reset => {
-                self.edge.rewrite(ends, |record| record.stage = Stage::Reset);
-            }
-            Broken::TentativeBelieved => self.edge.rewrite(ends, |record| record.tentative = None),
-            _ => {}
+        if self.plan.broken == Broken::ResetBelieved && forged == Forged::Reset {
+            self.edge.rewrite(ends, |record| record.stage = Stage::Reset);
+        }
+        if self.plan.broken == Broken::TentativeBelieved {
+            self.edge.rewrite(ends, |record| record.tentative = None);
         }
     }
 

@@ -186,7 +186,7 @@ fn reference(steps: &[(Duration, u32, SlotState)]) -> Option<Duration> {
             break;
         }
         if seen.unrecorded == Unrecorded::Start {
-            not_before = not_before.max(at.saturating_sub(LONGER - Duration::from_secs(10)));
+            not_before = not_before.max(at.saturating_sub(LONGER.saturating_sub(Duration::from_secs(10))));
         }
     }
     since.map(|since: Duration| since.max(not_before))
