@@ -9,6 +9,7 @@ pub mod ebpf_toolchain;
 mod linker;
 mod nginx;
 mod dnsmasq;
+mod prometheus;
 mod traced;
 pub mod setup;
 pub mod build;

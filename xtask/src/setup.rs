@@ -9,7 +9,7 @@ use crate::{
     ebpf_toolchain::EbpfToolchain,
     linker, nginx,
     packages::{self, Package},
-    traced,
+    prometheus, traced,
 };
 
 /// Tools to build eBPF programs.
@@ -50,6 +50,7 @@ pub fn lab() -> Result<()> {
     packages::ensure(&["iproute2", "ethtool", "curl", "iputils-ping"].map(Package::any), "the lab")?;
     nginx::ensure()?;
     dnsmasq::ensure()?;
+    prometheus::ensure()?;
     traced::ensure()
 }
 

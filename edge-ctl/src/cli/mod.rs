@@ -24,6 +24,8 @@ mod status;
 mod tool;
 mod doctor;
 mod bundle;
+#[cfg(test)]
+mod monitoring;
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -9,7 +9,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::status::{BackendState, HealthStatus, ServiceState, Status, TrafficStatus};
+use super::{
+    headline::headline,
+    status::{BackendState, HealthStatus, Level, ServiceState, Status, TrafficStatus},
+};
 
 /// Media type of the text, for `Content-Type`.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -21,6 +24,7 @@ type Counters = Family<Labels, Counter<u64, AtomicU64>>;
 /// All metrics of a status.
 pub(crate) fn text(status: &Status) -> String {
     let mut registry = Registry::with_prefix("edge");
+    level(&mut registry, status);
     daemon(&mut registry, status);
     hooks(&mut registry, status);
     services(&mut registry, status);
@@ -80,6 +84,14 @@ fn daemon(registry: &mut Registry, status: &Status) {
     }
 }
 
+fn level(registry: &mut Registry, status: &Status) {
+    let level = headline(status).level;
+    let levels = gauges(registry, "headline", "1 for the level of the status's first line");
+    for (named, name) in [(Level::Ok, "ok"), (Level::Warning, "warning"), (Level::Critical, "critical")] {
+        levels.get_or_create(&vec![("level", name.to_owned())]).set(flag(level == named));
+    }
+}
+
 fn hooks(registry: &mut Registry, status: &Status) {
     let hooks = status.daemon.as_ref().map_or(&[][..], |daemon| &daemon.notify);
     if hooks.is_empty() {
@@ -113,6 +125,7 @@ fn services(registry: &mut Registry, status: &Status) {
             (ServiceState::Unknown, "unknown"),
             (ServiceState::Panic, "panic"),
             (ServiceState::Exhausted, "exhausted"),
+            (ServiceState::Unreachable, "unreachable"),
         ] {
             states.get_or_create(&with(&labels, "state", name)).set(flag(service.state == state));
         }
@@ -257,6 +270,8 @@ mod tests {
         for line in [
             "edge_generation 7.0",
             "edge_daemon_up 0.0",
+            "edge_headline{level=\"warning\"} 1.0",
+            "edge_service_state{service=\"web\",state=\"unreachable\"} 0.0",
             "edge_service_state{service=\"web\",state=\"unknown\"} 1.0",
             "edge_service_serving{service=\"web\",pool=\"provider-a\"} 1.0",
             "edge_pool_available{pool=\"provider-b\"} 3.0",

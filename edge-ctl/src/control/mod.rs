@@ -17,11 +17,11 @@ pub(crate) mod takedown;
 pub(crate) mod change;
 pub(crate) mod kept;
 pub(crate) mod explain;
+mod few;
+pub(crate) mod headline;
 pub(crate) mod metrics;
 pub(crate) mod offline;
 mod causes;
-mod few;
-pub(crate) mod headline;
 pub(crate) mod incident;
 pub(crate) mod doctor;
 

@@ -20,6 +20,7 @@ pub mod traced;
 pub mod bpffs;
 pub mod nginx;
 pub mod dnsmasq;
+pub mod prometheus;
 pub mod udp_echo;
 pub mod tcp_echo;
 pub mod requests;

@@ -9,6 +9,7 @@ mod fabric;
 mod faults;
 mod flows;
 mod generic;
+mod grafana;
 mod gue;
 mod hooks;
 mod http;
