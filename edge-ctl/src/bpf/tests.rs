@@ -10,6 +10,7 @@ mod flows;
 mod next_hop;
 mod records;
 mod removal;
+mod share;
 mod slots;
 mod stations;
 mod vips;

@@ -43,11 +43,14 @@ impl PinnedMaps {
     pub(in crate::bpf) fn begin_transition(&mut self, services: &[u32]) -> Vec<u32> {
         let were_stable = self.announce_change(services);
         self.look_at(services);
+        // Their own slots are ready to be looked at.
+        self.separate(services);
         were_stable
     }
 
     /// As [`begin_transition`](Self::begin_transition), but for a death, which must not wait for the slots: packets look
-    /// at a slot whose owner is dead anyway, and [`look_at`](Self::look_at) for the other slots may follow the change.
+    /// at a slot whose owner is dead anyway. [`separate`](Self::separate) follows the change at once, and
+    /// [`look_at`](Self::look_at) for the other slots may follow it.
     pub(in crate::bpf) fn announce_change(&mut self, services: &[u32]) -> Vec<u32> {
         let were_stable = self.raise_flags(services);
         self.handover.count_change(services);
