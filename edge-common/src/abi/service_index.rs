@@ -101,18 +101,21 @@ pub struct ServiceRef {
     /// [`Tracking`]; 2 of a [`Mode`]; 4 of 20 less the binary logarithm of the service's slots. One word, which a
     /// subprogram takes in a register.
     flows: u32,
-    /// First cell of the service in `SLOTS`, as in its [`Service`](super::Service), so that a packet finds its slot's owner
-    /// without waiting for the service. The lowest bit belongs to the position in the index ([`ServiceRef::is_left`]): a shift
-    /// alone removes it. The highest two bits mark [`Mode::Nat`] and [`ServiceRef::is_by_connection`]: with either of them the
-    /// cell is outside `SLOTS`, so that the lookup of a slot's owner fails and no packet has to check them first.
+    /// First cell in `SLOTS` from which the service's packets find their slots' owners, so that they need not wait for
+    /// the service: that of its own slots, as in its [`Service`](super::Service), or, while all of these are stable, that
+    /// of a table with the same owners, which packets of several services read and none changes. The lowest bit belongs
+    /// to the position in the index ([`ServiceRef::is_left`]): a shift alone removes it. The highest two bits mark
+    /// [`Mode::Nat`] and [`ServiceRef::is_by_connection`]: with either of them the cell is outside `SLOTS`, so that the
+    /// lookup of a slot's owner fails and no packet has to check them first.
     slots: u32,
 }
 
 impl ServiceRef {
     /// Bit of a VIP's own entry, which has no slots: the VIP is an address of the host.
     pub const HOST: u32 = 1 << Self::CELL_SHIFT;
-    /// Offset of the word with the bit [`Self::HOST`], which changes while packets read it.
-    pub const HOST_AT: usize = offset_of!(Self, slots);
+    /// Offset of the word that changes while packets read it: the position of the slots, or in a VIP's own entry the bit
+    /// [`Self::HOST`].
+    pub const SLOTS_AT: usize = offset_of!(Self, slots);
 
     const LEFT: u32 = 1;
     const BY_CONNECTION: u32 = 1 << 30;
@@ -286,6 +289,17 @@ impl ServiceRef {
         self.slots & Self::HOST != 0
     }
 
+    /// The same service, whose packets find their slots' owners from the cell `first` on.
+    #[must_use]
+    pub const fn with_slots(self, first: u32) -> Self {
+        Self { slots: Self::slots_word(self.slots, first), ..self }
+    }
+
+    /// The word at [`Self::SLOTS_AT`] with another position of the slots.
+    pub const fn slots_word(word: u32, first: u32) -> u32 {
+        word & (Self::LEFT | Self::BY_CONNECTION | Self::TRANSLATED) | first << Self::CELL_SHIFT
+    }
+
     #[inline(always)]
     pub const fn slots(self) -> u32 {
         self.slots >> Self::CELL_SHIFT
@@ -348,6 +362,8 @@ mod tests {
             prop_assert_eq!((made.service(), made.mode(), made.tracking()), (service.into(), mode, tracking));
             prop_assert_eq!((made.affinity_prefix(), made.is_by_connection()), (prefix.unwrap_or(0), by_connection));
             prop_assert_eq!(made.by_address(), plain);
+            prop_assert_eq!(made.with_slots(first ^ 5).slots() ^ made.slots(), 5);
+            prop_assert_eq!(made.with_slots(first ^ 5).with_slots(first), made);
             // Another mode takes nothing of the one before along.
             for other in Mode::ALL {
                 prop_assert_eq!(made.with_mode(other).with_mode(mode), made);

@@ -1,7 +1,7 @@
 //! Chooses a backend by a flow's record and its slot's owner and pick. The choice reads maps and changes nothing.
 
 use super::{
-    owner::{has_left, serves_any, stable_owner},
+    owner::{has_left, owner_in, serves_any},
     pools::pick_and_bits,
 };
 use crate::{
@@ -25,10 +25,10 @@ pub struct FlowQuery {
 }
 
 impl FlowQuery {
-    /// The flow's slot.
+    /// The flow's slot among the service's own; `service_ref` may name a table that several services share.
     #[inline(always)]
-    pub(super) const fn slot(&self) -> SlotAddress {
-        slot_address(self.service_ref.slots(), self.hash.slot(self.service_ref.slot_mask()))
+    pub(super) const fn slot(&self, service: &Service) -> SlotAddress {
+        slot_address(service.slots, self.hash.slot(self.service_ref.slot_mask()))
     }
 }
 
@@ -79,12 +79,12 @@ pub fn choose<M: Maps>(
     seen: Option<Seen>,
 ) -> Result<Choice, Exit> {
     let slot = query.hash.slot(query.service_ref.slot_mask());
-    let Slot { owner, .. } = maps.slot(query.slot()).ok_or(Exit::BadTables)?;
+    let Slot { owner, .. } = maps.slot(query.slot(service)).ok_or(Exit::BadTables)?;
     let goes =
         |to: BackendNumber| if to == 0 { Err(Exit::Exhausted) } else { Ok(Choice::Goes { to, recorded: false }) };
     let Some(Seen { backend: recorded, is_forged }) = seen else {
         // A slow-path packet arrives here before any check for a stable owner.
-        if stable_owner(maps, query.service_ref, query.hash, query.starts).is_some() {
+        if owner_in(maps, query.slot(service), query.starts).is_some() {
             return goes(owner);
         }
         return Ok(Choice::LookUp);

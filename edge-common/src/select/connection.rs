@@ -46,7 +46,7 @@ pub fn named<P: Packet, M: Maps>(
         Some(number) => backend(maps, service, number),
         None => 0,
     };
-    let may_be_made_up = !id.is_servers && maps.slot(query.slot())?.owner != found;
+    let may_be_made_up = !id.is_servers && maps.slot(query.slot(service))?.owner != found;
     if !may_be_made_up && serves(maps, view, service, query, found) {
         maps.count_flow(query.service_ref.service(), FlowCount::ByConnectionId);
         return Some(found);

@@ -159,9 +159,10 @@ pub fn amend<P: Packet, M: Maps>(
         Err(decided) => return decided.into(),
     };
     let query = query(packet, location, service_ref, hash);
+    let Some(service) = maps.service(view.bank, service_ref.service()) else { return Exit::BadTables.into() };
     let Some(sign) = sign(packet, location, end) else { return Exit::Malformed.into() };
     let Some(recorded) = Recorded::new(maps, view, &flow, sign) else { return Exit::BadTables.into() };
-    chosen(&query, recorded.amend(&query, change))
+    chosen(&query, recorded.amend(service, &query, change))
 }
 
 /// Adds a record of the flow at `location`, and returns the packet's backend.

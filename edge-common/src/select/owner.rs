@@ -1,13 +1,13 @@
 //! Owners: the backend of a slot's established flows, and whether a backend still serves a service.
 
 use crate::{
-    abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, ServiceRef, State, slot_address},
+    abi::{Backend, BackendNumber, Failover, MAX_POOLS, Service, ServiceRef, SlotAddress, State, slot_address},
     hash::Hash,
     maps::{Maps, PoolMaps},
 };
 
-/// The owner of the slot of `flow`, if the owner alone decides: the slot needs no lookup of records, and the owner is
-/// alive (and accepts new flows, for a packet that starts one).
+/// The owner of the slot of `flow`, if the owner alone decides: see [`owner_in`]. The slot may be one of a table that
+/// several services share, in which no packet changes anything.
 #[inline(always)]
 pub fn stable_owner<M: Maps>(
     maps: &M,
@@ -15,7 +15,14 @@ pub fn stable_owner<M: Maps>(
     flow: Hash,
     starts: bool,
 ) -> Option<(BackendNumber, &Backend)> {
-    let slot = maps.slot(slot_address(service_ref.slots(), flow.slot(service_ref.slot_mask())))?;
+    owner_in(maps, slot_address(service_ref.slots(), flow.slot(service_ref.slot_mask())), starts)
+}
+
+/// The slot's owner, if it alone decides: the slot needs no lookup of records, and the owner is alive (and accepts new
+/// flows, for a packet that starts one).
+#[inline(always)]
+pub(super) fn owner_in<M: Maps>(maps: &M, at: SlotAddress, starts: bool) -> Option<(BackendNumber, &Backend)> {
+    let slot = maps.slot(at)?;
     if slot.look != 0 {
         return None;
     }

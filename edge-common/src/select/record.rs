@@ -95,7 +95,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
 
     /// Changes the flow's record, and returns the backend that the packet goes to.
     #[inline(always)]
-    pub fn amend(&self, query: &FlowQuery, change: Change) -> BackendNumber {
+    pub fn amend(&self, service: &Service, query: &FlowQuery, change: Change) -> BackendNumber {
         let (found, number) = (self.find(), query.service_ref.service());
         let done = match (found, change.what) {
             (None, _) | (_, What::Add | What::Mark) => false,
@@ -115,7 +115,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
             }
         };
         if !done {
-            self.maps.set_unrecorded(query.slot());
+            self.maps.set_unrecorded(query.slot(service));
         }
         change.to
     }
@@ -124,7 +124,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
     #[inline(always)]
     pub fn add(&self, view: View<'_>, service: &Service, query: &FlowQuery, change: Change) -> BackendNumber {
         let Change { to, owner, has_left, starts, .. } = change;
-        let (number, slot) = (query.service_ref.service(), query.slot());
+        let (number, slot) = (query.service_ref.service(), query.slot(service));
         // No packet follows a RST.
         if !starts && matches!(self.sign.signal, Signal::Reset) {
             return to;
@@ -137,7 +137,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
             if !self.maps.is_in_transition(view.bank, number, service) {
                 self.maps.start_transition(view.bank, number);
             }
-            match self.insert(query, to, starts) {
+            match self.insert(query, slot, to, starts) {
                 Ok(_) => {
                     self.maps.count_flow(number, recorded(starts));
                     return to;
@@ -163,7 +163,13 @@ impl<'a, M: Maps> Recorded<'a, M> {
     }
 
     #[inline(always)]
-    fn insert(&self, query: &FlowQuery, backend: BackendNumber, starts: bool) -> Result<u32, Refused> {
+    fn insert(
+        &self,
+        query: &FlowQuery,
+        slot: SlotAddress,
+        backend: BackendNumber,
+        starts: bool,
+    ) -> Result<u32, Refused> {
         let tracking = query.service_ref.tracking();
         // A client that sends rarely is genuine all the same.
         let (stage, certainty) = match (starts, tracking) {
@@ -173,7 +179,7 @@ impl<'a, M: Maps> Recorded<'a, M> {
         };
         // The sequence number of a FIN is not trusted as the flow's: the FIN may be forged.
         let elsewhere = if matches!(self.sign.signal, Signal::Fin) { 1 << 31 } else { 0 };
-        let (since, slot) = (since(self.table.now), query.slot().number());
+        let (since, slot) = (since(self.table.now), slot.number());
         let served = Served { backend, since, slot, sequence: self.sign.expects ^ elsewhere };
         let birth = Birth { stage, class: tracking.into(), certainty, served };
         let claim = RecordClaim { places: Anywhere::new(self.place, self.table.mask), maps: self.maps };

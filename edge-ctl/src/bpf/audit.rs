@@ -109,6 +109,7 @@ impl PinnedMaps {
 
     fn bank_checksum(&self, bank: u32, generation: &Generation, known: &Snapshot) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
+        let common = known.common_cells();
         let lasting = Generation { stations: Generation::default().stations, ..*generation };
         hasher.update(bytemuck::bytes_of(&lasting));
         if let Some(head) = self.maps.flow_head.read(0) {
@@ -119,10 +120,10 @@ impl PinnedMaps {
             hasher.update(bytemuck::bytes_of(&NatHead { sources: Default::default(), ..head }));
         }
         for entry in (0..=generation.index_mask_v4).map_while(|n| self.maps.index_v4.read(position(bank, n)?)) {
-            hasher.update(bytemuck::bytes_of(&entry));
+            hasher.update(bytemuck::bytes_of(&self.with_own_slots(entry, bank, &common)));
         }
         for entry in (0..=generation.index_mask_v6).map_while(|n| self.maps.index_v6.read(position(bank, n)?)) {
-            hasher.update(bytemuck::bytes_of(&entry));
+            hasher.update(bytemuck::bytes_of(&self.with_own_slots(entry, bank, &common)));
         }
         for service in known.services.iter().filter_map(|record| self.maps.service(bank, record.number)) {
             hasher.update(bytemuck::bytes_of(&Service { failover: 0, in_transition: 0, redirected: 0, ..service }));

@@ -37,8 +37,10 @@ impl PinnedMaps {
         memory.published = maps.published.read(0).ok_or(out_of(map::PUBLISHED, 0))?;
         memory.published.active = bank;
         memory.published.generations[bank as usize].stations[0] = Station::new(ingress, Mac::new(STATION));
-        memory.service_index_v4 = maps.index_v4.all().collect();
-        memory.service_index_v6 = maps.index_v6.all().collect();
+        // A table that services share has the same owners, and nothing that an assumption changes.
+        let common = self.snapshot()?.map(|snapshot| snapshot.common_cells()).unwrap_or_default();
+        memory.service_index_v4 = maps.index_v4.all().map(|entry| self.with_own_slots(entry, bank, &common)).collect();
+        memory.service_index_v6 = maps.index_v6.all().map(|entry| self.with_own_slots(entry, bank, &common)).collect();
         memory.services = maps.services.all().collect();
         memory.pools = maps.pools.all().collect();
         memory.backends = maps.backends.all().collect();

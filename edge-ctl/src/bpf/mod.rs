@@ -26,6 +26,7 @@ mod picks;
 mod preview;
 mod expected;
 mod explained;
+mod share;
 mod slots;
 mod flows;
 mod nat_sources;
@@ -69,7 +70,7 @@ pub(crate) use self::{
 };
 use edge_common::abi::{Timeouts, map};
 
-use self::{audit::Audited, maps::Maps, nat::NatWalk, pools::AllMembers, transition::Handover};
+use self::{audit::Audited, maps::Maps, nat::NatWalk, pools::AllMembers, share::Sharing, transition::Handover};
 use crate::plan::{Capacity, Snapshot};
 
 /// The pinned maps, opened.
@@ -85,6 +86,7 @@ pub(crate) struct PinnedMaps {
     /// The members of the generation's pools, sorted once per generation.
     members: AllMembers,
     handover: Handover,
+    sharing: Sharing,
     nat_walk: NatWalk,
     /// VIPs that are addresses of the host, as far as known.
     host_vips: BTreeSet<IpAddr>,
@@ -140,6 +142,7 @@ impl PinnedMaps {
             audited: Audited::default(),
             members,
             handover,
+            sharing: Sharing::default(),
             nat_walk,
             host_vips,
         };

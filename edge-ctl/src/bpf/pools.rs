@@ -66,8 +66,10 @@ impl PinnedMaps {
         let concerned = self.services_of(number);
         let changing = self.announce_change(&concerned);
         // A generation that another writer publishes meanwhile has the old value: then it is stored once more.
-        while let (bank, Some(word)) = (self.maps.bank(), self.withheld_word(self.maps.bank(), number)) {
-            self.look_at_places(&concerned, &between(word.load(Ordering::Acquire), withheld));
+        loop {
+            let bank = self.maps.bank();
+            self.look_at_places(&concerned, &between(self.withheld(number), withheld));
+            let Some(word) = self.withheld_word(bank, number) else { break };
             word.store(withheld, Ordering::Release);
             if self.maps.bank() == bank {
                 break;

@@ -97,6 +97,7 @@ impl PinnedMaps {
         let bank = published.map_or(0, |(bank, _)| bank ^ 1);
         // A writer that was suspended between two steps must not write into a bank that another one has published.
         self.still(image)?;
+        self.yield_tables(image)?;
         self.write_new_numbers(image)?;
         self.still(image)?;
         self.write_bank(image, bank)?;

@@ -25,6 +25,18 @@ impl<'a> Slots<'a> {
         Self { maps, first: service.slots, count: service.slot_mask.saturating_add(1) }
     }
 
+    /// `count` slots from the cell `first` on.
+    pub(super) const fn at(maps: &'a Maps, first: u32, count: u32) -> Self {
+        Self { maps, first, count }
+    }
+
+    /// Makes `owner` the owner of a slot that no packet reads, and all of its content.
+    pub(super) fn set(&self, slot: u32, owner: BackendNumber) {
+        if let Some(word) = self.word(slot) {
+            word.store(Slot::of(owner).word(), Ordering::Release);
+        }
+    }
+
     /// The owner of `slot`; 0 past the map's end.
     pub(super) fn owner(&self, slot: u32) -> BackendNumber {
         self.get(slot).owner

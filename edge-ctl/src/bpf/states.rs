@@ -59,6 +59,10 @@ impl PinnedMaps {
             // A pool must not count a lost backend: a daemon that dies in between would leave a pool whose count is too
             // high, and new flows without a backend.
             let lost = before.0 & !state.0 & (State::NEW | State::ENABLED);
+            // Flows that were recorded while a backend was dead must not find it in a shared table.
+            if !before.has_all(State::ALIVE) && state.has_all(State::ALIVE) && !concerned.is_empty() {
+                self.settle();
+            }
             if lost != 0 {
                 // The count after the store returns any error; this one must not delay the store.
                 let _reported_below = self.count_ahead(pool, number, state);
@@ -67,6 +71,7 @@ impl PinnedMaps {
                 break (before, changing, concerned);
             }
         };
+        self.separate(&concerned);
         // A daemon without knowledge of this change may have ended the transition just before it.
         self.raise_flags(&concerned);
         if !self.serves_without(pool) {

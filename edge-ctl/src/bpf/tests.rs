@@ -11,6 +11,7 @@ mod next_hop;
 mod records;
 mod published;
 mod removal;
+mod share;
 mod slots;
 mod stations;
 mod translated;

@@ -22,14 +22,19 @@ use super::{
 /// An entry of the service index of either family.
 pub(super) trait Entry: Pod {
     /// Offset of the word that contains the bit, in bytes.
-    const HOST_AT: usize;
+    const SLOTS_AT: usize;
 
+    fn is_used(&self) -> bool;
     fn vip(&self) -> IpAddr;
     fn service_ref(&mut self) -> &mut ServiceRef;
 }
 
 impl Entry for ServiceEntryV4 {
-    const HOST_AT: usize = offset_of!(Self, service_ref) + ServiceRef::HOST_AT;
+    const SLOTS_AT: usize = offset_of!(Self, service_ref) + ServiceRef::SLOTS_AT;
+
+    fn is_used(&self) -> bool {
+        self.key.used == 1
+    }
 
     fn vip(&self) -> IpAddr {
         self.key.vip.into()
@@ -41,7 +46,11 @@ impl Entry for ServiceEntryV4 {
 }
 
 impl Entry for ServiceEntryV6 {
-    const HOST_AT: usize = offset_of!(Self, service_ref) + ServiceRef::HOST_AT;
+    const SLOTS_AT: usize = offset_of!(Self, service_ref) + ServiceRef::SLOTS_AT;
+
+    fn is_used(&self) -> bool {
+        self.key.used == 1
+    }
 
     fn vip(&self) -> IpAddr {
         self.key.vip.into()
@@ -101,7 +110,7 @@ fn vips<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32) -> impl Iterator<Item
 fn mark<E: Entry>(index: &Mapped<E>, bank: u32, mask: u32, host: &BTreeSet<IpAddr>) {
     for (at, vip, service_ref) in vips(index, bank, mask) {
         if service_ref.is_host() != host.contains(&vip)
-            && let Some(word) = index.atomic_u32(at, E::HOST_AT)
+            && let Some(word) = index.atomic_u32(at, E::SLOTS_AT)
         {
             word.fetch_xor(ServiceRef::HOST, Ordering::AcqRel);
         }

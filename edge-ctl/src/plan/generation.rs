@@ -32,6 +32,7 @@ pub(crate) fn plan(config: &Config, capacity: &Capacity, previous: Option<Previo
             services: Vec::new(),
             pools: Vec::new(),
             weights: config.weights.clone(),
+            common: Vec::new(),
             retired: Vec::new(),
         },
         json: Vec::new(),

@@ -78,8 +78,16 @@ impl Image {
     /// # Errors
     /// When it does not fit into maps of this capacity.
     pub(super) fn write_json(&mut self, capacity: &Capacity) -> Result<(), PlanError> {
-        self.json = serde_json::to_vec(&self.snapshot).map_err(|error| PlanError::Json(error.to_string()))?;
-        let pages = (size_of::<SnapshotHead>() + self.json.len()).div_ceil(SNAPSHOT_PAGE);
+        let json =
+            |snapshot: &Snapshot| serde_json::to_vec(snapshot).map_err(|error| PlanError::Json(error.to_string()));
+        let pages = |json: &[u8]| (size_of::<SnapshotHead>() + json.len()).div_ceil(SNAPSHOT_PAGE);
+        self.json = json(&self.snapshot)?;
+        if pages(&self.json) > capacity.snapshot as usize && !self.snapshot.common.is_empty() {
+            // Shared tables only spare time: no configuration is refused for them.
+            self.snapshot.common.clear();
+            self.json = json(&self.snapshot)?;
+        }
+        let pages = pages(&self.json);
         if pages > capacity.snapshot as usize {
             return Err(full(map::SNAPSHOT, "pages", capacity.snapshot, pages));
         }

@@ -11,6 +11,7 @@ mod generation;
 mod pools;
 mod retired;
 mod servers;
+mod common;
 mod services;
 mod index;
 mod regions;
@@ -30,6 +31,6 @@ pub(crate) use self::{
     pools::{candidate_tables, counts, member_list, member_order},
     retired::{Leaving, leaving},
     servers::server_table,
-    snapshot::{BackendRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
+    snapshot::{BackendRecord, CommonRecord, PoolRecord, RetiredRecord, ServiceRecord, Snapshot},
     state::{Admin, Word, admin, changed, condition, forced, health, removed, returned, state, with_word, word},
 };

@@ -33,6 +33,11 @@ impl Regions {
         Some(first)
     }
 
+    /// Frees these runs, each of which was taken as a whole.
+    pub(super) fn release(&mut self, runs: &[(u32, u32)]) {
+        self.taken.retain(|run| !runs.contains(run));
+    }
+
     /// Number of taken cells.
     pub(super) fn used(&self) -> u32 {
         self.size - self.gaps().into_iter().map(|(_, room)| room).sum::<u32>()

@@ -3,7 +3,7 @@
 use edge_common::abi::{self, Failover, MAX_POOLS, SLOTS_PER_CELL, map};
 
 use super::{
-    Image, NewOwners, NewService, PlanError, Previous,
+    Image, NewOwners, NewService, PlanError, Previous, common,
     numbers::{Numbers, full, narrow},
 };
 use crate::{
@@ -20,7 +20,9 @@ pub(super) fn plan(
     let before = previous.map(|p| p.snapshot);
     let mut numbers = Numbers::new(0, capacity.services, before.iter().flat_map(|s| &s.services).map(|s| s.number));
     let mut servers = Servers::new(capacity, before, image);
-    let mut regions = Regions::new(capacity.slots, before.iter().flat_map(|s| s.slot_cells()));
+    let taken = before.iter().flat_map(|s| s.slot_cells().chain(s.table_cells()));
+    let mut regions = Regions::new(capacity.slots, taken);
+    let mut tables: Vec<_> = before.iter().flat_map(|s| s.table_cells()).collect();
     for service in &config.services {
         let origin = before.and_then(|s| s.service_before(&service.name));
         let old = origin.filter(|(_, goes_on)| *goes_on).map(|(old, _)| old);
@@ -31,10 +33,17 @@ pub(super) fn plan(
         let kept = old.filter(|old| old.slots == service.slots);
         let cell = match kept {
             Some(old) => old.cell,
-            None => regions.lowest(service.slots / SLOTS_PER_CELL).ok_or_else(|| {
-                let needs = (regions.used() + service.slots / SLOTS_PER_CELL) as usize;
-                full(map::SLOTS, "cells", capacity.slots, needs)
-            })?,
+            None => regions
+                .lowest(service.slots / SLOTS_PER_CELL)
+                .or_else(|| {
+                    // The tables that services share give way: staging ends the sharing first.
+                    regions.release(&std::mem::take(&mut tables));
+                    regions.lowest(service.slots / SLOTS_PER_CELL)
+                })
+                .ok_or_else(|| {
+                    let needs = (regions.used() + service.slots / SLOTS_PER_CELL) as usize;
+                    full(map::SLOTS, "cells", capacity.slots, needs)
+                })?,
         };
         let servers = servers.place(service, old.map(|old| &old.servers), image)?;
         let (cid_offset, cid_length) = service.quic_cid.map_or((0, 0), |cid| (cid.offset, cid.length));
@@ -82,6 +91,8 @@ pub(super) fn plan(
         });
         image.snapshot.services.push(record);
     }
+    let known = before.filter(|_| !tables.is_empty());
+    image.snapshot.common = common::place(config, known, &mut regions, &image.snapshot);
     Ok(())
 }
 

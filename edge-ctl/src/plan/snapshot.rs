@@ -1,5 +1,7 @@
 //! Numbers and cells assigned to a published configuration, stored beside it in the maps, as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use edge_common::abi::{BackendNumber, SLOTS_PER_CELL};
@@ -21,6 +23,9 @@ pub(crate) struct Snapshot {
     /// By operators' words, in place of the text's.
     #[serde(default, skip_serializing_if = "Weights::is_empty")]
     pub weights: Weights,
+    /// Tables of slots that services may share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub common: Vec<CommonRecord>,
     /// Backends that are no longer configured, but whose numbers may still be in flow records.
     pub retired: Vec<RetiredRecord>,
 }
@@ -36,6 +41,16 @@ pub(crate) struct ServiceRecord {
     /// Positions of the service's pools in [`Snapshot::pools`], in order of priority.
     pub pools: Vec<usize>,
     pub servers: ServersRecord,
+}
+
+/// A table of slots that services with the same pools share while they are stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommonRecord {
+    /// The table's first cell in `SLOTS`.
+    pub cell: u32,
+    pub slots: u32,
+    /// Numbers of the services, in the order of the configuration.
+    pub services: Vec<u32>,
 }
 
 /// Cells of a service's server numbers in `CANDIDATES`; empty if the service does not route by connection ID.
@@ -196,9 +211,23 @@ impl Snapshot {
         pools.chain(self.services.iter().map(|service| (service.servers.cell, service.servers.cells)))
     }
 
-    /// The runs of `SLOTS` in use: first cell and length.
+    /// The runs of `SLOTS` that services' own slots use: first cell and length.
     pub(super) fn slot_cells(&self) -> impl Iterator<Item = (u32, u32)> {
         self.services.iter().map(|service| (service.cell, service.slots / SLOTS_PER_CELL))
+    }
+
+    /// The runs of `SLOTS` that shared tables use: first cell and length.
+    pub(super) fn table_cells(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.common.iter().map(|common| (common.cell, common.slots / SLOTS_PER_CELL))
+    }
+
+    /// First cell of the table that a service may share, by its number.
+    pub(crate) fn common_cells(&self) -> BTreeMap<u32, u32> {
+        let cells = |common: &CommonRecord| {
+            let cell = common.cell;
+            common.services.iter().map(move |number| (*number, cell)).collect::<Vec<_>>()
+        };
+        self.common.iter().flat_map(cells).collect()
     }
 }
 

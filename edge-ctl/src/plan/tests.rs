@@ -230,7 +230,7 @@ fn check_cells(config: &Config, before: Option<&Snapshot>, image: &Image, maps: 
         assert!(old.into_iter().all(|old| !overlap(run, old)), "{run:?} is still read");
     }
     assert_disjoint(&after.candidate_cells().collect::<Vec<_>>(), capacity.candidates);
-    assert_disjoint(&after.slot_cells().collect::<Vec<_>>(), capacity.slots);
+    assert_disjoint(&after.slot_cells().chain(after.table_cells()).collect::<Vec<_>>(), capacity.slots);
     for record in &after.services {
         let kept = before.and_then(|s| s.service(&record.name)).filter(|old| old.slots == record.slots);
         if let Some(old) = kept {

@@ -60,6 +60,11 @@ fn slots_that_are_looked_at_too_late_place_flows_elsewhere() {
 }
 
 #[test]
+fn entries_that_name_a_shared_table_for_too_long_break_flows() {
+    breaks_flows(Broken::SeparatedLate, &[Plan::roomy(SEED, RUN)]);
+}
+
+#[test]
 fn records_that_expire_too_early_break_flows() {
     breaks_flows(Broken::ExpiredEarly, &[Plan::roomy(SEED, RUN)]);
 }

@@ -37,6 +37,7 @@ pub(crate) struct Done {
     pub(crate) moves: u64,
     pub(crate) collected: u64,
     pub(crate) stable: u64,
+    pub(crate) shared: u64,
     pub(crate) restarts: u64,
 }
 
@@ -45,6 +46,7 @@ impl Done {
         self.moves += other.moves;
         self.collected += other.collected;
         self.stable += other.stable;
+        self.shared += other.shared;
         self.restarts += other.restarts;
     }
 }
@@ -90,6 +92,9 @@ impl Controller {
         if !at_once && self.plan.broken != Broken::LookedAtLate {
             look_at_all(edge, services);
         }
+        if !at_once && self.plan.broken != Broken::SeparatedLate {
+            edge.separate(services);
+        }
         for service in services {
             self.services[*service].stability = Stability::Unknown;
         }
@@ -97,6 +102,9 @@ impl Controller {
 
     /// Called after each change. With `looks`, packets must look at all slots from now on.
     pub(crate) fn changed(&mut self, edge: &mut Edge, services: &[usize], looks: bool) {
+        if self.plan.broken != Broken::SeparatedLate {
+            edge.separate(services);
+        }
         if looks && self.plan.broken != Broken::LookedAtLate {
             look_at_all(edge, services);
         }
@@ -110,6 +118,8 @@ impl Controller {
     pub(crate) fn tick(&mut self, edge: &mut Edge, scene: &Scene, now: u64) {
         for service in 0..self.services.len() {
             if edge.is_in_transition(service) {
+                // The writer that made the change may have died before.
+                edge.separate(&[service]);
                 self.look(edge, service, now);
             } else {
                 self.services[service] = Care::default();
@@ -234,6 +244,7 @@ impl Controller {
                         self.services[service] = Care::default();
                         edge.write(|memory| memory.services[place(service)].in_transition = 0);
                         self.done.stable += 1;
+                        self.done.shared += u64::from(edge.share(service));
                     }
                 }
             }

@@ -17,7 +17,7 @@ use edge_tests::{
 use crate::{
     plan::{IDLE_TIMEOUT, LEARN, PLENTY, Plan, TICK},
     scene::Scene,
-    units,
+    shared, units,
 };
 
 /// The bank of the maps that a [`World`](edge_tests::world::World) publishes.
@@ -42,6 +42,7 @@ impl Edge {
             memory.flows.head.timeouts.0[4..].iter_mut().for_each(|limits| limits.kept = i32::MAX);
         }
         complete(&mut memory, plan);
+        shared::add_tables(&mut memory);
         if kernel {
             Self::Both(Box::new(Both::with_memory(scene.world.clone(), memory)))
         } else {
@@ -179,9 +180,15 @@ impl Edge {
         });
     }
 
-    /// Whether a backend owns any slot.
+    /// Whether a backend owns any slot of a service.
     pub(crate) fn owns(&self, number: BackendNumber) -> bool {
-        self.memory().slots.borrow().iter().flat_map(|cell| cell.0).any(|slot| slot.owner == number)
+        self.memory()
+            .slots
+            .borrow()
+            .iter()
+            .take(shared::first_table())
+            .flat_map(|cell| cell.0)
+            .any(|slot| slot.owner == number)
     }
 
     /// Counts of the operations on records, over all services.

@@ -4,7 +4,7 @@
 //! of services in both IP versions live, send at least once per idle timeout, and end; floods of spoofed packets
 //! arrive; backends die, recover, are drained, disabled, added, removed and reweighted; pools fall below `min_healthy`;
 //! services fail over in both ways; changes are undone at once; and controllers die in any phase and start again
-//! ([`upheaval`]). A minimal controller ([`controller`]) hands slots over by the real `handover`. The packets go
+//! ([`upheaval`]). Stable services share tables of slots ([`shared`]). A minimal controller ([`controller`]) hands slots over by the real `handover`. The packets go
 //! through the host pipeline, and in some tests also through the real program, which must behave the same at each step
 //! ([`edge`]). A reference keeps each flow's backend and whether the backend has lived ([`truth`]), and each packet is
 //! judged by it ([`judge`]). Further tests ([`broken`]) break one rule at a time, and check that the model notices.
@@ -29,6 +29,7 @@ mod random;
 mod report;
 mod run;
 mod scene;
+mod shared;
 mod truth;
 mod upheaval;
 
@@ -90,6 +91,7 @@ fn with_room(kernel: bool) {
         ("slot was handed over", done.moves),
         ("record was collected", done.collected),
         ("service was stable", done.stable),
+        ("service shared a table", done.shared),
         ("controller died", done.restarts),
         ("backend was forgotten", report.forgotten),
         ("flow lost its backend", report.orphaned),

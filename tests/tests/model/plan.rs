@@ -54,6 +54,8 @@ pub(crate) enum Broken {
     ClearedUnscanned,
     /// `look` is set only once the controller has seen that owner and pick differ.
     LookedAtLate,
+    /// Packets of a service go on reading a shared table after a change, until the next pass.
+    SeparatedLate,
     /// Records are deleted before their flows' idle timeout.
     ExpiredEarly,
     /// The number of a removed backend is reused while records name it.

@@ -95,6 +95,15 @@ impl Scene {
         scene
     }
 
+    /// Number of services, and of kinds of services with the same pools.
+    pub(crate) const SERVICES: usize = Self::KINDS * SERVICES.len();
+    pub(crate) const KINDS: usize = 2;
+
+    /// The kind of a service: services of one kind have the same pools.
+    pub(crate) const fn kind(service: usize) -> usize {
+        service / SERVICES.len()
+    }
+
     /// The tracking of a service, regardless of broken rules.
     pub(crate) fn tracking(service: usize) -> Tracking {
         SERVICES[service % SERVICES.len()].2

@@ -44,11 +44,14 @@ impl PinnedMaps {
     pub(in crate::bpf) fn begin_transition(&mut self, services: &[u32]) -> Vec<u32> {
         let were_stable = self.announce_change(services);
         self.look_at(services);
+        // Their own slots are ready to be looked at.
+        self.separate(services);
         were_stable
     }
 
     /// As [`begin_transition`](Self::begin_transition), but for a death, which must not wait for the slots: packets look
-    /// at a slot whose owner is dead anyway, and [`look_at`](Self::look_at) for the other slots may follow the change.
+    /// at a slot whose owner is dead anyway. [`separate`](Self::separate) follows the change at once, and
+    /// [`look_at`](Self::look_at) for the other slots may follow it.
     pub(in crate::bpf) fn announce_change(&mut self, services: &[u32]) -> Vec<u32> {
         let were_stable = self.raise_flags(services);
         self.handover.count_change(services);
@@ -72,11 +75,12 @@ impl PinnedMaps {
     /// Sets `look` in the services' slots with these places in the order of return: before a change of a share, which is a
     /// number of places. Only slots between the old and the new share can have another pick afterwards, since a slot's
     /// search compares its own place with the share.
-    pub(in crate::bpf) fn look_at_places(&self, services: &[u32], places: &Range<u32>) {
+    pub(in crate::bpf) fn look_at_places(&mut self, services: &[u32], places: &Range<u32>) {
         let bank = self.maps.bank();
         for service in services.iter().filter_map(|&number| self.maps.service(bank, number)) {
             Slots::of(&self.maps, &service).look_at_places(places);
         }
+        self.separate(services);
     }
 
     /// Increments the flags and returns the services that were stable.

@@ -147,6 +147,7 @@ impl PinnedMaps {
         }
         let Some((bank, generation)) = self.maps.published() else { return Ok(()) };
         let known = self.known()?;
+        self.share_some()?;
         let changing = known.services.iter().map(|record| record.number).filter(|number| self.in_transition(*number));
         let mut services: Vec<_> =
             changing.filter_map(|number| Some((number, self.maps.service(bank, number)?))).collect();
@@ -158,6 +159,8 @@ impl PinnedMaps {
         // Sorted so that services that are alike are neighbours and share their picks.
         services.sort_by_key(|(number, service)| (service.pools, service.failover, service.when_exhausted, *number));
         let services: Vec<_> = services.into_iter().map(|(number, _)| number).collect();
+        self.separate_changing(&services);
+        let handover = &mut self.handover;
         for number in &services {
             handover.services.entry(*number).or_default();
         }
@@ -289,6 +292,7 @@ impl PinnedMaps {
             if !self.end_transition(service) {
                 return None;
             }
+            self.may_share(service);
             let ServiceTransition { moved, started, .. } = self.handover.services.remove(&service)?;
             Some(Finished { service, since_ms, moved, started })
         });

@@ -2,6 +2,7 @@
 
 pub(crate) mod model;
 
+mod common_table;
 mod property;
 mod shares;
 mod states;

@@ -21,6 +21,7 @@ pub(super) struct Maps {
     path: PathBuf,
     published: MmapRaw,
     slots: MmapRaw,
+    services: MmapRaw,
     backends: MmapRaw,
     counts: PerCpuArray<MapData, [u64; FlowCount::COUNT]>,
 }
@@ -37,6 +38,7 @@ impl Maps {
         Ok(Self {
             published: mapped(map::PUBLISHED)?,
             slots: mapped(map::SLOTS)?,
+            services: mapped(map::SERVICES)?,
             backends: mapped(map::BACKENDS)?,
             counts: Map::from_map_data(pinned(path, map::FLOW_STATS)?)?.try_into()?,
             path: path.to_owned(),
@@ -70,7 +72,11 @@ impl Maps {
                 (*vip, *port, i32::from(*protocol)) == (service.vip, service.port.to_be_bytes(), libc::IPPROTO_TCP)
             };
             let found = published.iter().find(is_its);
-            Ok((service.address(), found.with_context(|| format!("{} is not published", service.name))?.3))
+            let service_ref = found.with_context(|| format!("{} is not published", service.name))?.3;
+            // The entry may name a table that the service shares.
+            let at = banked(self.published().active, service_ref.service()) as usize * size_of::<abi::Service>();
+            let own: abi::Service = read(&self.services, at, 1)[0];
+            Ok((service.address(), service_ref.with_slots(own.slots)))
         });
         targets.collect()
     }

@@ -123,6 +123,11 @@ impl World {
                 None => 2,
             };
             let cells = self.first_candidates(&memory, pool);
+            // Services that are alike share a table while they are stable.
+            let common = (self.services > 1 && self.table.is_none()).then_some(u32::try_from(slots.len())?);
+            if common.is_some() {
+                slots.extend_from_slice(&cells);
+            }
             for number in 0..self.services {
                 let service = Service {
                     slots: u32::try_from(slots.len())?,
@@ -136,13 +141,14 @@ impl World {
                 slots.extend_from_slice(&cells);
                 memory.services.extend([service, Service::default()]);
                 let tracking = if form.protocol == protocol::TCP { Tracking::Tcp } else { Tracking::Stateless };
-                let service = ServiceRef::new(u16::try_from(first + number)?, self.slots, service.slots)
-                    .with_flows(tracking, None)
-                    .with_mode(match form.mode {
-                        "ipip" => Mode::Ipip,
-                        "gue" => Mode::Gue,
-                        _ => Mode::Dsr,
-                    });
+                let service =
+                    ServiceRef::new(u16::try_from(first + number)?, self.slots, common.unwrap_or(service.slots))
+                        .with_flows(tracking, None)
+                        .with_mode(match form.mode {
+                            "ipip" => Mode::Ipip,
+                            "gue" => Mode::Gue,
+                            _ => Mode::Dsr,
+                        });
                 for port in number * self.ports..(number + 1) * self.ports {
                     let port = (FIRST_PORT + u16::try_from(port)?).to_be_bytes();
                     match form.vip {
