@@ -159,10 +159,6 @@ pub trait Maps: PoolMaps {
     /// The kernel's own route to `backend`, from the tunnel source of its family.
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route>;
 
-    /// The kernel's own route to a client, from the VIP. Addresses are in the form of a
-    /// [`Flow`](crate::flow_table::Flow).
-    fn route_back(&self, v6: bool, vip: [u64; 2], client: [u64; 2]) -> Option<Route>;
-
     fn count_exit(&self, exit: Exit);
     fn count_flow(&self, service: u32, what: FlowCount);
     /// Counts a forwarded packet of `bytes` for the service and the backend; `starts` if it starts a flow.

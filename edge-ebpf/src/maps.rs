@@ -263,12 +263,6 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     }
 
     #[inline(always)]
-    fn route_back(&self, v6: bool, vip: [u64; 2], client: [u64; 2]) -> Option<Route> {
-        let mut route = Route::default();
-        if routing::to_client(self.ctx, v6, &vip, &client, &mut route) { Some(route) } else { None }
-    }
-
-    #[inline(always)]
     fn count_exit(&self, exit: Exit) {
         if let Some(count) = EXITS.get_ptr_mut(exit as u32) {
             // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.

@@ -37,33 +37,14 @@ pub(crate) fn to_backend<C: Context>(ctx: &C, generation: &Generation, backend: 
         }
         _ => return false,
     }
-    ask(ctx, request, route)
-}
-
-/// Like [`to_backend`], for the route from a VIP to a client.
-#[inline(never)]
-pub(crate) fn to_client<C: Context>(ctx: &C, v6: bool, vip: &[u64; 2], client: &[u64; 2], route: &mut Route) -> bool {
-    // SAFETY: as above.
-    let mut request: FibLookup = unsafe { core::mem::zeroed() };
-    request.ifindex = ctx.interface();
-    // An IPv4 address is the first of the words, and the others are zero.
-    request.family = if v6 { AF_INET6 } else { AF_INET };
-    request.__bindgen_anon_3.ipv6_src = halves(*vip);
-    request.__bindgen_anon_4.ipv6_dst = halves(*client);
-    ask(ctx, request, route)
-}
-
-#[inline(always)]
-fn ask<C: Context>(ctx: &C, mut request: FibLookup, route: &mut Route) -> bool {
-    // SAFETY: all words of the union are set.
-    let (family, destination) = (request.family, unsafe { request.__bindgen_anon_4.ipv6_dst });
+    let (family, destination) = (request.family, words(backend.address));
     // SAFETY: the pointer and the size are those of `request`, which outlives the call.
     let verdict = unsafe { bpf_fib_lookup(ctx.raw(), &raw mut request, size_of::<FibLookup>() as i32, 0) };
     if verdict != 0 {
         return false;
     }
-    // The helper puts the address of a router, of either family, in place of the destination. An IPv4 address is the first of
-    // the words, and the others are zero.
+    // The helper puts the address of a router, of either family, in place of the destination. An IPv4 address is the
+    // first of the words, and the others are zero.
     // SAFETY: all words of the union are set, here or by the helper.
     let hop = unsafe { request.__bindgen_anon_4.ipv6_dst };
     let differ = (0..hop.len()).fold(0, |bits, word| bits | (hop[word] ^ destination[word]));
@@ -88,13 +69,6 @@ fn in_pairs(mac: &[u8; 6]) -> Mac {
         u16::from_le(pair).into()
     };
     Mac(pair(0) | pair(1) << 16 | pair(2) << 32)
-}
-
-/// Each word of an address as two, in the order of their bytes.
-#[inline(always)]
-const fn halves([a, b]: [u64; 2]) -> [u32; 4] {
-    let (low, high) = if cfg!(target_endian = "little") { (0, 32) } else { (32, 0) };
-    [(a >> low) as u32, (a >> high) as u32, (b >> low) as u32, (b >> high) as u32]
 }
 
 /// An IPv6 address as the helper's four words, in network order.

@@ -256,11 +256,6 @@ impl Maps for Memory {
         self.routes.iter().find(|(address, _)| *address == backend.address).map(|(_, route)| *route)
     }
 
-    fn route_back(&self, _v6: bool, _vip: [u64; 2], client: [u64; 2]) -> Option<Route> {
-        let is_its = |address: &[u8; 16]| address[..] == client.map(u64::to_ne_bytes).concat();
-        self.routes.iter().find(|(address, _)| is_its(address)).map(|(_, route)| *route)
-    }
-
     fn count_exit(&self, exit: Exit) {
         *self.exits.borrow_mut().entry(exit as u32).or_default() += 1;
     }

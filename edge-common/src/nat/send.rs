@@ -14,7 +14,7 @@ use crate::{
     step::{Decision, FlowLocation, FlowRelation, StepResult, Translate},
     wire::{
         checksum::Sum,
-        ethernet::{self, Addresses},
+        ethernet::Addresses,
         ip::{self, Transport},
         ipv4::V4,
         ipv6::V6,
@@ -72,15 +72,10 @@ fn of<F: Translated, P: Places, M: Maps>(
             is_its(&was, peer, own)?;
         }
         let ports = flow.ports().rotate_left(16);
-        let vlan = match hop::back(maps, served.hop) {
-            Some(Back { egress, mtu, vlan, .. }) => {
-                if mtu != 0 && length > mtu as usize && egress != packet.ingress() {
-                    fits_link::<F>(length, F::dont_fragment(header), maps.mtu(egress))?;
-                }
-                vlan
-            }
-            None => 0,
-        };
+        let Back { egress, mtu, vlan, .. } = hop::back(maps, served.hop).ok_or(Exit::NoNextHop)?;
+        if mtu != 0 && length > mtu as usize && egress != packet.ingress() {
+            fits_link::<F>(length, F::dont_fragment(header), maps.mtu(egress))?;
+        }
         (Ends { source: from, destination: flow.client, ports }, vlan)
     } else {
         if !is_error {
@@ -96,15 +91,7 @@ fn of<F: Translated, P: Places, M: Maps>(
     let label = if back { None } else { Some(flow.hash(&head.hash_key).flow_label()) };
     let addresses = translate::<F, P>(packet, link, at, was, now, label, vlan)?;
     if back {
-        let next_hop = match hop::again(maps, served.hop, vlan) {
-            Ok(next_hop) => next_hop,
-            // There was no place for the client's hop, or it was not learnt yet: perhaps the kernel knows a way.
-            Err(unknown) if vlan == 0 => {
-                let route = maps.route_back(F::ETHER_TYPE == ethernet::IPV6, flow.vip, flow.client).ok_or(unknown)?;
-                NextHop { egress: route.egress, mac: route.mac, source_mac: route.source_mac }
-            }
-            Err(unknown) => return Err(unknown.into()),
-        };
+        let next_hop = hop::again(maps, served.hop, vlan)?;
         return Ok(by(packet, addresses, next_hop, [Exit::NatReplyTx, Exit::NatReplyRedirect]));
     }
     let view = maps.view_of(location.bank).ok_or(Exit::BadTables)?;

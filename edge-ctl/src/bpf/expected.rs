@@ -301,11 +301,6 @@ impl edge_common::maps::Maps for Expected<'_> {
         None
     }
 
-    fn route_back(&self, _v6: bool, _vip: [u64; 2], _client: [u64; 2]) -> Option<Route> {
-        // No answers are rehearsed.
-        None
-    }
-
     fn count_exit(&self, _exit: Exit) {}
     fn count_flow(&self, _service: u32, _what: FlowCount) {}
 

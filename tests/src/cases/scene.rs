@@ -239,7 +239,7 @@ impl Default for Scene {
     }
 }
 
-pub fn neighbour(side: Side) -> IpAddr {
+fn neighbour(side: Side) -> IpAddr {
     match side {
         Side::V4 => IpAddr::from(NEIGHBOUR_V4),
         Side::V6 => NEIGHBOUR_V6.parse().expect("an address"),

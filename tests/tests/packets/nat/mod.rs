@@ -9,7 +9,6 @@ mod families;
 mod families_errors;
 mod families_property;
 mod full;
-mod hops;
 mod links;
 mod proofs;
 mod property;
