@@ -146,11 +146,14 @@ impl<'a> NatTable<'a> {
     /// Whether an established flow has been silent for longer than its own service says. Packets know only the longest
     /// timeout of each class.
     fn is_idle(&self, found: &EntryState, service: u16, idle: &NatIdle) -> bool {
+        // Most entries are of flows that are over.
+        if found.life.stage() != Stage::Established {
+            return false;
+        }
         let limits = idle.get(&service).map_or(&[][..], Vec::as_slice);
         let is_its = |(tracking, _): &&(Tracking, Duration)| found.life.class() == Some((*tracking).into());
         let longest = limits.iter().filter(is_its).map(|(_, limit)| *limit).max();
-        found.life.stage() == Stage::Established
-            && longest.is_some_and(|longest| self.silent(found) > longest + duration(1))
+        longest.is_some_and(|longest| self.silent(found) > longest + duration(1))
     }
 
     /// Time since the flow's last packet.

@@ -135,8 +135,7 @@ impl PinnedMaps {
         }
         let word = self.maps.edition().ok_or(out_of(map::PUBLISHED, 0))?;
         let Edition(after) = image.after;
-        // Bank and count in one word, whose value is unique to each edition.
-        let next = next_edition(after) & !u64::from(u32::MAX) | u64::from(bank);
+        let next = next_edition_of(after, bank);
         word.compare_exchange(after, next, Ordering::AcqRel, Ordering::Acquire).map_err(|_| self.stale(image))?;
         // In force from here on.
         self.know_published();
@@ -302,6 +301,11 @@ impl PinnedMaps {
 /// The next edition, with the same bank.
 pub(super) const fn next_edition(edition: u64) -> u64 {
     edition.wrapping_add(1 << u32::BITS)
+}
+
+/// The next edition, with this bank. Bank and count are one word, whose value is unique to each edition.
+pub(super) fn next_edition_of(edition: u64, bank: u32) -> u64 {
+    next_edition(edition) & !u64::from(u32::MAX) | u64::from(bank)
 }
 
 /// Resets the counters of a number that had another user before.

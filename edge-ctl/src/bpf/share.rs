@@ -26,7 +26,7 @@ use super::{
     sys,
     vips::Entry,
 };
-use crate::plan::{Image, NewOwners};
+use crate::plan::{CommonRecord, Image, NewOwners};
 
 /// Slots that one call of [`PinnedMaps::share_some`] compares, some milliseconds' worth.
 const STEP: u32 = 1 << 17;
@@ -118,13 +118,23 @@ impl PinnedMaps {
     /// Makes packets of further stable services read a table that they share, for a few milliseconds.
     pub(super) fn share_some(&mut self) -> Result<(), BpfError> {
         self.know_doors();
+        if self.sharing.ended || self.sharing.waiting.is_empty() {
+            return Ok(());
+        }
+        let known = self.known()?;
+        let tables: BTreeMap<_, _> = known
+            .common
+            .iter()
+            .flat_map(|common| common.services.iter().map(move |number| (*number, common)))
+            .collect();
         let mut work = 0;
         while work < STEP
-            && !self.sharing.ended
             && let Some(number) = self.sharing.waiting.pop()
         {
-            if !self.in_transition(number) {
-                work += self.share(number)?;
+            if !self.in_transition(number)
+                && let Some(common) = tables.get(&number)
+            {
+                work += self.share(number, common);
             }
         }
         Ok(())
@@ -132,10 +142,8 @@ impl PinnedMaps {
 
     /// Makes packets of a stable service read the table of the services that are like it, if that has the same owners.
     /// Returns the number of slots.
-    fn share(&mut self, number: u32) -> Result<u32, BpfError> {
-        let known = self.known()?;
-        let Some(common) = known.common.iter().find(|common| common.services.contains(&number)) else { return Ok(1) };
-        let Some(service) = self.maps.service(self.maps.bank(), number) else { return Ok(1) };
+    fn share(&mut self, number: u32, common: &CommonRecord) -> u32 {
+        let Some(service) = self.maps.service(self.maps.bank(), number) else { return 0 };
         let is_in_use = common.services.iter().any(|other| self.sharing.users.contains(other));
         if !is_in_use {
             // The table is about to be written.
@@ -158,7 +166,7 @@ impl PinnedMaps {
                 self.separate(&[number]);
             }
         }
-        Ok(common.slots)
+        common.slots
     }
 
     /// The entry as it was published, if it names the table that its service may share: `common` has its first cell.

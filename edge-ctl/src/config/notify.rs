@@ -87,21 +87,19 @@ fn hook(table: &Table<'_>) -> Read<Hook> {
 }
 
 fn target(table: &Table<'_>) -> Read<HookTarget> {
-    let both = table.has("command") && table.has("webhook");
-    for (other, key) in [("webhook", "user"), ("command", "ca")] {
-        if table.has(other) && !both && table.has(key) {
-            let of = if key == "user" { "command" } else { "webhook" };
-            let what = format!("`{key}` is for a `{of}`, and this is a `{other}`");
+    if table.has("command") && table.has("webhook") {
+        let what = "`command` and `webhook` in one [[notify]]";
+        return Err(table.problems.add(table.place("webhook"), what, "a [[notify]] for each of them"));
+    }
+    for (this, key, of) in [("webhook", "user", "command"), ("command", "ca", "webhook")] {
+        if table.has(this) && table.has(key) {
+            let what = format!("`{key}` is for a `{of}`, and this is a `{this}`");
             return Err(table.problems.add(
                 table.place(key),
                 what,
-                format!("`{of}` in place of `{other}`, or remove `{key}`"),
+                format!("`{of}` in place of `{this}`, or remove `{key}`"),
             ));
         }
-    }
-    if both {
-        let what = "`command` and `webhook` in one [[notify]]";
-        return Err(table.problems.add(table.place("webhook"), what, "a [[notify]] for each of them"));
     }
     if table.has("command") {
         let (argv, user) = probe_kinds::program(table, COMMAND)?;

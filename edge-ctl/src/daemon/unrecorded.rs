@@ -97,13 +97,13 @@ impl Unrecorded {
 
 impl Tally {
     const fn of(FlowCounts(counts): FlowCounts) -> Self {
+        let kept = counts[FlowCount::KeptAtOwner as usize];
+        let taken_over = counts[FlowCount::OwnerTakenOver as usize];
         Self {
             recorded: counts[FlowCount::RecordedAtNew as usize],
-            kept: counts[FlowCount::KeptAtOwner as usize],
-            taken_over: counts[FlowCount::OwnerTakenOver as usize],
-            failed: counts[FlowCount::KeptAtOwner as usize]
-                + counts[FlowCount::OwnerTakenOver as usize]
-                + counts[FlowCount::InsertFailed as usize],
+            kept,
+            taken_over,
+            failed: kept + taken_over + counts[FlowCount::InsertFailed as usize],
             over_limit: counts[FlowCount::OverLimit as usize],
         }
     }

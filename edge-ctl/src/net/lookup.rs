@@ -70,18 +70,22 @@ impl Requests {
         self.with_all_hops(route, destination, vrf).await
     }
 
+    /// The kernel's answer for packets from any source.
+    async fn answer_for(&self, address: IpAddr, vrf: Option<u32>) -> Option<Lookup> {
+        let routes = self.routes(&question(Destination::of(address), vrf)).await.ok()?;
+        Some(tables::lookup(address, routes.first()?))
+    }
+
     /// The source address that the kernel would choose.
     async fn chosen_source(&self, address: IpAddr, vrf: Option<u32>) -> Option<IpAddr> {
-        let plain = self.routes(&question(Destination::of(address), vrf)).await.unwrap_or_default();
-        match tables::lookup(address, plain.first()?) {
+        match self.answer_for(address, vrf).await? {
             Lookup::Via(route) => route.source,
             Lookup::Unreachable(_) => None,
         }
     }
 
     async fn is_own(&self, address: IpAddr, vrf: Option<u32>) -> bool {
-        let found = self.routes(&question(Destination::of(address), vrf)).await;
-        found.is_ok_and(|routes| routes.first().is_some_and(|route| tables::lookup(address, route).is_own()))
+        self.answer_for(address, vrf).await.is_some_and(|found| found.is_own())
     }
 
     /// The kernel's answer has one next hop; the complete route has all of them.

@@ -10,7 +10,7 @@ use super::{
     pools::new_backend,
 };
 use crate::{
-    config::{Config, is_same},
+    config::{Config, configured},
     plan::{BackendRecord, RetiredRecord, Snapshot, removed},
 };
 
@@ -44,16 +44,15 @@ pub(crate) struct Leaving {
 /// The backends that leave with `config` in new maps of `capacity`.
 pub(crate) fn leaving(previous: Option<Previous<'_>>, config: &Config, capacity: &Capacity) -> Leaving {
     let Some(Previous { snapshot, in_use, .. }) = previous else { return Leaving::default() };
-    let stays = |known: &RetiredRecord| {
-        let pools = config.pools.iter().filter(|pool| is_same(&pool.name, &known.pool));
-        let mut backends = pools.flat_map(|pool| &pool.backends);
-        backends.any(|backend| backend.name == known.name && backend.address == known.address)
-    };
+    let backends = || config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |known| (pool, known)));
+    let there: BTreeSet<_> =
+        backends().map(|(pool, known)| (configured(&pool.name).0, known.name.as_str(), known.address)).collect();
+    let stays =
+        |known: &RetiredRecord| there.contains(&(configured(&known.pool).0, known.name.as_str(), known.address));
     let retired = snapshot.retired.iter().filter(|known| in_use(known.number)).cloned();
     let mut kept: Vec<_> = records(snapshot).chain(retired).filter(|known| !stays(known)).collect();
-    let configured: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
     // Number 0 stands for no backend.
-    let room = (capacity.backends as usize).saturating_sub(configured + 1);
+    let room = (capacity.backends as usize).saturating_sub(backends().count() + 1);
     let cut = kept.split_off(room.min(kept.len()));
     Leaving { kept, cut }
 }

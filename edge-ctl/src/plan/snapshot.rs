@@ -223,11 +223,7 @@ impl Snapshot {
 
     /// First cell of the table that a service may share, by its number.
     pub(crate) fn common_cells(&self) -> BTreeMap<u32, u32> {
-        let cells = |common: &CommonRecord| {
-            let cell = common.cell;
-            common.services.iter().map(move |number| (*number, cell)).collect::<Vec<_>>()
-        };
-        self.common.iter().flat_map(cells).collect()
+        self.common.iter().flat_map(|common| common.services.iter().map(|number| (*number, common.cell))).collect()
     }
 }
 

@@ -75,9 +75,7 @@ impl Host {
             config.pools.iter().filter_map(|pool| Some((pool.name.clone(), unmade(&pool.probe.as_ref()?.kind)?)));
         Ok(Self { network, sysctls, ports, pinned, unmade: unmade.collect(), kernel: None })
     }
-}
 
-impl Host {
     /// MTU of the interface by which an address is reached, bytes of IP packet; `None` if there is no route.
     pub(crate) fn egress_mtu(&self, address: IpAddr) -> Option<u32> {
         match self.network.routes.get(&address)? {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use edge_common::abi::Generation;
 
 use crate::{
-    bpf::{PinnedMaps, maps::Maps, publish::next_edition},
+    bpf::{PinnedMaps, maps::Maps, publish::next_edition_of},
     plan::Edition,
 };
 
@@ -39,7 +39,7 @@ impl PinnedMaps {
         let Some(word) = self.maps.edition() else { return false };
         // An edition that no plan is based on.
         let Edition(now) = self.edition();
-        let next = next_edition(before.max(now)) & !u64::from(u32::MAX) | u64::from(bank);
+        let next = next_edition_of(before.max(now), bank);
         // The map has one value, with two banks.
         let _in_range = self.maps.published.write_part(0, Maps::generation(bank), generation);
         word.store(next, Ordering::Release);
