@@ -5,7 +5,7 @@ use std::{
     fs,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -17,6 +17,9 @@ const TRAP_FLAG: i64 = 0x100;
 static MAPS: OnceLock<Vec<Memory>> = OnceLock::new();
 /// Stores left before the process is killed.
 static LEFT: AtomicU32 = AtomicU32::new(0);
+
+/// Index of the map that may be stored into in the present step.
+static WRITABLE: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether the process stops before each store.
 static STOPS: AtomicBool = AtomicBool::new(false);
@@ -89,8 +92,8 @@ fn handle(signal: c_int, handler: Handler) {
 extern "C" fn before(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes a valid `siginfo_t` with the fault's address.
     let address = unsafe { (*info).si_addr() } as usize;
-    let map = MAPS.get().into_iter().flatten().find(|map| (map.start..map.start + map.length).contains(&address));
-    let Some(map) = map else {
+    let maps = MAPS.get().map_or(&[][..], Vec::as_slice);
+    let Some(index) = maps.iter().position(|map| (map.start..map.start + map.length).contains(&address)) else {
         // An ordinary fault: it repeats, and ends the process.
         // SAFETY: this restores the default handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -102,12 +105,16 @@ extern "C" fn before(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
         // SAFETY: `kill` touches no memory.
         unsafe { libc::kill(libc::getpid(), signal) };
     }
-    map.allow(PROT_READ | PROT_WRITE);
+    maps[index].allow(PROT_READ | PROT_WRITE);
+    WRITABLE.store(index, Ordering::Relaxed);
     step(context, true);
 }
 
 extern "C" fn behind(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
-    MAPS.get().into_iter().flatten().for_each(|map| map.allow(PROT_READ));
+    // Others are read-only still: thousands of stores are waited for in each run.
+    if let Some(map) = MAPS.get().and_then(|maps| maps.get(WRITABLE.load(Ordering::Relaxed))) {
+        map.allow(PROT_READ);
+    }
     step(context, false);
 }
 
