@@ -1,5 +1,5 @@
 //! Counts a process's stores into the memory of maps. This memory is read-only, so that each store is a fault. The
-//! handler makes it writable for a single step of one instruction, and read-only again after it.
+//! handler makes its page writable for a single step of one instruction, and read-only again after it.
 
 use std::{
     fs,
@@ -11,6 +11,8 @@ use std::{
 
 use libc::{PROT_READ, PROT_WRITE, REG_EFL, c_int, c_void, siginfo_t, ucontext_t};
 
+/// Bytes of a page of memory.
+const PAGE: usize = 4096;
 /// Flag that makes the processor trap after the next instruction.
 const TRAP_FLAG: i64 = 0x100;
 
@@ -18,7 +20,7 @@ static MAPS: OnceLock<Vec<Memory>> = OnceLock::new();
 /// Stores left before the process is killed.
 static LEFT: AtomicU32 = AtomicU32::new(0);
 
-/// Index of the map that may be stored into in the present step.
+/// Address that is stored to in the present step.
 static WRITABLE: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether the process stops before each store.
@@ -32,6 +34,15 @@ struct Memory {
 }
 
 impl Memory {
+    /// The page of a map with this address, and the one behind it, since a store may reach into that. The whole map would
+    /// take longer, and thousands of stores are stepped over in each run.
+    fn written_at(address: usize) -> Option<Self> {
+        let end = |map: &Self| map.start + map.length;
+        let map = MAPS.get()?.iter().find(|map| (map.start..end(map)).contains(&address))?;
+        let start = address & !(PAGE - 1);
+        Some(Self { start, length: (2 * PAGE).min(end(map) - start) })
+    }
+
     fn allow(self, access: c_int) {
         // SAFETY: the range is that of a map according to the kernel, and it stays mapped for as long as the process
         // runs.
@@ -92,8 +103,7 @@ fn handle(signal: c_int, handler: Handler) {
 extern "C" fn before(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes a valid `siginfo_t` with the fault's address.
     let address = unsafe { (*info).si_addr() } as usize;
-    let maps = MAPS.get().map_or(&[][..], Vec::as_slice);
-    let Some(index) = maps.iter().position(|map| (map.start..map.start + map.length).contains(&address)) else {
+    let Some(memory) = Memory::written_at(address) else {
         // An ordinary fault: it repeats, and ends the process.
         // SAFETY: this restores the default handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -105,15 +115,14 @@ extern "C" fn before(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
         // SAFETY: `kill` touches no memory.
         unsafe { libc::kill(libc::getpid(), signal) };
     }
-    maps[index].allow(PROT_READ | PROT_WRITE);
-    WRITABLE.store(index, Ordering::Relaxed);
+    memory.allow(PROT_READ | PROT_WRITE);
+    WRITABLE.store(address, Ordering::Relaxed);
     step(context, true);
 }
 
 extern "C" fn behind(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
-    // Others are read-only still: thousands of stores are waited for in each run.
-    if let Some(map) = MAPS.get().and_then(|maps| maps.get(WRITABLE.load(Ordering::Relaxed))) {
-        map.allow(PROT_READ);
+    if let Some(memory) = Memory::written_at(WRITABLE.load(Ordering::Relaxed)) {
+        memory.allow(PROT_READ);
     }
     step(context, false);
 }
