@@ -171,8 +171,12 @@ impl Judgement {
         let is_up = |backend| is_up(known, reach, backend);
         ruling.panic = self.panic.look(inventory, plane, &self.blame, is_up, deaf, now);
         for (pool, _) in &ruling.panic {
-            let down = inventory.members_of(*pool).filter(|member| self.health(member.number) == Health::Down);
-            ruling.others.extend(down.map(|member| (member.number, String::new())));
+            for member in inventory.members_of(*pool) {
+                if self.health(member.number) == Health::Down {
+                    // Its flows may have a reason to move at the same time.
+                    ruling.others.entry(member.number).or_default();
+                }
+            }
         }
         ruling
     }
@@ -276,7 +280,8 @@ impl Judgement {
             if probed.machine().is_silenced() && probed.machine().silent_since().is_some() && !probed.is_out() {
                 probed.put_out(now);
                 match ruling.changes.iter_mut().find(|(changed, _)| changed == backend) {
-                    Some((_, change)) => change.reason = format!("{}; {why}", change.reason),
+                    // The maps keep only the beginning of a reason.
+                    Some((_, change)) => change.reason = format!("{why}; {}", change.reason),
                     None => drop(ruling.others.insert(*backend, why.to_owned())),
                 }
             }
