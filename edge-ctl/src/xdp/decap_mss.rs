@@ -12,6 +12,7 @@ use edge_common::abi::{MssLimits, map, program};
 use super::{
     DecapPins, XdpError,
     decap_maps::{Counters, in_map, pin},
+    link,
     tc::{self, Side},
 };
 use crate::bpf::{self, BpfError, if_present, interface_file_name};
@@ -60,7 +61,7 @@ pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>
 /// Detaches the program from all interfaces except these.
 pub(super) fn detach_but(pins: &DecapPins, egress: &[String]) -> Result<(), XdpError> {
     for interface in attached(pins)?.iter().filter(|interface| !egress.contains(interface)) {
-        bpf::remove_file(&pins.mss_on(interface))?;
+        link::remove(&pins.mss_on(interface))?;
         tc::remove_filter(interface, Side::Egress, place(pins))?;
     }
     Ok(())
