@@ -334,7 +334,7 @@ fn constant_work(stage: &mut Stage) -> Result<Observed> {
 fn opened_each_second(lab: &mut Lab, act: impl FnOnce(&mut Lab) -> Result<()>) -> Result<f64> {
     let (start, before) = (Instant::now(), opened(lab)?);
     act(lab)?;
-    sleep(Duration::from_secs(3).saturating_sub(start.elapsed()));
+    sleep(Duration::from_secs(2).saturating_sub(start.elapsed()));
     Ok((opened(lab)? - before) / start.elapsed().as_secs_f64())
 }
 
