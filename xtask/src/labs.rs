@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use xtask::{cargo, counts::Counts};
 
-use crate::test_run::TestRun;
+use crate::{repeat::repeat, test_run::TestRun};
 
 /// The test program.
 pub(crate) const LAB: &str = "lab";
@@ -21,14 +21,8 @@ const ALONE: [&str; 5] = ["http", "liveness", "nat", "path_mtu", "rehearsal"];
 const LONG: [&str; 5] = ["flows", "judging", "upgrade", "faults", "change"];
 /// Number of modules that run at a time.
 const AT_ONCE: usize = 2;
-/// Maximum number of failed tests that are repeated; more do not fail by chance.
-const MOST_AGAIN: usize = 3;
 
 /// Runs all lab tests, and `beside` while most of them run. `beside` must leave the CPUs to them when needed.
-///
-/// The tests use a real clock, on a machine with other users. A failed test is repeated alone; if it passes then, the
-/// last line names it. A fault that shows once in a hundred runs is a fault nevertheless, but should not hold up an
-/// unrelated change.
 pub(crate) fn run(counts: &mut Counts, beside: impl FnOnce() -> Counts + Send) -> Result<()> {
     let program = cargo::test_programs(&[LAB], &[])?.remove(LAB).context("there is no program of lab tests")?;
     let mut modules = modules(&program)?;
@@ -46,14 +40,7 @@ pub(crate) fn run(counts: &mut Counts, beside: impl FnOnce() -> Counts + Send) -
     for (module, tests) in &alone {
         failed.extend(start(&program, module, tests)?.finish(counts)?);
     }
-    if failed.is_empty() || failed.len() > MOST_AGAIN {
-        return Ok(());
-    }
-    let mut again = Counts::default();
-    let still = start(&program, "those that failed, again", &failed)?.finish(&mut again)?;
-    failed.retain(|name| !still.contains(name));
-    counts.again(failed, &again);
-    Ok(())
+    repeat(failed, counts, |names| start(&program, "those that failed, again", names))
 }
 
 /// Names of the tests, by module.

@@ -5,6 +5,7 @@ mod fuzz;
 mod labs;
 mod lints;
 mod package;
+mod repeat;
 mod rules;
 mod slowest;
 mod test;

@@ -16,7 +16,7 @@ use xtask::{
     step::step,
 };
 
-use crate::{edge_tasks, labs, lints, rules, test_run::TestRun};
+use crate::{edge_tasks, labs, lints, repeat::repeat, rules, test_run::TestRun};
 
 /// Test programs that need no root and only seconds.
 const FAST: [&str; 2] = ["cli", "layers"];
@@ -54,14 +54,20 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     unit_tests(quick, &mut counts)?;
     if let Some(tasks) = tasks {
         tests("budgets of the programs", &mut counts, &mut edge_tasks::part(&tasks, "budgets"))?;
-        tests("packet tests", &mut counts, select(&mut cargo_test(&[], &[PACKETS]), quick))?;
+        let packets = || cargo_test(&[], &[PACKETS]);
+        let failed = TestRun::start("packet tests", select(&mut packets(), quick))?.finish(&mut counts)?;
+        repeat(failed, &mut counts, |names| only("packet tests", packets(), names))?;
         if !quick {
             model(&mut counts)?;
             if let Some(fetching) = fetching {
                 kernels(fetching, edge_tasks::part(&tasks, "kernels").arg(edge_ctl), &mut counts)?;
             }
             labs::run(&mut counts, beside_labs)?;
-            tests("replayed outages", &mut counts, &mut edge_tasks::part(&tasks, "outages"))?;
+            let outages = || edge_tasks::part(&tasks, "outages");
+            let failed = TestRun::start("replayed outages", &mut outages())?.finish(&mut counts)?;
+            repeat(failed, &mut counts, |names| {
+                TestRun::start("replayed outages: those not met, again", outages().args(names))
+            })?;
         }
     } else {
         eprintln!("xtask: packet and lab tests need root: sudo -E env PATH=\"$PATH\" cargo xtask test");
@@ -125,11 +131,21 @@ fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
 /// Unit and property tests, and beside them the interleavings in the flow table.
 fn unit_tests(quick: bool, counts: &mut Counts) -> Result<()> {
     let threads = THREADS * thread::available_parallelism()?.get();
-    let mut fast = cargo_test(&["--lib", "--bins"], &FAST);
-    fast.arg("--no-fail-fast").env("RUST_TEST_THREADS", threads.to_string());
+    let fast = || {
+        let mut fast = cargo_test(&["--lib", "--bins"], &FAST);
+        fast.arg("--no-fail-fast").env("RUST_TEST_THREADS", threads.to_string());
+        fast
+    };
     let flow_table = TestRun::start("flow table", select(&mut cargo_test(&[], &[FLOW_TABLE]), quick))?;
-    tests("unit and property tests", counts, select(&mut fast, quick))?;
-    flow_table.finish(counts).map(drop)
+    let failed = TestRun::start("unit and property tests", select(&mut fast(), quick))?.finish(counts)?;
+    flow_table.finish(counts)?;
+    repeat(failed, counts, |names| only("unit and property tests", fast(), names))
+}
+
+/// Starts the tests of these names, one after the other.
+fn only(what: &str, mut test: Command, names: &[String]) -> Result<TestRun> {
+    test.args(["--", "--test-threads=1", "--exact"]).args(names);
+    TestRun::start(&format!("{what}: those that failed, again"), &mut test)
 }
 
 /// Leaves the exhaustive tests out of a quick run.

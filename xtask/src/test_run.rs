@@ -52,8 +52,7 @@ impl TestRun {
         for (at, line) in self.lines {
             counts.read(&line);
             slowest.read(&line, at);
-            let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
-            failed.extend(name.map(str::to_owned));
+            failed.extend(failed_test(&line).map(str::to_owned));
             println!("{line}");
             end = at;
         }
@@ -65,5 +64,25 @@ impl TestRun {
         let how = if counts.failed == before { "done" } else { "FAILED" };
         eprintln!("xtask: {}: {how} in {:.1} s", self.what, end.duration_since(self.since).as_secs_f64());
         Ok(failed)
+    }
+}
+
+/// The name of a test, or of a replayed outage, if the line says that it failed.
+fn failed_test(line: &str) -> Option<&str> {
+    let test = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+    test.or_else(|| line.strip_prefix("NOT MET").map(str::trim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_tests_and_unmet_outages_have_names() {
+        assert_eq!(failed_test("test a::b ... FAILED"), Some("a::b"));
+        assert_eq!(failed_test("NOT MET  full-disk"), Some("full-disk"));
+        for line in ["test a::b ... ok", "met      full-disk", "test result: FAILED. 0 passed; 1 failed"] {
+            assert_eq!(failed_test(line), None, "{line}");
+        }
     }
 }

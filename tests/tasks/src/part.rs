@@ -17,8 +17,8 @@ pub(crate) enum Part {
     FetchKernels,
     /// Test the programs on these kernels.
     Kernels { edge_ctl: PathBuf },
-    /// Replay the outages that take seconds.
-    Outages,
+    /// Replay the outages that take seconds, or those of these names.
+    Outages { names: Vec<String> },
 }
 
 /// Runs a part, and prints its results.
@@ -30,7 +30,7 @@ pub(crate) fn run(part: &Part) -> Result<ExitCode> {
         Part::Budgets => budget::check().map(|()| counts.check(true)),
         Part::FetchKernels => return vm::Core::fetch().map(|_| ExitCode::SUCCESS),
         Part::Kernels { edge_ctl } => vm::Core::fetch().and_then(|core| core.test(edge_ctl, &mut counts)),
-        Part::Outages => outages::fast(&mut counts),
+        Part::Outages { names } => outages::counted(names, &mut counts),
     };
     if let Err(error) = ran {
         eprintln!("xtask: {error:#}");

@@ -42,16 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     setup::root("outages")?;
     setup::lab()?;
     build::all(Profile::Dev, false)?;
-    let all = rows::all();
-    for name in &options.names {
-        let names: Vec<_> = all.iter().map(|row| row.name).collect();
-        ensure!(names.contains(&name.as_str()), "no outage has the name {name}; there are: {}", names.join(", "));
-    }
-    let is_chosen = |row: &Incident| match &*options.names {
-        [] => options.long || !row.long,
-        names => names.iter().any(|name| name == row.name),
-    };
-    let chosen: Vec<_> = all.into_iter().filter(is_chosen).collect();
+    let chosen = chosen(&options.names, options.long)?;
     let replayed = replay(&chosen)?;
     if options.page {
         page::write(&replayed)?;
@@ -60,15 +51,29 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if replayed.iter().all(|row| row.observed.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Replays the outages that take seconds, and counts each as a test.
-pub(crate) fn fast(counts: &mut Counts) -> Result<()> {
-    let chosen: Vec<_> = rows::all().into_iter().filter(|row| !row.long).collect();
+/// Replays the outages of these names, or all that take seconds, and counts each as a test.
+pub(crate) fn counted(names: &[String], counts: &mut Counts) -> Result<()> {
+    let chosen = chosen(names, false)?;
     let replayed = replay(&chosen)?;
     print!("{}", page::table(&replayed));
     for row in &replayed {
         counts.check(row.observed.met);
     }
     Ok(())
+}
+
+/// The outages of these names; without a name all that take seconds, and with `long` those that take minutes, too.
+fn chosen(names: &[String], long: bool) -> Result<Vec<Incident>> {
+    let all = rows::all();
+    for name in names {
+        let known: Vec<_> = all.iter().map(|row| row.name).collect();
+        ensure!(known.contains(&name.as_str()), "no outage has the name {name}; there are: {}", known.join(", "));
+    }
+    let is_chosen = |row: &Incident| match names {
+        [] => long || !row.long,
+        names => names.iter().any(|name| name == row.name),
+    };
+    Ok(all.into_iter().filter(is_chosen).collect())
 }
 
 /// Replays in one lab, which is renewed after a replay that breaks it.
