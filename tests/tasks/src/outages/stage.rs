@@ -131,15 +131,29 @@ pub(super) fn restart<T>(lab: &mut Lab, between: impl FnOnce(&mut Lab) -> Result
 pub(super) fn judged<T>(stage: &mut Stage, judging: &str, replay: impl FnOnce(&mut Stage) -> Result<T>) -> Result<T> {
     // The controller keeps a thousand events: it begins with none.
     restart(&mut stage.lab, |_| Ok(()))?;
+    let observed = changed(stage, |good| good.replace(&Configuration::default().judging, judging), replay)?;
+    // A restarted daemon has no memory of flapping.
+    restart(&mut stage.lab, |_| Ok(()))?;
+    Ok(observed)
+}
+
+/// Runs `replay` with the configuration that `change` makes of the lab's, and restores that afterwards.
+pub(super) fn changed<T>(
+    stage: &mut Stage,
+    change: impl FnOnce(&str) -> String,
+    replay: impl FnOnce(&mut Stage) -> Result<T>,
+) -> Result<T> {
     let path = stage.lab.edge().configuration();
     let good = std::fs::read_to_string(&path)?;
-    std::fs::write(&path, good.replace(&Configuration::default().judging, judging))?;
+    let other = change(&good);
+    ensure!(other != good, "the configuration is not changed");
+    std::fs::write(&path, other)?;
     stage.lab.ctl(&["reload"])?;
     stage.lab.wait_for_health(|_| "up")?;
     let observed = replay(stage)?;
     std::fs::write(&path, good)?;
-    // A restarted daemon has no memory of flapping.
-    restart(&mut stage.lab, |_| Ok(()))?;
+    stage.lab.ctl(&["reload"])?;
+    stage.lab.wait_for_health(|_| "up")?;
     Ok(observed)
 }
 

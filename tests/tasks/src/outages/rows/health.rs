@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::outages::{
     incident::{Helped, Incident, Observed},
-    stage::{PATIENCE, Stage, all_served_by, events, judged, sick},
+    stage::{PATIENCE, Stage, all_served_by, changed, events, judged, sick},
 };
 
 /// Time from a provider's death until the other one serves all: three probes of 0.2 s, the last one's timeout, and
@@ -318,16 +318,23 @@ fn deafen(lab: &Lab, backend: Backend, verb: &str) -> Result<()> {
 }
 
 fn constant_work(stage: &mut Stage) -> Result<Observed> {
-    let steady = opened_each_second(&mut stage.lab, |_| Ok(()))?;
-    // Probes that are not answered are repeated sooner until their backends are down, so the moment of death counts.
-    let dead =
-        opened_each_second(&mut stage.lab, |lab| Backend::all().try_for_each(|backend| lab.kill_backend(backend)))?;
-    heal(&mut stage.lab, &Provider::ALL)?;
-    let ratio = dead / steady;
-    Ok(Observed::all([(
-        format!("{steady:.0} connections a second, then {dead:.0}: {ratio:.2} times"),
-        steady > 10.0 && ratio <= 1.1,
-    )]))
+    // Probes that are not answered are repeated sooner until there are `fall` of them, so the moment of death counts. Six
+    // would add a quarter to the connections of these seconds.
+    changed(
+        stage,
+        |good| good.replace("fall = 3", "fall = 6"),
+        |stage| {
+            let steady = opened_each_second(&mut stage.lab, |_| Ok(()))?;
+            let kill_all = |lab: &mut Lab| Backend::all().try_for_each(|backend| lab.kill_backend(backend));
+            let dead = opened_each_second(&mut stage.lab, kill_all)?;
+            heal(&mut stage.lab, &Provider::ALL)?;
+            let ratio = dead / steady;
+            Ok(Observed::all([(
+                format!("{steady:.0} connections a second, then {dead:.0}: {ratio:.2} times"),
+                steady > 10.0 && ratio <= 1.1,
+            )]))
+        },
+    )
 }
 
 /// TCP connections per second that the edge's own stacks open, including the stack of its probes, from the start of
@@ -335,7 +342,7 @@ fn constant_work(stage: &mut Stage) -> Result<Observed> {
 fn opened_each_second(lab: &mut Lab, act: impl FnOnce(&mut Lab) -> Result<()>) -> Result<f64> {
     let (start, before) = (Instant::now(), opened(lab)?);
     act(lab)?;
-    sleep(Duration::from_secs(2).saturating_sub(start.elapsed()));
+    sleep(Duration::from_secs(4).saturating_sub(start.elapsed()));
     Ok((opened(lab)? - before) / start.elapsed().as_secs_f64())
 }
 
