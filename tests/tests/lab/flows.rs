@@ -90,6 +90,8 @@ fn no_connection_breaks_whose_backend_lives() {
     let most: u64 = watch.most_records.into_iter().sum();
     assert!(most > u64::from(FLOWS) * 9 / 10, "the table of records was never full: {watch:?}");
     assert!(watch.handed_over >= 10, "slots were handed over only {} times: {watch:?}", watch.handed_over);
+    let events = run.lab.ctl(&["events", "--json"]).expect("there are events");
+    assert!(events.contains("\"flows_unrecorded\""), "an operator is told that flows could not be recorded");
     assert!(run.left <= FEW, "connections are gone, but not their records: {:?}", watch.transitions);
 }
 
@@ -127,7 +129,7 @@ struct Run {
     /// Records that were left some time after the last connection.
     left: u64,
     /// Dropped with a failing test, so that its logs are kept.
-    _lab: Lab,
+    lab: Lab,
 }
 
 /// Runs all connections through `script`; `tcp` is added to each TCP service.
@@ -192,7 +194,7 @@ fn run(tcp: &str, script: Script) -> Run {
     for done in done {
         *kinds.entry(done.kind).or_default() += 1;
     }
-    Run { tally, unexplained, silent, displaced, taken_over, kinds, watch, left, _lab: lab }
+    Run { tally, unexplained, silent, displaced, taken_over, kinds, watch, left, lab }
 }
 
 /// Prints what happened, to find the cause of a failure.
