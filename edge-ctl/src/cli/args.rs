@@ -139,12 +139,13 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Make all services leave a pool, such as a whole provider, with their established flows.
+    /// Make all services leave pools, such as a whole provider, with their established flows.
     Evacuate(EvacuateArgs),
-    /// End the evacuation of a pool.
+    /// End the evacuation of pools.
     Return {
-        /// The pool's name.
-        pool: String,
+        /// Pools, or patterns of their names.
+        #[arg(required = true, value_name = "POOL")]
+        pools: Vec<String>,
         /// Show the outcome, and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -312,8 +313,9 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvacuateArgs {
-    /// The pool's name.
-    pub(crate) pool: String,
+    /// Pools, or patterns of their names: `provider-a*`.
+    #[arg(required = true, value_name = "POOL")]
+    pub(crate) pools: Vec<String>,
     /// Return by itself after this time.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) time: Option<Duration>,

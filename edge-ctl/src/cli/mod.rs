@@ -127,7 +127,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
             many::each(dirs, &services, What::Services, dry_run, |service| Operation::Failback { service })
         }
         Command::Evacuate(args) => evacuate::evacuate(dirs, args),
-        Command::Return { pool, dry_run } => evacuate::bring_back(dirs, &pool, dry_run),
+        Command::Return { pools, dry_run } => evacuate::bring_back(dirs, &pools, dry_run),
         Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Incident(args) => incident::incident(dirs, &args),
