@@ -62,7 +62,9 @@ pub(crate) use self::{
     nat::{NatBackend, NatFlow, NatIdle, NatUse},
     nat_carry::Carried,
     notes::text_of,
-    pins::{PinDir, interface_file_name, make_dir, make_only_dir, remove_dir, remove_file, rename, swap_into},
+    pins::{
+        PinDir, interface_file_name, interface_of, make_dir, make_only_dir, remove_dir, remove_file, rename, swap_into,
+    },
     preview::Preview,
     publish::Staged,
     spec::check_object,

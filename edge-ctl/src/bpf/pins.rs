@@ -285,6 +285,11 @@ pub(crate) fn interface_file_name(interface: &str) -> String {
     interface.replace('.', ":d").replace('/', ":s")
 }
 
+/// The interface with this pin name.
+pub(crate) fn interface_of(file_name: &str) -> String {
+    file_name.replace(":d", ".")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,5 +299,8 @@ mod tests {
         assert_eq!(interface_file_name("eth0"), "eth0");
         assert_eq!(interface_file_name("eth0.100"), "eth0:d100");
         assert_eq!(interface_file_name("../x"), ":d:d:sx");
+        for interface in ["eth0", "eth0.100", "d.d", "a.."] {
+            assert_eq!(interface_of(&interface_file_name(interface)), interface);
+        }
     }
 }

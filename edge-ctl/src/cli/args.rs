@@ -34,7 +34,7 @@ Of doctor: 0 nothing is wrong, 1 warnings, 2 errors.
 
 FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
-Without a daemon, status, drain, enable, disable, weight, health, failover, failback, evacuate, return, apply, confirm,
+Without a daemon, status, top, drain, enable, disable, weight, health, failover, failback, evacuate, return, apply, confirm,
 rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them, and
 incident reads what the daemon has written, and doctor and
 bundle take what they can read.";
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     },
     /// Show whether all is well, and services, pools and backends: state, time in it, reason, traffic.
     Status(StatusArgs),
+    /// Show services, backends and drops live, with their rates; opens a service or a backend.
+    Top,
     /// List translated flows, and flows that a change would have moved, with their backends.
     Flows {
         /// List only flows of this service.
@@ -139,12 +141,13 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Make all services leave a pool, such as a whole provider, with their established flows.
+    /// Make all services leave pools, such as a whole provider, with their established flows.
     Evacuate(EvacuateArgs),
-    /// End the evacuation of a pool.
+    /// End the evacuation of pools.
     Return {
-        /// The pool's name.
-        pool: String,
+        /// Pools, or patterns of their names.
+        #[arg(required = true, value_name = "POOL")]
+        pools: Vec<String>,
         /// Show the outcome, and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -183,12 +186,13 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether the command runs until a signal ends it, and logs its actions.
-    pub(crate) const fn stays(&self) -> bool {
+    /// What is logged: a command that runs until a signal ends it logs its actions, and `top` nothing, since it has the screen.
+    pub(crate) const fn log_level(&self) -> &'static str {
         match self {
-            Self::Run(_) => true,
-            Self::Decap(args) => args.watch,
-            _ => false,
+            Self::Run(_) => "info",
+            Self::Decap(args) if args.watch => "info",
+            Self::Top => "off",
+            _ => "warn",
         }
     }
 }
@@ -312,8 +316,9 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvacuateArgs {
-    /// The pool's name.
-    pub(crate) pool: String,
+    /// Pools, or patterns of their names: `provider-a*`.
+    #[arg(required = true, value_name = "POOL")]
+    pub(crate) pools: Vec<String>,
     /// Return by itself after this time.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) time: Option<Duration>,

@@ -66,6 +66,10 @@ pub(crate) enum Failure {
     Events { dir: PathBuf, source: io::Error },
     #[error("{} cannot be written", file.display())]
     Bundle { file: PathBuf, source: io::Error },
+    #[error("top needs a terminal for its input and its output")]
+    NoTerminal,
+    #[error("the terminal does not work")]
+    Terminal(#[source] io::Error),
     #[error("the documents cannot be written")]
     Documents(#[source] io::Error),
     #[error("the async runtime did not start")]
@@ -94,7 +98,9 @@ impl Failure {
 
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Config(_) | Self::CutOff { .. } | Self::Unfit { .. } | Self::Families { .. } => Code::Refused,
+            Self::Config(_) | Self::CutOff { .. } | Self::Unfit { .. } | Self::Families { .. } | Self::NoTerminal => {
+                Code::Refused
+            }
             Self::NoSuchGeneration { .. } | Self::Pattern { .. } | Self::NoSuchIncident { .. } => Code::NotFound,
             Self::Run(error) => match error {
                 RunError::Config(_) => Code::Refused,
@@ -146,6 +152,7 @@ impl Failure {
             | Self::Events { .. }
             | Self::Bundle { .. }
             | Self::Documents(_)
+            | Self::Terminal(_)
             | Self::Runtime(_) => Code::Failed,
         }
     }
@@ -174,6 +181,9 @@ impl Failure {
             }
             Self::Bundle { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("nothing is written over: name another file".to_owned())
+            }
+            Self::NoTerminal => {
+                Some("use `edge-ctl status`, with `--watch` each second, with `--json` for a program".to_owned())
             }
             Self::NoSuchIncident { .. } => Some("`edge-ctl incident` lists them".to_owned()),
             Self::DaemonNeeded { .. } => Some("start it with `edge-ctl run FILE`".to_owned()),

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use crate::config::{self, Config, ConfigError};
+use crate::{
+    config::{self, Config, ConfigError},
+    control::{change::Entry, status::DaemonStatus},
+};
 
 /// Default path of the configuration file.
 pub(crate) const DEFAULT: &str = "/etc/edge/edge.toml";
@@ -91,6 +94,11 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     });
     let late = |_| Err(ConfigError::Late { file: path.display().to_string(), patience: PATIENCE });
     result.recv_timeout(PATIENCE).unwrap_or_else(late)
+}
+
+/// The file of the configuration in force: the daemon's, or without a daemon that of the generation's entry in the history.
+pub(super) fn in_force(daemon: Option<&DaemonStatus>, entry: Option<&Entry>) -> Option<String> {
+    daemon.map(|daemon| daemon.config.clone()).or_else(|| entry?.file.clone())
 }
 
 fn is_stdin(path: &Path) -> bool {

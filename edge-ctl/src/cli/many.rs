@@ -12,7 +12,7 @@ use super::{
     status::status_once,
 };
 use crate::{
-    config::configured_backend,
+    config::{configured, configured_backend},
     control::{
         chain,
         change::Weigh,
@@ -34,6 +34,7 @@ pub(super) const ENDED_LATER: &str = "no daemon answers: one that runs after tha
 pub(super) enum What {
     Backends,
     Services,
+    Pools,
 }
 
 /// Carries out `operation` for each of `words`; with `dry_run` only prints the results it would have.
@@ -50,10 +51,14 @@ pub(super) fn each(
         would.iter().for_each(print_dry);
         return Ok(());
     }
-    // A failed operation does not prevent the others.
+    all(&operations, |operation| operate(dirs, operation))
+}
+
+/// Carries out all operations, and prints their results. A failed one does not prevent the others.
+pub(super) fn all<T>(operations: &[T], carry_out: impl Fn(&T) -> Result<Outcome, Failure>) -> Result<(), Failure> {
     let mut failed = None;
-    for operation in &operations {
-        match operate(dirs, operation) {
+    for operation in operations {
+        match carry_out(operation) {
             Ok(outcome) => print_outcome(&outcome),
             Err(failure) if failed.is_none() => failed = Some(failure),
             Err(failure) => print_error(&format!("edge-ctl: {}", chain(&failure))),
@@ -69,7 +74,7 @@ pub(super) fn print_dry(outcome: &Outcome) {
 }
 
 /// The names that `words` refer to, each once, in order.
-fn named(dirs: &Dirs, words: &[String], what: What) -> Result<Vec<String>, Failure> {
+pub(super) fn named(dirs: &Dirs, words: &[String], what: What) -> Result<Vec<String>, Failure> {
     let known = if words.iter().any(|word| is_pattern(word)) { known(dirs, what)? } else { Vec::new() };
     let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
     for word in words {
@@ -102,20 +107,28 @@ fn known(dirs: &Dirs, what: What) -> Result<Vec<String>, Failure> {
     Ok(match what {
         What::Services => status.services.into_iter().map(|service| service.name).collect(),
         What::Backends => backends(&status),
+        What::Pools => pools(&status),
     })
+}
+
+/// Names of all pools as in the file, followed by those of parts.
+fn pools(status: &Status) -> Vec<String> {
+    each_once(status.pools.iter().map(|pool| &*pool.name), |name| configured(name).0)
+}
+
+/// The names as in the file, and after them the names themselves, each once.
+fn each_once<'a, T: Into<String>>(
+    names: impl Iterator<Item = &'a str> + Clone,
+    in_file: impl Fn(&'a str) -> T,
+) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let names = names.clone().map(|name| in_file(name).into()).chain(names.map(str::to_owned));
+    names.filter(|name| seen.insert(name.clone())).collect()
 }
 
 /// Names (`POOL/BACKEND`) of all backends as in the file, followed by those of parts.
 fn backends(status: &Status) -> Vec<String> {
-    let names = status.pools.iter().flat_map(|pool| &pool.backends).map(|backend| &backend.name);
-    let (mut seen, mut known) = (BTreeSet::new(), Vec::new());
-    let configured = names.clone().map(|name| configured_backend(name));
-    for name in configured.chain(names.cloned()) {
-        if seen.insert(name.clone()) {
-            known.push(name);
-        }
-    }
-    known
+    each_once(status.pools.iter().flat_map(|pool| &pool.backends).map(|backend| &*backend.name), configured_backend)
 }
 
 pub(super) fn fail_over(dirs: &Dirs, args: &FailoverArgs) -> Result<(), Failure> {
@@ -214,9 +227,15 @@ mod tests {
         for (inventory, expected) in [(inventory(), "provider-a/a1"), (two_addresses(), "a/a1")] {
             let plane = FakeDataPlane::fresh(&inventory);
             let now = Sample::take(&inventory, &plane, Clock::now());
-            let known = backends(&status::build(&inventory, &plane, None, &now, None));
+            let status = status::build(&inventory, &plane, None, &now, None);
+            let known = backends(&status);
             assert_eq!(known[0], expected);
             assert!(known.iter().all(|name| inventory.backend(name).is_ok()), "{known:?}");
+            let pools = pools(&status);
+            assert!(
+                expected.starts_with(&pools[0]) && pools.iter().all(|name| inventory.pool(name).is_ok()),
+                "{pools:?}"
+            );
         }
     }
 

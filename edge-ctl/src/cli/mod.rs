@@ -21,6 +21,7 @@ mod evacuate;
 mod explain;
 mod incident;
 mod status;
+mod top;
 mod tool;
 mod doctor;
 mod bundle;
@@ -62,7 +63,7 @@ const NOTICE: &str = "edge-ctl: the daemon does not answer; working on the pinne
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let Args { dirs, command } = Args::parse();
-    journal::log(if command.stays() { "info" } else { "warn" });
+    journal::log(command.log_level());
     let ended = match command {
         Command::Run(file) => run(&dirs, file.path()),
         Command::Doctor(args) => doctor::doctor(&dirs, &args),
@@ -111,6 +112,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::History { json, text } => change::history(dirs, json, text),
         Command::Diff { from, to, json } => change::diff(dirs, &from, to.as_deref(), json),
         Command::Status(args) => runtime(false)?.block_on(status::status(dirs, &args)),
+        Command::Top => top::top(dirs),
         Command::Flows { service, json, limit } => flows(dirs, Wanted { service: service.as_deref(), limit }, json),
         Command::Explain(args) => explain::explain(dirs, &args),
         Command::Drain(args) => backends(dirs, &args, |backend, reason| Operation::Drain { backend, reason }),
@@ -127,7 +129,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
             many::each(dirs, &services, What::Services, dry_run, |service| Operation::Failback { service })
         }
         Command::Evacuate(args) => evacuate::evacuate(dirs, args),
-        Command::Return { pool, dry_run } => evacuate::bring_back(dirs, &pool, dry_run),
+        Command::Return { pools, dry_run } => evacuate::bring_back(dirs, &pools, dry_run),
         Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Incident(args) => incident::incident(dirs, &args),

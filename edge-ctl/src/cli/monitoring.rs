@@ -1,7 +1,10 @@
 //! Tests of docs/grafana: its dashboards and alert rules name only metrics, labels and values that `/metrics` has, and commands
 //! that exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use clap::Parser as _;
 use regex::Regex;
@@ -11,7 +14,9 @@ use super::args::Args;
 use crate::control::{
     fixture::{FakeDataPlane, inventory},
     metrics,
-    status::{self, CertificateState, CertificateStatus, Clock, HealthStatus, Sample, Status},
+    status::{
+        self, CertificateState, CertificateStatus, Clock, FlowTableStatus, HealthStatus, LatencyStatus, Sample, Status,
+    },
 };
 
 const DASHBOARDS: [(&str, &str); 2] = [
@@ -21,8 +26,8 @@ const DASHBOARDS: [(&str, &str); 2] = [
 const ALERTS: &str = include_str!("../../../docs/grafana/alerts.yml");
 
 /// Words of the queries' language, and the function of Grafana's variables.
-const LANGUAGE: [&str; 10] =
-    ["sum", "min", "count", "by", "ignoring", "rate", "changes", "time", "bool", "label_values"];
+const LANGUAGE: [&str; 11] =
+    ["histogram_quantile", "sum", "min", "count", "by", "ignoring", "rate", "changes", "time", "bool", "label_values"];
 /// Labels that Prometheus adds.
 const ADDED: [&str; 2] = ["instance", "job"];
 
@@ -45,6 +50,10 @@ fn full() -> Status {
     status.nat = Some(
         serde_json::from_value(serde_json::json!({ "flows": 0, "room": 1, "ports": [] })).expect("a table's fill"),
     );
+    let mut latency = LatencyStatus::default();
+    latency.note(Duration::from_millis(3));
+    status.pools[0].probe_latency = Some(latency);
+    status.flow_table = Some(FlowTableStatus { records: 0, room: 1 });
     status.interfaces = serde_json::from_str(r#"[{ "name": "eth0", "attached": true }]"#).expect("an interface");
     let backend = &mut status.pools[0].backends[0];
     backend.forced = Some(HealthStatus::Up);

@@ -2,7 +2,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-mod backends;
+pub(super) mod backends;
 pub(super) mod change;
 mod evacuations;
 pub(super) mod glance;
@@ -12,7 +12,7 @@ mod transition;
 
 use std::{cmp::Reverse, fmt::Write};
 
-use self::rates::rates;
+pub(super) use self::rates::rates;
 use super::table::{Cell, Shade, Table, age, painted, printable, wrapped};
 use crate::{
     control::{
@@ -62,14 +62,14 @@ fn judgement(Headline { level, text }: &Headline, columns: usize, colour: bool) 
 /// The services, those with the worst state first.
 fn by_trouble(services: &[ServiceStatus]) -> Vec<&ServiceStatus> {
     let mut services: Vec<_> = services.iter().collect();
-    services.sort_by_key(|service| Reverse((service.level(), service.state.badness())));
+    services.sort_by_cached_key(|service| Reverse((service.level(), service.state.badness())));
     services
 }
 
 /// The pools, those in trouble first.
 fn pools_by_trouble(pools: &[PoolStatus]) -> Vec<&PoolStatus> {
     let mut pools: Vec<_> = pools.iter().collect();
-    pools.sort_by_key(|pool| Reverse(pool.level()));
+    pools.sort_by_cached_key(|pool| Reverse(pool.level()));
     pools
 }
 
@@ -202,7 +202,7 @@ fn services(services: &[&ServiceStatus], colour: bool) -> String {
     table.finish()
 }
 
-fn service_state(state: ServiceState) -> Cell {
+pub(super) fn service_state(state: ServiceState) -> Cell {
     match state {
         ServiceState::Ok => shaded("ok", Shade::Green),
         ServiceState::Failover => shaded("failover", Shade::Yellow),
@@ -215,7 +215,7 @@ fn service_state(state: ServiceState) -> Cell {
 }
 
 /// The first VIP and ports of a service, and how many more it has.
-fn addresses(service: &ServiceStatus) -> String {
+pub(super) fn addresses(service: &ServiceStatus) -> String {
     const SHOWN: usize = 3;
     let vip = match service.vips.first() {
         Some(vip) if vip.contains(':') => format!("[{vip}]"),

@@ -6,6 +6,11 @@ use std::iter::zip;
 const RIGHT: [&str; 10] =
     ["WEIGHT", "FOR", "PKT/S", "BIT/S", "FLOWS/S", "PACKETS", "SLOTS", "RECORDS", "AGE", "SILENT"];
 
+/// Whether the cells of a column are aligned to the right.
+pub(super) fn is_right(column: &str) -> bool {
+    RIGHT.contains(&column)
+}
+
 /// A table whose cells are as wide as the widest text of their column.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -45,7 +50,15 @@ impl Cell {
         Self { text, shade: Some(shade) }
     }
 
-    fn width(&self) -> usize {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) const fn shade(&self) -> Option<Shade> {
+        self.shade
+    }
+
+    pub(super) fn width(&self) -> usize {
         self.text.chars().count()
     }
 
@@ -145,7 +158,7 @@ impl Table {
             let (cell, width) = (&cell.cut(room), &(*width).min(room));
             room = room.saturating_sub(width + 2);
             let gap = " ".repeat(width - cell.width());
-            let (before, after) = if RIGHT.contains(name) { (gap.as_str(), "") } else { ("", gap.as_str()) };
+            let (before, after) = if is_right(name) { (gap.as_str(), "") } else { ("", gap.as_str()) };
             let text = match cell.shade.filter(|_| self.colour) {
                 Some(shade) => format!("\x1b[{}m{}\x1b[0m", shade.code(), cell.text),
                 None => cell.text.clone(),

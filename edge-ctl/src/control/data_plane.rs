@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edge_common::abi::{BackendNumber, Exit, Failover, FlowCounts, State, Traffic};
+use edge_common::abi::{BackendNumber, Dimension, Exit, Failover, FlowCounts, State, Traffic};
 
 use crate::{
     bpf::{self, BpfError, Held, NatIdle, NatUse, PinnedMaps, Progress, Transition, Waits},
@@ -58,6 +58,10 @@ pub(crate) trait DataPlane {
     fn nat_use(&self) -> Option<NatUse> {
         None
     }
+    /// Flow records that the flow table has room for; `None` if that is not known.
+    fn flow_room(&self) -> Option<u32> {
+        None
+    }
     fn why(&self, backend: BackendNumber) -> Why;
     /// The MAC address of a backend's next hop, if the controller has it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
@@ -81,6 +85,10 @@ impl DataPlane for PinnedMaps {
 
     fn nat_use(&self) -> Option<NatUse> {
         self.nat_use().cloned()
+    }
+
+    fn flow_room(&self) -> Option<u32> {
+        Some(self.capacity().of_dimension(Dimension::Flows))
     }
 
     fn state(&self, backend: BackendNumber) -> State {

@@ -14,6 +14,7 @@
 
 mod carry_out;
 mod displaced;
+mod forecast;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     carry_out::{bring_back, carry_out},
     displaced::{displaces, end_displaced},
+    forecast::PeakRates,
 };
 use super::{deadline::Deadline, inventory::Inventory};
 use crate::config::{Service, is_meant};
@@ -42,6 +44,16 @@ pub(crate) struct Wanted {
     pub(crate) drain: bool,
     /// Backends are also drained or disabled, for services that have no other pool.
     pub(crate) force: bool,
+}
+
+/// An operator's request about one pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) pool: &'a str,
+    pub(crate) wanted: &'a Wanted,
+    pub(crate) now: Moment,
+    /// For the forecast; it is left out where nothing is known.
+    pub(crate) peaks: &'a PeakRates,
 }
 
 /// Time of a request.

@@ -59,8 +59,7 @@ pub(crate) fn note(
     *notes != before
 }
 
-/// Forgets notes about failovers that are over or are others; returns whether there were any. A failover that an
-/// evacuation has displaced comes back with it.
+/// Forgets notes about failovers that are over or are others; returns whether there were any.
 pub(crate) fn forget_others(
     notes: &mut Vec<FailoverNote>,
     inventory: &Inventory,
@@ -68,7 +67,7 @@ pub(crate) fn forget_others(
     evacuations: &[Evacuation],
 ) -> bool {
     let before = notes.len();
-    notes.retain(|note| displaces(evacuations, &note.service) || is_in_force(note, inventory, plane));
+    notes.retain(|note| counts(note, inventory, plane, evacuations));
     notes.len() != before
 }
 
@@ -80,8 +79,12 @@ pub(crate) fn over<'a>(
     evacuations: &[Evacuation],
     boot_ms: u64,
 ) -> Option<&'a FailoverNote> {
-    let counts = |note: &FailoverNote| displaces(evacuations, &note.service) || is_in_force(note, inventory, plane);
-    notes.iter().find(|note| note.deadline.is_over(boot_ms) && counts(note))
+    notes.iter().find(|note| note.deadline.is_over(boot_ms) && counts(note, inventory, plane, evacuations))
+}
+
+/// Whether the failover is in force, or comes back after an evacuation that has displaced it.
+fn counts(note: &FailoverNote, inventory: &Inventory, plane: &impl DataPlane, evacuations: &[Evacuation]) -> bool {
+    displaces(evacuations, &note.service) || is_in_force(note, inventory, plane)
 }
 
 /// Whether a part of the service is failed over to the pool.

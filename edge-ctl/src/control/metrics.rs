@@ -1,6 +1,8 @@
 //! A status as `OpenMetrics` text. The only labels are names of services, pools, backends and exits, so that the number
 //! of series does not depend on clients.
 
+mod latency;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
@@ -9,6 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use self::latency::Latency;
 use super::{
     headline::headline,
     status::{BackendState, HealthStatus, Level, ServiceState, Status, TrafficStatus},
@@ -75,6 +78,14 @@ fn daemon(registry: &mut Registry, status: &Status) {
         if let Some(is_attached) = interface.attached {
             attached.get_or_create(&vec![("interface", interface.name.clone())]).set(flag(is_attached));
         }
+    }
+    if let Some(table) = &status.flow_table {
+        gauges(registry, "flow_records", "Flow records in use, of services in transition")
+            .get_or_create(&Vec::new())
+            .set(count(table.records));
+        gauges(registry, "flow_room", "Flow records that the flow table has room for")
+            .get_or_create(&Vec::new())
+            .set(table.room.into());
     }
     if let Some(nat) = &status.nat {
         gauges(registry, "nat_flows", "Entries for translated flows in use")
@@ -146,8 +157,13 @@ fn pools(registry: &mut Registry, status: &Status) {
     let backends = gauges(registry, "pool_backends", "Backends of the pool");
     let panic = gauges(registry, "pool_panic", "Whether all backends of the pool serve, up or not");
     let withheld = gauges(registry, "pool_withheld", "Share of new flows that has not returned to it yet");
+    let latencies = Family::<Labels, Latency>::default();
+    registry.register("probe_latency_seconds", "Times of probes that have passed", latencies.clone());
     for pool in &status.pools {
         let labels = vec![("pool", pool.name.clone())];
+        if let Some(latency) = &pool.probe_latency {
+            latencies.get_or_create(&labels).set(latency);
+        }
         available.get_or_create(&labels).set(count(pool.available as u64));
         needed.get_or_create(&labels).set(pool.min_healthy.into());
         backends.get_or_create(&labels).set(count(pool.backends.len() as u64));
@@ -284,8 +300,36 @@ mod tests {
                 && text.contains("edge_exit_packets_total{exit=\"not_ours\"")
         );
         assert!(!text.contains("edge_backend_up{"), "their state is unknown");
+        assert!(!text.contains("edge_probe_latency_seconds_bucket"), "no probe has passed");
         assert!(text.ends_with("# EOF\n"));
         let kinds = text.lines().filter(|line| line.starts_with("# HELP")).count();
         assert_eq!(kinds, text.lines().filter(|line| line.starts_with("# TYPE")).count());
+    }
+
+    #[test]
+    fn latencies_are_a_histogram_of_each_pool_and_the_tables_have_their_fill() {
+        let inventory = inventory();
+        let plane = FakeDataPlane::fresh(&inventory);
+        let now = Sample::take(&inventory, &plane, Clock::now());
+        let mut status = status::build(&inventory, &plane, None, &now, None);
+        let mut latency = status::LatencyStatus::default();
+        [300, 1700, 1800, 9_000_000].map(|micros| latency.note(std::time::Duration::from_micros(micros)));
+        status.pools[0].probe_latency = Some(latency);
+        status.flow_table = Some(status::FlowTableStatus { records: 12, room: 65_536 });
+        let text = text(&status);
+        for line in [
+            "edge_probe_latency_seconds_bucket{le=\"0.001\",pool=\"provider-a\"} 1",
+            "edge_probe_latency_seconds_bucket{le=\"0.002\",pool=\"provider-a\"} 3",
+            "edge_probe_latency_seconds_bucket{le=\"5.0\",pool=\"provider-a\"} 3",
+            "edge_probe_latency_seconds_bucket{le=\"+Inf\",pool=\"provider-a\"} 4",
+            "edge_probe_latency_seconds_count{pool=\"provider-a\"} 4",
+            "edge_flow_records 12.0",
+            "edge_flow_room 65536.0",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+        assert!(
+            text.contains("# TYPE edge_probe_latency_seconds histogram") && !text.contains("{pool=\"provider-b\"} 4")
+        );
     }
 }

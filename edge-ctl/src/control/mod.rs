@@ -18,6 +18,7 @@ pub(crate) mod change;
 pub(crate) mod kept;
 pub(crate) mod explain;
 mod few;
+mod short;
 pub(crate) mod headline;
 pub(crate) mod metrics;
 pub(crate) mod offline;
@@ -30,4 +31,4 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{causes::chain, few::few};
+pub(crate) use self::{causes::chain, few::few, short::short};

@@ -12,7 +12,7 @@ use super::{
     chain,
     change::{self, Candidate, ChangeError, Changed, History, Plan, Rehearser, Weigh, WeighError, Words},
     data_plane::DataPlane,
-    evacuation::{self, Moment, Wanted as Leave},
+    evacuation::{self, Moment, PeakRates, Wanted as Leave},
     events::Events,
     explain::{self, Assumption, ExplainError, Explanation, FlowQuery},
     failovers,
@@ -161,26 +161,33 @@ pub(crate) fn evacuate(
     let Offline { inventory, mut maps } = Offline::open(pin_dir)?;
     notify();
     let mut history = change::recall(&maps, &inventory, Clock::now());
-    let outcome = evacuate_on(&inventory, &mut maps, &mut history, pool, what)?;
+    // The peaks were the daemon's.
+    let outcome = evacuate_on(&inventory, &mut maps, &mut history, (pool, what), &PeakRates::default())?;
     if outcome.changed {
         change::write_down(&maps, &mut history)?;
     }
     Ok(outcome)
 }
 
-/// The result of [`evacuate`] if it were done.
-pub(crate) fn would_evacuate(pin_dir: &Path, pool: &str, what: &Evacuate) -> Result<Outcome, OfflineError> {
+/// The results of [`evacuate`] if it were done for one pool after the other.
+pub(crate) fn would_evacuate(
+    pin_dir: &Path,
+    pools: &[String],
+    what: &Evacuate,
+    peaks: &PeakRates,
+) -> Result<Vec<Outcome>, OfflineError> {
     let Offline { inventory, maps } = Offline::open(pin_dir)?;
-    let mut history = change::recall(&maps, &inventory, Clock::now());
-    Ok(evacuate_on(&inventory, &mut Shadow::of(&maps), &mut history, pool, what)?)
+    let (mut shadow, mut history) = (Shadow::of(&maps), change::recall(&maps, &inventory, Clock::now()));
+    let would = pools.iter().map(|pool| evacuate_on(&inventory, &mut shadow, &mut history, (pool, what), peaks));
+    Ok(would.collect::<Result<_, _>>()?)
 }
 
 fn evacuate_on(
     inventory: &Inventory,
     plane: &mut impl DataPlane,
     history: &mut History,
-    pool: &str,
-    what: &Evacuate,
+    (pool, what): (&str, &Evacuate),
+    peaks: &PeakRates,
 ) -> Result<Outcome, OperationError> {
     let states = states(inventory, plane);
     let condition = |backend| plan::condition(states.get(&backend).copied().unwrap_or_default());
@@ -188,8 +195,8 @@ fn evacuate_on(
     let Clock { unix_ms, boot_ms } = Clock::now();
     match what {
         Evacuate::Leave(wanted) => {
-            let now = Moment { unix_ms, boot_ms };
-            evacuation::carry_out(inventory, plane, &condition, &events, evacuations, pool, wanted, now)
+            let request = evacuation::Request { pool, wanted, now: Moment { unix_ms, boot_ms }, peaks };
+            evacuation::carry_out(inventory, plane, &condition, &events, evacuations, request)
         }
         Evacuate::Return => {
             let why = "ended by an operator";

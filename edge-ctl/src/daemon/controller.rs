@@ -29,7 +29,7 @@ use crate::{
         inventory::Inventory,
         operations::{self, Operation, OperationError, Outcome},
         selection::{self, Serving},
-        status::{self, Status},
+        status::{self, LatencyStatus, Status},
     },
     health::{Health, HealthChange},
     plan::{self, Admin},
@@ -47,6 +47,8 @@ pub(crate) struct Controller<P> {
     unrecorded: Unrecorded,
     scarce: scarce::Reported,
     narrow: narrow::Reported,
+    /// Times of probes, by the pool's name.
+    latencies: BTreeMap<String, LatencyStatus>,
     /// `CLOCK_MONOTONIC` at the last message.
     pub(crate) now: Duration,
     /// Destination of new flows of each service, as last checked.
@@ -68,6 +70,7 @@ impl<P: DataPlane> Controller<P> {
             unrecorded: Unrecorded::default(),
             scarce: scarce::Reported::default(),
             narrow: narrow::Reported::default(),
+            latencies: BTreeMap::new(),
             now: Duration::ZERO,
             serving: Vec::new(),
             repaired: 0,
@@ -316,6 +319,7 @@ impl<P: DataPlane> Controller<P> {
         for (number, state, reason) in unprobed {
             self.plane.set_state(number, state, &reason)?;
         }
+        self.forget_latencies();
         self.judgement.restart(&self.inventory);
         self.judgement.heed(&self.inventory, &self.plane);
         self.judgement.returns.restart(&self.inventory, &self.plane, self.now);
@@ -331,6 +335,7 @@ impl<P: DataPlane> Controller<P> {
 }
 
 mod judging;
+mod latencies;
 mod certificates;
 mod moves;
 mod evacuating;

@@ -9,7 +9,7 @@ use crate::{
     bpf::boot_ms,
     control::{
         change::History,
-        evacuation::{self, Moment, Wanted},
+        evacuation::{self, Moment, PeakRates, Request, Wanted},
         events::unix_ms,
         failovers,
         operations::{Operation, OperationError, Outcome},
@@ -20,7 +20,9 @@ impl Daemon {
     pub(super) fn evacuate(&mut self, pool: &str, wanted: &Wanted, back: Back) {
         let now = Moment { unix_ms: unix_ms(), boot_ms: boot_ms() };
         let mut evacuations = self.history.evacuations.clone();
-        let result = self.controller.evacuate(&mut evacuations, pool, wanted, now);
+        let peaks = PeakRates::of(&self.status());
+        let request = Request { pool, wanted, now, peaks: &peaks };
+        let result = self.controller.evacuate(&mut evacuations, request);
         let result = self.noted(evacuations, result);
         // The client may have gone.
         let _ = back.send(result.map_err(Refusal::from));

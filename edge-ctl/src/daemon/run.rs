@@ -57,7 +57,7 @@ use crate::{
         chain,
         change::{History, How, Words},
         events::{EventKind, Events, unix_ms},
-        status::Sample,
+        status::{Peaks, Sample},
     },
     net::{self, Devices, NetError},
     probe::ProbeEngine,
@@ -226,6 +226,7 @@ pub(super) struct Daemon {
     lost: BTreeSet<BackendNumber>,
     pub(super) older: Option<Sample>,
     pub(super) newer: Option<Sample>,
+    peaks: Peaks,
 }
 
 impl Daemon {
@@ -291,6 +292,7 @@ impl Daemon {
             lost: BTreeSet::new(),
             older: None,
             newer: None,
+            peaks: Peaks::default(),
         };
         // No time without a daemon counts: the soak begins anew.
         daemon.soak.start(&daemon.controller, &daemon.program, &daemon.history, boot_ms());

@@ -102,6 +102,8 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     /// End of validity of the last certificate seen, in seconds since 1970; `None` if none was seen.
     pub(crate) certificate_end: Option<i64>,
+    /// Time from the first packet to the answer, or to the last one; `None` unless the probe has passed by an answer.
+    pub(crate) took: Option<Duration>,
     /// Whether the backend answers at its own address, while probes through a service fail.
     pub(crate) answers_at_address: bool,
 }

@@ -51,6 +51,8 @@ struct Look {
     /// When the look started.
     start: Instant,
     verdict: Verdict,
+    /// Time until the answers; `None` unless it has passed by them.
+    took: Option<Duration>,
     /// The service with this result; `None` if the result is that of all services, or of the own address.
     through: Option<Through>,
 }
@@ -75,7 +77,7 @@ impl Prober {
                         looks.push(async move { prober.probe(now, in_line).await });
                     }
                 }
-                Some(Look { start, verdict, through }) = looks.next() => {
+                Some(Look { start, verdict, took, through }) = looks.next() => {
                     if !pace.end(start, Instant::now(), &verdict, tempo) {
                         continue;
                     }
@@ -85,7 +87,8 @@ impl Prober {
                     let answers_at_address = second_look.as_ref().is_some_and(SecondLook::is_answered);
                     for subject in subjects {
                         let verdict = verdict.clone();
-                        if reports.send(Report { subject, verdict, certificate_end, answers_at_address }).await.is_err() {
+                        let report = Report { subject, verdict, certificate_end, took, answers_at_address };
+                        if reports.send(report).await.is_err() {
                             return;
                         }
                     }
@@ -130,31 +133,41 @@ impl Prober {
         let is_carried = self.backend().is_some_and(|backend| self.network.to(backend).is_some());
         let through = if is_carried { &self.through[..] } else { &[] };
         if in_line.swap(true, Ordering::Relaxed) {
-            return Look { start: due, verdict: self.too_few(), through: None };
+            return Look { start: due, verdict: self.too_few(), took: None, through: None };
         }
         // With fewer descriptors than services, some exchanges have to wait for others.
         let at_once = through.len().clamp(1, (self.limits.most / self.kind.descriptors() as usize).max(1));
         let permit = self.descriptors(at_once).await;
         in_line.store(false, Ordering::Relaxed);
         let start = Instant::now();
-        let Some(_descriptors) = permit else { return Look { start, verdict: self.too_few(), through: None } };
+        let Some(_descriptors) = permit else {
+            return Look { start, verdict: self.too_few(), took: None, through: None };
+        };
         if through.is_empty() {
-            return Look { start, verdict: self.exchange(None).await, through: None };
+            return self.looked(start, self.exchange(None).await, None);
         }
         let each = |through: &Through| {
             let through = Some(*through);
-            async move { Look { start, verdict: self.exchange(through).await, through } }
+            async move { self.looked(start, self.exchange(through).await, through) }
         };
         let mut exchanges = pin!(stream::iter(through.iter().map(each)).buffer_unordered(at_once));
-        let mut found = Look { start, verdict: Verdict::Pass, through: None };
+        let mut found = Look { start, verdict: Verdict::Pass, took: None, through: None };
         while let Some(next) = exchanges.next().await {
             match next.verdict {
                 Verdict::Fail(_) | Verdict::Unreachable(_) | Verdict::Silent(_) => return next,
                 Verdict::Inconclusive(_) => found = next,
-                Verdict::Pass => {}
+                // The slowest one is the last.
+                Verdict::Pass => found.took = next.took,
             }
         }
+        found.took = found.took.filter(|_| found.verdict == Verdict::Pass);
         found
+    }
+
+    /// A look that has just ended. Silence that counts as a pass is no answer.
+    fn looked(&self, start: Instant, verdict: Verdict, through: Option<Through>) -> Look {
+        let took = Some(start.elapsed()).filter(|took| verdict == Verdict::Pass && *took < self.kind.how().timeout);
+        Look { start, verdict, took, through }
     }
 
     async fn at_address(self) -> Verdict {

@@ -15,7 +15,7 @@ use super::{
     link,
     tc::{self, Side},
 };
-use crate::bpf::{self, BpfError, if_present, interface_file_name};
+use crate::bpf::{self, BpfError, if_present, interface_file_name, interface_of};
 
 /// The egress interfaces of SYN-ACKs, and the segment sizes that fit the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(super) fn attached(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
     let directory = pins.mss();
     let failed = |source| BpfError::file(&directory, source);
     let Some(entries) = if_present(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().replace(":d", ".")));
+    let names = entries.map(|entry| Ok(interface_of(&entry?.file_name().to_string_lossy())));
     let mut names = names.collect::<Result<Vec<_>, std::io::Error>>().map_err(failed)?;
     names.sort_unstable();
     Ok(names)

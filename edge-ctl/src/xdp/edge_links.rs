@@ -8,7 +8,7 @@ use std::{
 
 use super::{XdpError, link};
 use crate::{
-    bpf::{self, BpfError, PinDir, if_present, interface_file_name},
+    bpf::{self, BpfError, PinDir, if_present, interface_file_name, interface_of},
     config::AttachMode,
     net::{self, attached_xdp},
 };
@@ -171,7 +171,7 @@ fn target(name: &str) -> Option<(String, AttachMode)> {
         Some(name) => (name, AttachMode::Generic),
         None => (name, AttachMode::Native),
     };
-    let interface = name.replace(":d", ".");
+    let interface = interface_of(name);
     (!interface.contains(':')).then_some((interface, mode))
 }
 

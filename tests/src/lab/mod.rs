@@ -13,6 +13,7 @@ pub mod xdp_pass;
 pub mod tc_crowd;
 
 pub mod process;
+pub mod terminal;
 pub mod worker;
 pub mod tmpfs;
 pub mod tool;

@@ -107,6 +107,14 @@ fn each_trouble_is_found_with_its_remedy_and_an_exit_code() {
     assert!(wait_until(patience(SOON), is_found).unwrap(), "{:#}", examined(&lab).1);
     lab.netns(EDGE).ip("link set eth1 up\naddr add fd01:1::1/64 dev eth1 nodad\n").unwrap();
 
+    // A decapsulation of an interface with a dot in its name, as VLAN interfaces have it.
+    lab.netns(EDGE).ip("link add eth7.100 type veth peer name far\nlink set eth7.100 up\nlink set far up\n").unwrap();
+    lab.ctl(&["decap", "--interface", "eth7.100", "--mode", "generic", "--from", "10.1.1.11", "--vip", "192.0.2.0/24"])
+        .unwrap();
+    let (_, report) = examined(&lab);
+    assert!(report.to_string().contains("on eth7.100"), "{report:#}");
+    assert!(severities(&report, "decap").is_empty(), "{report:#}");
+
     // Without the daemon, the maps are examined.
     lab.kill_daemon().unwrap();
     let (code, report) = examined(&lab);

@@ -174,3 +174,34 @@ fn several_services_are_failed_over_by_a_pattern() {
     assert_eq!((providers(&lab, &LEAVING), serving(&lab, "echo-4in4")), ("aa".to_owned(), POOL.into()));
     assert_eq!(output(&lab, &["failback", "nothing-*"]).status.code(), Some(4));
 }
+
+#[test]
+fn a_pattern_names_all_pools_of_a_provider_and_the_forecast_has_the_peaks_of_the_last_hour() {
+    let lab = lab();
+    let [first, second] = LEAVING;
+    let all = [first, second, ELSEWHERE];
+    // The daemon sees the traffic within a second or two.
+    let forecast = || {
+        providers(&lab, &all);
+        lab.ctl(&["evacuate", "provider-a-*", "--dry-run"])
+    };
+    let has_peaks =
+        |text: &str| text.contains("in the last hour at most") && text.contains("more for each backend there");
+    assert!(wait_until(patience(SOON), || Ok(has_peaks(&forecast()?))).unwrap(), "{}", forecast().unwrap());
+    assert!(!forecast().unwrap().contains("at most 0 flows/s, 0 pkt/s, 0 bit/s;"), "services with traffic are named");
+    assert_eq!(providers(&lab, &all), "aaa", "a forecast changes nothing");
+
+    let printed = stdout(&output(&lab, &["evacuate", "provider-a-*"]));
+    assert_eq!(providers(&lab, &all), "bbb");
+    let undone: Vec<_> = printed.lines().filter_map(|line| line.strip_prefix("undo: edge-ctl return ")).collect();
+    assert!(undone.len() > 1 && undone.contains(&POOL) && has_peaks(&printed), "{printed}");
+    assert_eq!(events(&lab, "pool_evacuated").len(), undone.len());
+    lab.ctl(&["return", "provider-a-*"]).unwrap();
+    assert_eq!(providers(&lab, &all), "aaa");
+
+    // A name that is wrong does not keep the command from the others.
+    assert_eq!(output(&lab, &["evacuate", "provider-x", POOL]).status.code(), Some(4));
+    assert_eq!(providers(&lab, &all), "bba");
+    lab.ctl(&["return", POOL]).unwrap();
+    assert_eq!(providers(&lab, &all), "aaa");
+}

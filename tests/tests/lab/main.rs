@@ -40,6 +40,7 @@ mod rehearsal;
 mod segment;
 mod status;
 mod through;
+mod top;
 mod two_addresses;
 mod upgrade;
 mod vip_other;

@@ -65,7 +65,11 @@ fn it_is_read_in_every_state_and_changes_nothing() {
 
     let html = get(&lab, "/").unwrap();
     assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
-    assert!(get(&lab, "/metrics").unwrap().contains("edge_daemon_up 1.0"));
+    let metrics = get(&lab, "/metrics").unwrap();
+    assert!(metrics.contains("edge_daemon_up 1.0") && metrics.contains("edge_flow_room "), "{metrics}");
+    let passed = metrics.lines().filter(|line| line.starts_with("edge_probe_latency_seconds_count{"));
+    let passed: Vec<u64> = passed.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(!passed.is_empty() && passed.iter().all(|count| *count > 0), "{metrics}");
     let shown = page(&lab).unwrap();
     assert_eq!(shown["headline"]["level"], "ok", "{}", shown["headline"]);
     assert_eq!(shown["status"]["source"], "daemon");

@@ -64,9 +64,9 @@ impl Items {
     /// The daemon's file, and the texts of the last generations.
     fn configurations(&mut self, dirs: &Dirs, status: Option<&Status>) {
         let history = offline::history(&dirs.pin_dir);
-        let daemons = status.and_then(|status| Some(status.daemon.as_ref()?.config.clone()));
-        let last = || history.as_ref().ok().and_then(|(history, generation)| history.entry(*generation)?.file.clone());
-        let file = daemons.or_else(last).unwrap_or_else(|| file::DEFAULT.to_owned());
+        let daemon = status.and_then(|status| status.daemon.as_ref());
+        let entry = history.as_ref().ok().and_then(|(history, generation)| history.entry(*generation));
+        let file = file::in_force(daemon, entry).unwrap_or_else(|| file::DEFAULT.to_owned());
         let text = std::fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"));
         let text = text.and_then(|text| self.secrets.out_of(&text));
         self.add("configuration.toml", text);

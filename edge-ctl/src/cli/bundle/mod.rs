@@ -83,8 +83,7 @@ fn pack(name: &str, items: Vec<Item>, secrets: &Secrets, seconds: u64) -> io::Re
 /// The text, cut to the length of one file.
 fn cut(mut text: String) -> String {
     if text.len() > MOST {
-        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(end);
+        text.truncate(text.floor_char_boundary(MOST));
         text += "\n(the rest is cut off)\n";
     }
     text

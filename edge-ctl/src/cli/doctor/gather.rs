@@ -6,11 +6,11 @@ use edge_common::abi::ABI_VERSION;
 use nix::unistd::Uid;
 
 use crate::{
-    bpf::PinDir,
+    bpf::{PinDir, interface_of},
     cli::{
         args::{Dirs, DoctorArgs},
         failure::Failure,
-        runtime,
+        file, runtime,
         status::status_once,
         tool,
     },
@@ -47,13 +47,12 @@ pub(super) fn facts(dirs: &Dirs, args: &DoctorArgs) -> Result<Facts, Failure> {
     let history = offline::history(&dirs.pin_dir).ok();
     let entry = history.as_ref().and_then(|(history, generation)| history.entry(*generation));
     let in_force = entry.and_then(|entry| Some((entry.generation, entry.text()?)));
-    // The daemon knows its file; without a daemon it is the one that came into force last.
-    let known = || daemon.map(|daemon| daemon.config.clone()).or_else(|| entry?.file.clone());
-    let file = args.file.clone().or_else(|| Some(known()?.into()));
+    let file = args.file.clone().or_else(|| Some(file::in_force(daemon, entry)?.into()));
     let named = file.is_some();
-    let file = file.unwrap_or_else(|| crate::cli::file::DEFAULT.into());
+    let file = file.unwrap_or_else(|| file::DEFAULT.into());
     let read = read(&file);
-    let parsed = in_force.as_ref().and_then(|(_, text)| config::parse(text, "the configuration in force").ok());
+    let parsed =
+        in_force.as_ref().and_then(|(_, text)| config::parse_accepted(text, "the configuration in force").ok());
     let config = parsed.or_else(|| read.as_ref()?.as_ref().ok().cloned());
     let pins = PinDir::new(&dirs.pin_dir);
     let addresses = net::host_addresses().ok().map(|addresses| addresses.all.into_iter().collect::<BTreeSet<_>>());
@@ -123,7 +122,7 @@ fn read(file: &Path) -> Option<Result<Config, String>> {
     if matches!(file.try_exists(), Ok(false)) {
         return None;
     }
-    Some(crate::cli::file::load(file).map_err(|error| error.to_string()))
+    Some(file::load(file).map_err(|error| error.to_string()))
 }
 
 /// Whether the kernel considers the clock synchronised; `None` if it does not answer.
@@ -196,8 +195,7 @@ fn decapsulations(pin_dir: &Path, pins: Option<&PinDir>) -> Vec<(String, Result<
     let Some(entries) = pins.and_then(|pins| fs::read_dir(pins.version_dir().join("decap")).ok()) else {
         return Vec::new();
     };
-    // A name in the file system has no dots, so the interfaces are compared by their pins' names.
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = entries.flatten().map(|entry| interface_of(&entry.file_name().to_string_lossy()));
     let look = |name: &str| {
         let pins = DecapPins::new(pin_dir, name).map_err(|error| chain(&error))?;
         let found = xdp::look_at_decap(&pins).map_err(|error| chain(&error))?;

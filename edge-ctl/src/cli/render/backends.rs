@@ -57,13 +57,13 @@ fn backend_row(pool: &PoolStatus, backend: &BackendStatus) -> [Cell; 9] {
 }
 
 /// The state of a backend, and whether an operator has set its health.
-pub(super) fn state(backend: &BackendStatus) -> Cell {
+pub(in crate::cli) fn state(backend: &BackendStatus) -> Cell {
     let (state, shade) = backend_state(backend.state, backend.health);
     Cell::shaded(if backend.forced.is_some() { format!("{state}, forced") } else { state.to_owned() }, shade)
 }
 
 /// The reason of a backend's state, and what else is unusual.
-pub(super) fn why(backend: &BackendStatus) -> String {
+pub(in crate::cli) fn why(backend: &BackendStatus) -> String {
     let why_weight = backend.file_weight.map(|file| weight_note(backend, file).1);
     let path = backend.path_mtu.map(|mtu| format!("path MTU {mtu}"));
     let narrow = backend.needed_mtu.map(|mtu| format!("path too narrow for IPv6, which needs {mtu} bytes"));
@@ -80,7 +80,7 @@ fn weight_note(backend: &BackendStatus, file: u32) -> (String, String) {
     (format!("{}*", backend.weight), format!("*set by an operator; {file} in the file{because}"))
 }
 
-pub(super) fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Shade) {
+pub(in crate::cli) fn backend_state(state: BackendState, health: HealthStatus) -> (&'static str, Shade) {
     match (state, health) {
         (BackendState::Up, _) => ("up", Shade::Green),
         (BackendState::Down, _) => ("down", Shade::Red),

@@ -56,7 +56,7 @@ pub(crate) fn glance(headline: &Headline, status: &Status, room: Room, colour: b
     let services = by_trouble(&status.services);
     let mut members: Vec<_> =
         status.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend))).collect();
-    members.sort_by_key(|(pool, backend)| std::cmp::Reverse(pool.level_of(backend)));
+    members.sort_by_cached_key(|(pool, backend)| std::cmp::Reverse(pool.level_of(backend)));
     let bad_services = services.iter().filter(|service| service.level() > Level::Ok).count();
     let bad_members = members.iter().filter(|(pool, backend)| pool.level_of(backend) > Level::Ok).count();
 

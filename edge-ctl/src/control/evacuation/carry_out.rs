@@ -2,7 +2,7 @@
 
 use edge_common::abi::{BackendNumber, Failover};
 
-use super::{Base, Evacuation, MOST, Moment, Wanted, base_of, passed, settled};
+use super::{Base, Evacuation, MOST, PeakRates, Request, Wanted, base_of, passed, settled};
 use crate::{
     config::{Service, is_meant, joined_backends, joined_names},
     control::{
@@ -22,16 +22,13 @@ use crate::{
 const NAMED: usize = 8;
 
 /// Moves all services past `pool`, and adds the evacuation to `evacuations`.
-#[expect(clippy::too_many_arguments, reason = "what it looks at, what it changes, what is wanted")]
 pub(crate) fn carry_out(
     inventory: &Inventory,
     plane: &mut impl DataPlane,
     condition: &dyn Fn(BackendNumber) -> Condition,
     events: &Events,
     evacuations: &mut Vec<Evacuation>,
-    pool: &str,
-    wanted: &Wanted,
-    now: Moment,
+    Request { pool, wanted, now, peaks }: Request<'_>,
 ) -> Result<Outcome, OperationError> {
     let length = wanted.reason.as_ref().map_or(0, String::len);
     if length > MAX_REASON {
@@ -57,7 +54,7 @@ pub(crate) fn carry_out(
         Some(at) => after[at] = entry.clone(),
         None => after.push(entry.clone()),
     }
-    let mut effects = Effects::new(inventory, pool);
+    let mut effects = Effects::new(inventory, pool, Some(peaks));
     let mut moves = Vec::new();
     for (service, number) in concerned(inventory, pool) {
         let present = plane.failover(number);
@@ -154,7 +151,7 @@ pub(crate) fn bring_back(
             decided_since.push(backend.as_str());
         }
     }
-    let (mut effects, mut changed_since) = (Effects::new(inventory, pool), Vec::new());
+    let (mut effects, mut changed_since) = (Effects::new(inventory, pool, None), Vec::new());
     let counts = Counts::take(inventory, plane);
     for (service, number) in concerned(inventory, pool) {
         let base = base_of(evacuations, service).unwrap_or_default();
@@ -221,27 +218,38 @@ fn serving(inventory: &Inventory, plane: &impl DataPlane, pool: &str) -> Vec<Str
 struct Effects<'a> {
     inventory: &'a Inventory,
     pool: &'a str,
-    /// Services that move, with their new pool and the number of its available backends.
-    moves: Vec<(String, &'a str)>,
+    peaks: Option<&'a PeakRates>,
+    /// Services that move, and where they go.
+    moves: Vec<(Fate<'a>, &'a str)>,
     /// Services that were and are on another pool.
     elsewhere: Vec<&'a str>,
     /// Services that have no other pool.
     alone: Vec<&'a str>,
 }
 
+/// Where a service goes.
+#[derive(PartialEq)]
+struct Fate<'a> {
+    /// In words.
+    goes: String,
+    /// Its new pool and the number of the pool's available backends; `None` if no pool serves it.
+    pool: Option<(&'a str, usize)>,
+}
+
 impl<'a> Effects<'a> {
-    fn new(inventory: &'a Inventory, pool: &'a str) -> Self {
-        Self { inventory, pool, moves: Vec::new(), elsewhere: Vec::new(), alone: Vec::new() }
+    fn new(inventory: &'a Inventory, pool: &'a str, peaks: Option<&'a PeakRates>) -> Self {
+        Self { inventory, pool, peaks, moves: Vec::new(), elsewhere: Vec::new(), alone: Vec::new() }
     }
 
     fn add_move(&mut self, counts: &Counts, service: &'a Service, to: Failover) {
         let serving = selection::serving(counts, to, service);
-        let mut goes = selection::described(self.inventory, service, serving);
-        if let Some(pool) = serving.position().and_then(|position| service.pools.get(position)) {
-            let all = self.inventory.config.pools[*pool].backends.len();
-            goes = format!("{goes} ({} of {all} backends take new flows)", counts.available(*pool));
+        let mut fate = Fate { goes: selection::described(self.inventory, service, serving), pool: None };
+        if let Some(position) = serving.position().and_then(|position| service.pools.get(position)) {
+            let (pool, available) = (&self.inventory.config.pools[*position], counts.available(*position));
+            fate.goes += &format!(" ({available} of {} backends take new flows)", pool.backends.len());
+            fate.pool = Some((&pool.name, available));
         }
-        self.moves.push((goes, &service.name));
+        self.moves.push((fate, &service.name));
     }
 
     fn all(&self) -> Vec<&'a str> {
@@ -250,17 +258,19 @@ impl<'a> Effects<'a> {
 
     /// One line per effect.
     fn lines(&self) -> String {
-        let mut fates: Vec<(&str, Vec<&str>)> = Vec::new();
-        for (goes, name) in &self.moves {
-            match fates.iter_mut().find(|(fate, _)| fate == goes) {
+        let mut fates: Vec<(&Fate<'_>, Vec<&str>)> = Vec::new();
+        for (fate, name) in &self.moves {
+            match fates.iter_mut().find(|(known, _)| *known == fate) {
                 Some((_, names)) => names.push(name),
-                None => fates.push((goes, vec![name])),
+                None => fates.push((fate, vec![name])),
             }
         }
-        let line = |(goes, names): (&str, Vec<&str>)| {
+        let line = |(Fate { goes, pool }, names): (&Fate<'_>, Vec<&str>)| {
+            let forecast = pool.and_then(|(pool, available)| self.peaks?.line(&names, pool, available));
+            let forecast = forecast.map_or(String::new(), |line| format!("    {line}\n"));
             let names = joined_names(names);
             let services = if names.len() == 1 { "service" } else { "services" };
-            format!("  {services} {}: {goes}\n", few(&names, NAMED))
+            format!("  {services} {}: {goes}\n{forecast}", few(&names, NAMED))
         };
         let mut lines: String = fates.into_iter().map(line).collect();
         if !self.elsewhere.is_empty() {

@@ -33,7 +33,8 @@ impl Rig {
     fn evacuate(&mut self, pool: &str, wanted: &Wanted) -> Result<Outcome, OperationError> {
         let Self { inventory, plane, events, evacuations } = self;
         let condition = |_| plan::condition(State::default());
-        carry_out(inventory, plane, &condition, events, evacuations, pool, wanted, NOW)
+        let peaks = PeakRates::default();
+        carry_out(inventory, plane, &condition, events, evacuations, Request { pool, wanted, now: NOW, peaks: &peaks })
     }
 
     fn bring_back(&mut self, pool: &str) -> Outcome {

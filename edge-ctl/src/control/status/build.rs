@@ -55,6 +55,7 @@ pub(crate) fn build(
             .collect(),
         retired: inventory.retired.iter().filter_map(|retired| flows::retired(retired, plane, earlier, now)).collect(),
         nat: super::NatStatus::of(inventory, plane),
+        flow_table: plane.flow_room().map(|room| flows::FlowTableStatus { records: records(inventory, plane), room }),
         exits: plane
             .exits()
             .into_iter()
@@ -72,6 +73,12 @@ pub(crate) fn build(
             })
             .collect(),
     }
+}
+
+/// Flow records of all services, as last counted.
+fn records(inventory: &Inventory, plane: &impl DataPlane) -> u64 {
+    let services = inventory.services().filter_map(|(_, number)| plane.transition(number));
+    services.map(|transition| transition.records).sum()
 }
 
 fn service_status(
@@ -170,6 +177,7 @@ fn pool_status(
         panic: counts.panics(position),
         withheld: counts.withheld(position),
         probe: pool.probe.as_ref().map(probe_text),
+        probe_latency: None,
         backends: inventory
             .members_of(position)
             .map(|member| BackendStatus {
@@ -245,5 +253,5 @@ pub(super) fn traffic(earlier: Option<(Clock, Traffic)>, at: Clock, now: Traffic
             flows: rate(now.flows, before.flows),
         })
     });
-    TrafficStatus { packets: now.packets, bytes: now.bytes, flows: now.flows, rates }
+    TrafficStatus { packets: now.packets, bytes: now.bytes, flows: now.flows, rates, peak: None }
 }

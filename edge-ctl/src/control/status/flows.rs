@@ -26,6 +26,15 @@ pub(crate) struct TransitionStatus {
     pub(crate) last_handover_seconds: Option<f64>,
 }
 
+/// Use of the flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FlowTableStatus {
+    /// Flow records of services in transition, as last counted; others need none.
+    pub(crate) records: u64,
+    /// Flow records that the table has room for.
+    pub(crate) room: u32,
+}
+
 /// New flows that were to go to another backend than their slot's owner, and could not be recorded there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UnrecordedStatus {

@@ -63,11 +63,8 @@ fn sum(one: &TrafficStatus, other: &TrafficStatus) -> TrafficStatus {
         packets: one.packets + other.packets,
         bytes: one.bytes + other.bytes,
         flows: one.flows + other.flows,
-        rates: one.rates.zip(other.rates).map(|(one, other)| super::Rates {
-            packets: one.packets + other.packets,
-            bytes: one.bytes + other.bytes,
-            flows: one.flows + other.flows,
-        }),
+        rates: one.rates.zip(other.rates).map(|(one, other)| one.and(other)),
+        peak: None,
     }
 }
 

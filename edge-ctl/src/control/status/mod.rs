@@ -5,7 +5,9 @@ mod cut_off;
 mod flows;
 mod history;
 mod joined;
+mod latency;
 mod nat;
+mod peaks;
 mod trouble;
 
 use std::{collections::BTreeMap, fmt};
@@ -16,9 +18,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     build::build,
     cut_off::show_cut_off,
-    flows::{RetiredStatus, TransitionStatus, UnrecordedStatus, show_unrecorded},
+    flows::{FlowTableStatus, RetiredStatus, TransitionStatus, UnrecordedStatus, show_unrecorded},
     history::HistoryStatus,
+    latency::LatencyStatus,
     nat::NatStatus,
+    peaks::Peaks,
     trouble::{Level, Part},
 };
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
@@ -51,6 +55,9 @@ pub(crate) struct Status {
     /// Absent if no service is translated, or before the first check.
     #[serde(default)]
     pub(crate) nat: Option<NatStatus>,
+    /// Absent if the maps' sizes are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flow_table: Option<FlowTableStatus>,
     pub(crate) exits: Vec<ExitStatus>,
 }
 
@@ -198,6 +205,9 @@ pub(crate) struct PoolStatus {
     pub(crate) withheld: f64,
     /// Probe of its backends; absent if they are not probed.
     pub(crate) probe: Option<String>,
+    /// How long its probes take; absent without a daemon, and before the first probe that passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) probe_latency: Option<LatencyStatus>,
     pub(crate) backends: Vec<BackendStatus>,
 }
 
@@ -318,10 +328,13 @@ pub(crate) struct TrafficStatus {
     pub(crate) bytes: u64,
     pub(crate) flows: u64,
     pub(crate) rates: Option<Rates>,
+    /// The largest rates of the last hour; absent without a daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) peak: Option<Rates>,
 }
 
 /// Traffic per second.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rates {
     pub(crate) packets: f64,
     pub(crate) bytes: f64,

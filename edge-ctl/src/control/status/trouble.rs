@@ -127,7 +127,7 @@ impl Part {
 
 impl ServiceStatus {
     /// Whether the service lists the pool, or the pool that `pool` is a part of.
-    fn uses(&self, pool: &str) -> bool {
+    pub(crate) fn uses(&self, pool: &str) -> bool {
         let is_same = |own: &String| own == pool || configured(own).0 == configured(pool).0;
         self.pools.iter().any(is_same)
     }

@@ -47,9 +47,8 @@ const LONGEST: usize = 32 << 10;
 
 /// `text` without control characters, cut to the longest length.
 fn plain(text: &str) -> String {
-    let end = (0..=LONGEST.min(text.len())).rfind(|end| text.is_char_boundary(*end)).unwrap_or_default();
     let safe = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
-    text[..end].chars().map(safe).collect()
+    text[..text.floor_char_boundary(LONGEST)].chars().map(safe).collect()
 }
 
 impl From<OperationError> for Refusal {

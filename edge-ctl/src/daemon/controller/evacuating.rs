@@ -3,7 +3,7 @@
 use super::Controller;
 use crate::control::{
     data_plane::DataPlane,
-    evacuation::{self, Evacuation, Moment, Wanted},
+    evacuation::{self, Evacuation, Request},
     operations::{OperationError, Outcome},
 };
 
@@ -11,13 +11,11 @@ impl<P: DataPlane> Controller<P> {
     pub(crate) fn evacuate(
         &mut self,
         evacuations: &mut Vec<Evacuation>,
-        pool: &str,
-        wanted: &Wanted,
-        now: Moment,
+        request: Request<'_>,
     ) -> Result<Outcome, OperationError> {
         let Self { inventory, plane, judgement, reach, events, .. } = self;
         let condition = |backend| judgement.condition(reach, backend);
-        let outcome = evacuation::carry_out(inventory, plane, &condition, events, evacuations, pool, wanted, now)?;
+        let outcome = evacuation::carry_out(inventory, plane, &condition, events, evacuations, request)?;
         self.after_moves()?;
         Ok(outcome)
     }

@@ -29,6 +29,9 @@ impl<P: DataPlane> Controller<P> {
                     continue;
                 }
             };
+            if let Some(took) = report.took {
+                self.note_latency(backend, took);
+            }
             let Some(probed) = self.judgement.probed.get_mut(&backend) else { continue };
             probed.note_address(report.answers_at_address);
             if let Some(change) = probed.observe(&report.verdict, now, deaf) {

@@ -40,6 +40,7 @@ fn fail(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, time
                 verdict,
                 certificate_end: None,
                 answers_at_address: false,
+                took: None,
             }])
             .unwrap();
     }
@@ -53,6 +54,7 @@ fn pass(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, time
                 verdict: Verdict::Pass,
                 certificate_end: None,
                 answers_at_address: false,
+                took: None,
             }])
             .unwrap();
     }

@@ -18,6 +18,7 @@ use crate::{
         few,
         inventory::Inventory,
         operations::Outcome,
+        status::Peaks,
     },
     daemon::{
         apply::{carry, set_devices},
@@ -99,7 +100,8 @@ impl Daemon {
             Ok(program) => self.program = program,
             Err(error) => events.report(EventKind::LocalFault, "program", chain(&error)),
         }
-        (self.passes, self.older, self.newer) = (Passes::new(), None, None);
+        // Services and backends have other numbers.
+        (self.passes, self.older, self.newer, self.peaks) = (Passes::new(), None, None, Peaks::default());
         self.lost.clear();
         self.soak.start(&self.controller, &self.program, &self.history, boot_ms());
         self.look_outside();

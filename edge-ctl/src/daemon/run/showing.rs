@@ -10,10 +10,13 @@ impl Daemon {
     pub(in crate::daemon) fn sample(&mut self) {
         let sample = Sample::take(&self.controller.inventory, &self.controller.plane, Clock::now());
         self.controller.events.count_flows(sample.flows());
+        if let Some(newer) = &self.newer {
+            self.peaks.note(newer, &sample);
+        }
         self.older = self.newer.replace(sample);
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(in crate::daemon) fn status(&self) -> Status {
         let Controller { inventory, plane, .. } = &self.controller;
         let now = Sample::take(inventory, plane, Clock::now());
         let earlier = self.older.as_ref().or(self.newer.as_ref());
@@ -36,6 +39,8 @@ impl Daemon {
         self.program.explain(&mut status);
         self.controller.explain(&mut status);
         self.controller.show_certificates(&mut status);
+        self.controller.show_latencies(&mut status);
+        self.peaks.show(inventory, &mut status);
         self.controller.show_unrecorded(&mut status);
         status.host.clone_from(&self.fit.findings);
         status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());

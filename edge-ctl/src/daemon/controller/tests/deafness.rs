@@ -63,6 +63,7 @@ pub(super) fn rounds(
                     verdict,
                     certificate_end: None,
                     answers_at_address: false,
+                    took: None,
                 }])
                 .unwrap();
         }
@@ -78,7 +79,13 @@ fn rounds_with_silent(controller: &mut Controller<FakeDataPlane>, silent: &[Back
 /// A verdict of the first reference target.
 fn reference(controller: &mut Controller<FakeDataPlane>, verdict: Verdict) {
     controller
-        .report(&[Report { subject: Subject::Reference(0), verdict, certificate_end: None, answers_at_address: false }])
+        .report(&[Report {
+            subject: Subject::Reference(0),
+            verdict,
+            certificate_end: None,
+            answers_at_address: false,
+            took: None,
+        }])
         .unwrap();
 }
 

@@ -21,6 +21,7 @@ fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber,
         verdict: verdict.clone(),
         certificate_end: None,
         answers_at_address: false,
+        took: None,
     };
     for verdict in verdicts {
         controller.now += Duration::from_millis(10);
@@ -255,6 +256,7 @@ fn references_distinguish_a_pool_that_is_cut_off_from_a_host_that_is() {
                 verdict,
                 certificate_end: None,
                 answers_at_address: false,
+                took: None,
             });
             controller.report(reference.as_slice()).unwrap();
             silent(&mut controller, &[1, 2, 3], 1);

@@ -119,7 +119,7 @@ fn candidate(text: &str, how: How) -> Candidate {
 
 fn failed(backend: BackendNumber) -> Report {
     let verdict = Verdict::Fail("connection refused".to_owned());
-    Report { subject: Subject::Backend(backend), verdict, certificate_end: None, answers_at_address: false }
+    Report { subject: Subject::Backend(backend), verdict, certificate_end: None, answers_at_address: false, took: None }
 }
 
 fn judge(controller: &mut Controller<PinnedMaps>, reports: &[Report]) {
@@ -165,6 +165,7 @@ fn measured(size: Size) -> Row {
             verdict: Verdict::Pass,
             certificate_end: None,
             answers_at_address: false,
+            took: None,
         })
         .collect();
     timed(&mut row, "the first verdicts", || judge(&mut controller, &passes));

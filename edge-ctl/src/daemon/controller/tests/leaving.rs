@@ -47,6 +47,7 @@ fn two_providers_that_die_at_once_are_two_events_for_600_services() {
         verdict: Verdict::Fail("connection refused".to_owned()),
         certificate_end: None,
         answers_at_address: false,
+        took: None,
     };
     for _ in 0..3 {
         controller.report(&[1, 2, 3, 4].map(failed)).unwrap();

@@ -104,6 +104,7 @@ fn an_unreachable_backend_neither_explains_silence_nor_counts_as_heard() {
                 verdict,
                 certificate_end: None,
                 answers_at_address: false,
+                took: None,
             }])
             .unwrap();
         controller.reconsider().unwrap();

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     control::{
         change::{Entry, History, How},
-        evacuation::{Moment, Wanted},
+        evacuation::{Moment, PeakRates, Request, Wanted},
     },
     plan::Word,
 };
@@ -201,7 +201,8 @@ impl Run {
         for &(which, drain, force) in wanted {
             let wanted = Wanted { drain, force, ..Wanted::default() };
             let pool = &pools[which.index(pools.len())];
-            self.controller.evacuate(&mut evacuations, pool, &wanted, now).unwrap();
+            let request = Request { pool, wanted: &wanted, now, peaks: &PeakRates::default() };
+            self.controller.evacuate(&mut evacuations, request).unwrap();
         }
         for pool in &pools {
             self.controller.end_evacuation(&mut evacuations, pool, "all is back").unwrap();
@@ -217,6 +218,7 @@ impl Run {
             verdict: answer.verdict(),
             certificate_end: None,
             answers_at_address: false,
+            took: None,
         };
         self.controller.report(&[report]).unwrap();
     }
