@@ -18,8 +18,7 @@ pub(crate) struct FilterPlace {
 /// Blocks; not for asynchronous code.
 pub(crate) fn filter_program(interface: &str, place: FilterPlace) -> Result<Option<u32>, NetError> {
     let Some(index) = index_of(interface).map_err(NetError::Open)? else { return Ok(None) };
-    let filters =
-        netlink::wait_for(async { netlink::Requests::open()?.filters(index, place.is_egress).await })?;
+    let filters = netlink::wait_for(async { netlink::Requests::open()?.filters(index, place.is_egress).await })?;
     Ok(filters.iter().filter(|filter| is_at(filter, place)).find_map(program))
 }
 
