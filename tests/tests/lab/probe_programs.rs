@@ -183,12 +183,14 @@ fn a_filter_that_somebody_removes_is_attached_again() {
         let started = Instant::now();
         let again = wait_until(patience(SOON), is_attached).unwrap();
         println!("{device} of {host}: {:?}", started.elapsed());
-        let events = lab.ctl(&["events"]).unwrap() + &std::fs::read_to_string(&log).unwrap();
-        assert!(again && started.elapsed() < patience(Duration::from_millis(1500)), "{device} of {host}: {events}");
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert!(again && started.elapsed() < patience(Duration::from_millis(1500)), "{device} of {host}: {log}");
     }
     // Probes are sent and answered as before.
     let up = || Ok(BACKENDS.iter().all(|backend| health(&lab, backend).iter().all(|health| health == "up")));
     assert!(wait_until(patience(TRIED_AGAIN), up).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
-    assert_eq!(events(&lab, "their program was detached"), 1, "{}", lab.ctl(&["events"]).unwrap());
+    // An emulated CPU may be too busy to answer at once.
+    let is_told = || Ok(lab.ctl(&["events"]).is_ok_and(|events| events.matches("their program was detached").count() == 1));
+    assert!(wait_until(patience(SOON), is_told).unwrap(), "the door is named, once");
     assert!(finds_a_missing_end(&lab, BACKENDS[1]));
 }
