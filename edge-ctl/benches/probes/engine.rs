@@ -48,14 +48,16 @@ pub(crate) struct Measured {
 }
 
 impl Load {
-    /// Runs the engine, as the daemon does, and looks at it for some slices of time after its first interval.
-    pub(crate) fn measure(self, slice: Duration) -> Measured {
+    /// Runs the engine, as the daemon does, and looks at it for some slices of time after its first interval, when it calls
+    /// `begin`.
+    pub(crate) fn measure(self, slice: Duration, begin: impl FnOnce()) -> Measured {
         let config = Config::parse(&self.text().expect("a string takes everything")).expect("a good configuration");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut probes = Probes::start(&config);
             let mut measured = Measured::default();
             count(&mut probes, self.interval, &mut Measured::default()).await;
+            begin();
             for _ in 0..SLICES {
                 let (start, used, before) = (Instant::now(), processor_seconds(), measured.probes);
                 count(&mut probes, slice, &mut measured).await;

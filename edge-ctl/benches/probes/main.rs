@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use self::{
     engine::{Load, ProbeType},
-    server::Server,
+    server::{Handshakes, Server},
 };
 
 /// What a line of the output is.
@@ -36,23 +36,30 @@ fn main() {
     // Its sockets, those in TIME-WAIT too, are gone with this process.
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
     edge_tests::namespace::sh("ip link set lo up && ip route add local 10.1.0.0/16 dev lo");
-    let _server = Server::start();
+    let mut server = Server::start();
     let quick = std::env::var_os("EDGE_BENCH_QUICK").is_some();
     for kind in [ProbeType::Tcp, ProbeType::Http] {
         cost(kind, quick);
         rate(kind, quick);
     }
-    https(quick);
+    https(&mut server, quick);
 }
 
-/// Processor time for as many backends as an edge may have, or as many as one processor sustains.
-fn https(quick: bool) {
+/// Processor time for as many backends as an edge may have, or as many as this host sustains, and the share of their
+/// handshakes that resume a session.
+fn https(server: &mut Server, quick: bool) {
     for backends in [10_000, 7_000, 5_000, 2_500, 1_000] {
         let load = Load { kind: ProbeType::Https, backends, interval: Duration::from_secs(1) };
-        let measured = load.measure(Duration::from_millis(if quick { 500 } else { 2000 }));
+        let slice = Duration::from_millis(if quick { 500 } else { 2000 });
+        let measured = load.measure(slice, || drop(server.handshakes()));
+        let Handshakes { all, resumed } = server.handshakes();
         if measured.is_sustained(load) {
             let (value, spread) = middle(&measured.processor);
-            return print(&Figure { bench: "probe engine", size: load.to_string(), value, unit: "CPU s/s", spread });
+            print(&Figure { bench: "probe engine", size: load.to_string(), value, unit: "CPU s/s", spread });
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+            let value = 100.0 * resumed as f64 / all as f64;
+            let bench = "probe engine, resumed TLS sessions";
+            return print(&Figure { bench, size: load.to_string(), value, unit: "%", spread: 0.0 });
         }
         eprintln!("{load} is too much for this host: {measured:?}");
     }
@@ -61,7 +68,7 @@ fn https(quick: bool) {
 /// Processor time at an ordinary load.
 fn cost(kind: ProbeType, quick: bool) {
     let load = Load { kind, backends: 1000, interval: Duration::from_secs(1) };
-    let measured = load.measure(Duration::from_millis(if quick { 200 } else { 600 }));
+    let measured = load.measure(Duration::from_millis(if quick { 200 } else { 600 }), || ());
     assert!(measured.is_sustained(load), "{load} is too much for this host: {measured:?}");
     let (value, spread) = middle(&measured.processor);
     print(&Figure { bench: "probe engine", size: load.to_string(), value, unit: "CPU s/s", spread });
@@ -78,7 +85,7 @@ fn rate(kind: ProbeType, quick: bool) {
         let load = Load { kind, backends: backends as u32, interval: Duration::from_millis(100) };
         // Something else on this host may have been in the way once.
         let sustained = (0..2).find_map(|_| {
-            let measured = load.measure(Duration::from_millis(slice));
+            let measured = load.measure(Duration::from_millis(slice), || ());
             measured.is_sustained(load).then_some(measured)
         });
         let Some(measured) = sustained else { break };

@@ -1,15 +1,18 @@
 //! What is probed: a process of its own, so that its work is not taken for the engine's.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Write as _},
     net::Ipv4Addr,
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use axum::{Router, routing::get};
 use rustls::{
-    ServerConfig,
+    HandshakeKind, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
@@ -33,8 +36,18 @@ pub(crate) const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/src/
 
 const READY: &str = "ready";
 
-/// The running server; it ends with its owner, however that ends: it reads from a pipe that nobody writes to.
-pub(crate) struct Server(Child);
+/// TLS handshakes since the last question, and how many of them resumed a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handshakes {
+    pub(crate) all: u64,
+    pub(crate) resumed: u64,
+}
+
+/// The running server; it ends with its owner, however that ends: its standard input ends then.
+pub(crate) struct Server {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
 
 impl Server {
     pub(crate) fn start() -> Self {
@@ -42,24 +55,41 @@ impl Server {
         let mut child =
             Command::new(this).arg(VERB).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the server's word");
+        let mut answers = BufReader::new(child.stdout.take().expect("a pipe"));
+        answers.read_line(&mut line).expect("the server's word");
         assert_eq!(line.trim_end(), READY, "the server did not start");
-        Self(child)
+        Self { child, answers }
+    }
+
+    /// The handshakes since the last call.
+    pub(crate) fn handshakes(&mut self) -> Handshakes {
+        let mut line = String::new();
+        self.child.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("the server listens");
+        self.answers.read_line(&mut line).expect("the server's word");
+        let mut counts = line.split_whitespace().map(|count| count.parse().expect("a count"));
+        let mut next = || counts.next().expect("two counts");
+        Handshakes { all: next(), resumed: next() }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.0.stdin.take());
+        drop(self.child.stdin.take());
         // Without its pipe it goes; this is for the one that hangs.
-        let _unused = (self.0.kill(), self.0.wait());
+        let _unused = (self.child.kill(), self.child.wait());
     }
 }
+
+static ALL: AtomicU64 = AtomicU64::new(0);
+static RESUMED: AtomicU64 = AtomicU64::new(0);
 
 /// Serves until standard input ends.
 pub(crate) fn serve() {
     std::thread::spawn(|| {
-        let _unused = std::io::stdin().read_to_end(&mut Vec::new());
+        // Each line is a question.
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            println!("{} {}", ALL.swap(0, Ordering::Relaxed), RESUMED.swap(0, Ordering::Relaxed));
+        }
         std::process::exit(0);
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -93,6 +123,10 @@ async fn secure(listener: TcpListener) {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            ALL.fetch_add(1, Ordering::Relaxed);
+            if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                RESUMED.fetch_add(1, Ordering::Relaxed);
+            }
             let mut request = [0; 1024];
             let _unused = stream.read(&mut request).await;
             let _unused = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;

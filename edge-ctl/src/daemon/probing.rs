@@ -143,6 +143,13 @@ impl Probing {
     /// now.
     fn take_answers(&mut self, config: &Config, events: &Events, now: Instant) {
         let State::Loaded(programs, carrier) = &mut self.state else { return };
+        match programs.keep_door(carrier.door()) {
+            None => {}
+            Some(Ok(())) => {
+                events.report(EventKind::LocalFault, PROBES, "their program was detached; it is attached again");
+            }
+            Some(Err(error)) => tracing::warn!("probes are not sent: {}", chain(&error)),
+        }
         let mut interfaces: BTreeSet<_> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
         for index in self.network.routes.interfaces() {
             match net::name_of(index) {

@@ -33,8 +33,9 @@ pub(crate) enum NetEvent {
     NextHops(Vec<(BackendNumber, Option<NextHopEntry>)>),
     /// Routes to backends that changed; the first event has those of all backends. `None` if there is no route.
     Routes(Vec<(BackendNumber, Option<ResolvedRoute>)>),
-    /// Reachability of backends that changed; the first event has that of all backends. The reason if no packet can be
-    /// sent to the backend; `None` if packets can be sent, or if it is not known.
+    /// Reachability of backends that changed; the first events have that of all backends. The reason if no packet can be
+    /// sent to the backend; `None` if packets can be sent, or if it is not known. Losses are reported before all other
+    /// changes, and gains after them.
     Reach(Vec<(BackendNumber, Option<String>)>),
     /// The named interface was added or removed, went up or down, or has another MAC address or MTU.
     LinkChanged(String),

@@ -8,6 +8,7 @@ mod announce;
 mod changes;
 mod doubt;
 mod events;
+mod filters;
 mod frames;
 #[cfg(test)]
 pub(crate) mod lab;
@@ -29,6 +30,7 @@ mod route;
 pub(crate) use announce::{Announced, Announcer, announce, withdraw};
 pub(crate) use changes::Changes;
 pub(crate) use events::{NetEvent, Sought};
+pub(crate) use filters::{FilterPlace, filter_program};
 pub(crate) use names::{index_of, name_of};
 pub(crate) use netlink::{AttachedXdp, HostAddresses, NetError, attached_xdp, host_addresses, link_mtu};
 pub(crate) use next_hop::NextHopEntry;

@@ -10,6 +10,7 @@ use rtnetlink::{
         link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
         route::RouteMessage,
+        tc::TcMessage,
     },
 };
 use tokio::{task::AbortHandle, time::timeout};
@@ -122,6 +123,13 @@ impl Requests {
 
     pub(super) async fn add_route(&self, message: RouteMessage) -> Result<(), NetError> {
         one("add a route", self.handle.route().add(message).execute()).await
+    }
+
+    /// The filters of an interface's `clsact` for outgoing or for incoming packets; none without a `clsact`.
+    pub(super) async fn filters(&self, index: u32, is_egress: bool) -> Result<Vec<TcMessage>, NetError> {
+        let request = self.handle.traffic_filter(index.cast_signed()).get();
+        let request = if is_egress { request.egress() } else { request.ingress() };
+        all("list filters", request.execute()).await
     }
 
     /// The interface `name`; `None` if it does not exist.

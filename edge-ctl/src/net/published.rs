@@ -38,7 +38,7 @@ impl Published {
         given_up: &BTreeSet<NeighbourKey>,
         awaits: impl Fn(Destination) -> bool,
     ) -> Vec<NetEvent> {
-        let (mut changed, mut routes, mut reach) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changed, mut routes, mut losses, mut gains) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let ready = sought.backends.iter().filter(|(_, destination)| !awaits(*destination));
         for (number, destination @ Destination { address, .. }) in ready {
             let resolution = resolve(tables, *destination, given_up);
@@ -49,7 +49,7 @@ impl Published {
             let why = resolution.why_not(tables.native, given_up);
             if self.reach.get(number) != Some(&why) {
                 self.reach.insert(*number, why.clone());
-                reach.push((*number, why));
+                if why.is_some() { &mut losses } else { &mut gains }.push((*number, why));
             }
             let entry = resolution.entry();
             if self.entries.insert(*number, entry) == Some(entry) {
@@ -64,10 +64,13 @@ impl Published {
                 Resolution::Unreachable(reason) => tracing::info!(backend = number, %address, "no next hop: {reason}"),
             }
         }
+        // Losses first: packets go into nothing until they are known. A backend that is reachable again needs its next hop
+        // before it takes flows.
         let mut events: Vec<_> = [
+            (!losses.is_empty()).then_some(NetEvent::Reach(losses)),
             (!changed.is_empty()).then_some(NetEvent::NextHops(changed)),
             (!routes.is_empty()).then_some(NetEvent::Routes(routes)),
-            (!reach.is_empty()).then_some(NetEvent::Reach(reach)),
+            (!gains.is_empty()).then_some(NetEvent::Reach(gains)),
         ]
         .into_iter()
         .flatten()

@@ -94,22 +94,7 @@ pub(super) fn watch_with(mut sought: Sought, events: mpsc::Sender<NetEvent>, buf
         destination.address = destination.address.to_canonical();
     }
     let (heard, receiver) = watch::channel(Heard::new());
-    let mut watcher = Watcher {
-        tables: Tables { native: sought.native, ..Tables::default() },
-        sought,
-        events,
-        heard: receiver,
-        buffer,
-        queue: Queue::default(),
-        round_took: Duration::ZERO,
-        is_complete: false,
-        published: Published::default(),
-        is_host_changed: false,
-        lost: BTreeSet::new(),
-        unresolved: BTreeSet::new(),
-        given_up: BTreeSet::new(),
-        doubted: BTreeSet::new(),
-    };
+    let mut watcher = Watcher::new(sought, events, receiver, buffer);
     let task = async move {
         loop {
             match watcher.run().await {
@@ -149,6 +134,25 @@ struct Watcher {
 }
 
 impl Watcher {
+    fn new(sought: Sought, events: mpsc::Sender<NetEvent>, heard: Receiver<Heard>, buffer: Option<u32>) -> Self {
+        Self {
+            tables: Tables { native: sought.native, ..Tables::default() },
+            sought,
+            events,
+            heard,
+            buffer,
+            queue: Queue::default(),
+            round_took: Duration::ZERO,
+            is_complete: false,
+            published: Published::default(),
+            is_host_changed: false,
+            lost: BTreeSet::new(),
+            unresolved: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            doubted: BTreeSet::new(),
+        }
+    }
+
     /// Runs until the receiver is gone; fails if netlink does.
     async fn run(&mut self) -> Result<(), NetError> {
         let mut connections = JoinSet::new();
@@ -267,7 +271,8 @@ impl Watcher {
     }
 
     async fn read_everything(&mut self, requests: &Requests) -> Result<(), NetError> {
-        let (links, neighbours) = tokio::try_join!(requests.links(), requests.neighbours())?;
+        // One at a time: the kernel refuses a second dump on a socket (`__netlink_dump_start`).
+        let (links, neighbours) = (requests.links().await?, requests.neighbours().await?);
         let before = std::mem::replace(&mut self.tables.links, tables::links(&links));
         self.tables.neighbours = neighbours.iter().filter_map(tables::neighbour).collect();
         for (index, _) in differing(&before, &self.tables.links) {
@@ -378,15 +383,15 @@ fn is_unresolved(neighbour: Neighbour) -> bool {
 #[cfg(test)]
 #[path = "watch_tests.rs"]
 mod watch_tests;
-
 #[cfg(test)]
 #[path = "route_tests.rs"]
 mod route_tests;
-
 #[cfg(test)]
 #[path = "order_tests.rs"]
 mod order_tests;
-
+#[cfg(test)]
+#[path = "neighbour_tests.rs"]
+mod neighbour_tests;
 #[cfg(test)]
 #[path = "device_tests.rs"]
 mod device_tests;

@@ -14,13 +14,13 @@ use crate::net::{
 };
 
 pub(super) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+pub(super) const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const BLACKHOLE: &str = "its route is not unicast (blackhole, unreachable, prohibit or multicast)";
 const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 /// Timeout for an event.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 /// The time that a busy machine may take for what only has to happen: the kernel itself asks a neighbour once a second.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A watch, and the content of its events so far.
 pub(super) struct Watching {
@@ -87,11 +87,6 @@ impl Watching {
                 self.host_vips = vips.into_iter().filter_map(|(vip, is)| is.then_some(vip)).collect();
             }
         }
-    }
-
-    /// The backends that are reported as unreachable.
-    pub(super) fn unreachable(&self) -> impl Iterator<Item = BackendNumber> {
-        self.reach.iter().filter(|(_, why)| why.is_some()).map(|(number, _)| *number)
     }
 
     /// Waits until the MAC address of backend `number`'s next hop is `mac`; returns the elapsed time.

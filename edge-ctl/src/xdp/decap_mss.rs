@@ -60,15 +60,22 @@ pub(super) fn attach(object: &mut Ebpf, pins: &DecapPins, plan: Option<&MssPlan>
 
 /// Detaches the program from all interfaces except these.
 pub(super) fn detach_but(pins: &DecapPins, egress: &[String]) -> Result<(), XdpError> {
-    for interface in attached(pins)?.iter().filter(|interface| !egress.contains(interface)) {
+    for interface in pinned(pins)?.iter().filter(|interface| !egress.contains(interface)) {
         link::remove(&pins.mss_on(interface))?;
         tc::remove_filter(interface, Side::Egress, place(pins))?;
     }
     Ok(())
 }
 
-/// The interfaces that the program is attached to.
-pub(super) fn attached(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
+/// The interfaces that the program is attached to. Those whose filter somebody has removed are not among them.
+fn attached(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
+    let mut names = pinned(pins)?;
+    names.retain(|interface| tc::is_kept(&pins.mss_on(interface), interface, Side::Egress, place(pins)));
+    Ok(names)
+}
+
+/// The interfaces that the program was attached to.
+fn pinned(pins: &DecapPins) -> Result<Vec<String>, XdpError> {
     let directory = pins.mss();
     let failed = |source| BpfError::file(&directory, source);
     let Some(entries) = if_present(fs::read_dir(&directory)).map_err(failed)? else { return Ok(Vec::new()) };

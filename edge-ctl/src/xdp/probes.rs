@@ -1,7 +1,7 @@
 //! The programs that send probes on the path of clients' packets, and the maps with the flows of probes.
 //!
 //! Nothing of this is pinned. All of it ends with the process; filters that a kernel without TCX links keeps have no
-//! effect.
+//! effect. Anybody can remove such filters, so each look at the programs finds lost ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,8 +45,10 @@ pub(crate) struct Probes {
 
 /// The attached programs of probes.
 pub(crate) struct ProbePrograms {
+    door_program: SchedClassifier,
+    /// `None` if it was lost and could not be attached again.
+    door: Option<Attachment>,
     answers_program: SchedClassifier,
-    _door: Attachment,
     /// By interface index: a recreated interface needs a new attachment.
     answers: BTreeMap<u32, Attachment>,
 }
@@ -64,11 +66,22 @@ impl ProbePrograms {
         }
         loader.map_max_entries(map::PROBES_V4, MOST).map_max_entries(map::PROBES_V6, MOST);
         let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
-        let out = tc::load(&mut object, program::PROBE_OUT)?;
-        let attached = tc::attach(out, &door.name, Side::Ingress, OUT)?;
+        let mut door_program = tc::hold(tc::load(&mut object, program::PROBE_OUT)?, program::PROBE_OUT)?;
+        let attached = Some(tc::attach(&mut door_program, &door.name, Side::Ingress, OUT)?);
         let answers_program = tc::hold(tc::load(&mut object, program::PROBE_IN)?, program::PROBE_IN)?;
         let probes = Probes { v4: flows(&mut object, map::PROBES_V4)?, v6: flows(&mut object, map::PROBES_V6)? };
-        Ok((Self { answers_program, _door: attached, answers: BTreeMap::new() }, probes))
+        Ok((Self { door_program, door: attached, answers_program, answers: BTreeMap::new() }, probes))
+    }
+
+    /// Attaches the sending program to its door again if somebody has detached it; `None` if nobody has.
+    pub(crate) fn keep_door(&mut self, door: &Door) -> Option<Result<(), XdpError>> {
+        let Self { door_program, door: attached, .. } = self;
+        if attached.is_some() && tc::holds(door_program, &door.name, Side::Ingress, OUT) {
+            return None;
+        }
+        // First, or it would take its successor's filter along.
+        attached.take();
+        Some(tc::attach(door_program, &door.name, Side::Ingress, OUT).map(|door| *attached = Some(door)))
     }
 
     /// Receives answers on these interfaces, and on no others. Attaches missing ones if `may` allows an attempt. Returns
@@ -89,7 +102,7 @@ impl ProbePrograms {
         let Self { answers_program, answers, .. } = self;
         // An interface that was moved to another namespace and back has the same index, but no program.
         let is_there =
-            |index: &u32| wanted.get(index).is_some_and(|name| tc::holds(answers_program, name, Side::Ingress));
+            |index: &u32| wanted.get(index).is_some_and(|name| tc::holds(answers_program, name, Side::Ingress, IN));
         answers.retain(|index, _| is_there(index));
         let mut tried = Vec::new();
         for (index, name) in wanted {

@@ -16,7 +16,10 @@ use aya::{
 };
 
 use super::XdpError;
-use crate::bpf::BpfError;
+use crate::{
+    bpf::BpfError,
+    net::{self, FilterPlace},
+};
 
 /// The priority of our filters, which is part of their place: no other program should use it.
 const PRIORITY: u16 = 0xed9e;
@@ -67,7 +70,7 @@ pub(super) fn attach(
     let side = side.into();
     let link = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = match program.attach_with_options(interface, side, link) {
-        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
+        Err(error) if is_without_tcx(&error) => {
             filter(program, interface, side, TcHandle::new(0, place)).map_err(refused)?
         }
         attached => attached.map_err(refused)?,
@@ -75,13 +78,31 @@ pub(super) fn attach(
     program.take_link(id).map(Attachment).map_err(refused)
 }
 
-/// Whether a program is attached to that side of an interface. Returns true if the kernel can't determine it, since it can only
-/// be queried for TCX links.
-pub(super) fn holds(program: &SchedClassifier, interface: &str, side: Side) -> bool {
+/// Whether a program is attached to that side of an interface, by a TCX link or by the filter at this place. Returns true
+/// if the kernel does not say. Blocks; not for asynchronous code.
+pub(super) fn holds(program: &SchedClassifier, interface: &str, side: Side, place: u16) -> bool {
     let Ok(ours) = program.info().map(|info| info.id()) else { return true };
-    // Without TCX links the query fails, and filters are not looked for.
-    SchedClassifier::query_tcx(interface, side.into())
-        .map_or(true, |(_, programs)| programs.iter().any(|program| program.id() == ours))
+    match SchedClassifier::query_tcx(interface, side.into()) {
+        Ok((_, programs)) => programs.iter().any(|program| program.id() == ours),
+        Err(error) if is_without_tcx(&error) => {
+            let place = FilterPlace { is_egress: side == Side::Egress, priority: PRIORITY, handle: place };
+            // `clsact`, and all filters with it, can be removed by anybody.
+            net::filter_program(interface, place).map_or(true, |found| found == Some(ours))
+        }
+        Err(_) => true,
+    }
+}
+
+/// As [`holds`], for what [`Attachment::keep`] left: a pinned link, or a filter whose program is pinned at `path`.
+pub(super) fn is_kept(path: &Path, interface: &str, side: Side, place: u16) -> bool {
+    // A pinned link stays as long as its interface.
+    SchedClassifier::query_tcx(interface, side.into()).is_ok()
+        || SchedClassifier::from_pin(path).map_or(true, |program| holds(&program, interface, side, place))
+}
+
+/// Whether the error of a system call means that this kernel has no TCX links.
+fn is_without_tcx(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EINVAL))
 }
 
 fn filter(
@@ -144,5 +165,51 @@ impl Attachment {
         let link = FdLink::try_from(self.0).map_err(unusable)?;
         link.pin(path).map_err(|source| BpfError::Pin { path: path.to_owned(), source })?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::EbpfLoader;
+    use edge_common::abi::program;
+
+    use super::*;
+    use crate::{
+        net::lab::{in_lab, sh},
+        xdp::OBJECT,
+    };
+
+    const HERE: FilterPlace = FilterPlace { is_egress: true, priority: PRIORITY, handle: 7 };
+
+    /// On kernels with TCX links, too.
+    #[test]
+    fn a_filter_is_found_at_its_place_until_somebody_removes_it() {
+        in_lab(|_| {
+            let found = |place| net::filter_program("edge0", place).expect("the kernel answers");
+            assert_eq!(found(HERE), None, "no clsact");
+            let mut object = EbpfLoader::new().load(OBJECT).expect("the kernel takes the maps");
+            let program = load(&mut object, program::MSS).expect("the kernel takes the program");
+            let ours = program.info().expect("it is loaded").id();
+            let add = |program: &mut _| filter(program, "edge0", TcAttachType::Egress, TcHandle::new(0, 7));
+            let id = add(program).expect("the kernel takes the filter");
+            assert_eq!(found(HERE), Some(ours));
+            for elsewhere in [
+                FilterPlace { is_egress: false, ..HERE },
+                FilterPlace { priority: 7, ..HERE },
+                FilterPlace { handle: 8, ..HERE },
+            ] {
+                assert_eq!(found(elsewhere), None, "{elsewhere:?}");
+            }
+            sh("tc qdisc del dev edge0 clsact");
+            assert_eq!(found(HERE), None);
+            // As a daemon does: first the remains of the old one.
+            drop(program.take_link(id));
+            let id = add(program).expect("clsact is added again");
+            assert_eq!(found(HERE), Some(ours));
+            sh("tc filter del dev edge0 egress");
+            assert_eq!(found(HERE), None);
+            drop(program.take_link(id));
+            assert_eq!(net::filter_program("none0", HERE).expect("the kernel answers"), None);
+        });
     }
 }

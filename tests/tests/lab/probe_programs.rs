@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge_tests::{
     feature::{Feature, missing},
@@ -160,4 +160,37 @@ fn the_device_of_probes_is_made_anew_when_somebody_takes_it_away() {
         assert_eq!(deaths(), before, "no backend is to blame: {}", lab.ctl(&["events"]).unwrap());
     }
     assert!(finds_a_missing_end(&lab, BACKENDS[0]));
+}
+
+#[test]
+fn a_filter_that_somebody_removes_is_attached_again() {
+    if Feature::TcxLinks.is_there() {
+        // Programs are attached by links, which nobody else removes.
+        return;
+    }
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate(BACKENDS[1], Mode::Native, &SOURCES).unwrap();
+    let args = ["--from", SOURCES[0], "--from", SOURCES[1], "--vip", "192.0.2.0/24", "--vip", "2001:db8::/64"];
+    let (_watcher, log) = lab.watch_decap(BACKENDS[0], &args).unwrap();
+    lab.balance(Mode::Native).expect("all backends are up");
+    let door = format!("edge-p{}", seen(&lab)["daemon"]["pid"]);
+    for (host, device, side) in [(EDGE, "eth1", "ingress"), (EDGE, &door, "ingress"), (BACKENDS[0], "eth0", "egress")] {
+        let tc = |args: &str| tool::run(lab.netns(host).command("tc").unwrap().args(args.split(' '))).unwrap();
+        let is_attached = || Ok(tc(&format!("filter show dev {device} {side}")).contains("bpf"));
+        // The decapsulation's watcher attaches some time after its start.
+        assert!(wait_until(patience(SOON), is_attached).unwrap(), "{device} of {host} has none");
+        tc(&format!("qdisc del dev {device} clsact"));
+        let started = Instant::now();
+        let again = wait_until(patience(SOON), is_attached).unwrap();
+        println!("{device} of {host}: {:?}", started.elapsed());
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert!(again && started.elapsed() < patience(Duration::from_millis(1500)), "{device} of {host}: {log}");
+    }
+    // Probes are sent and answered as before.
+    let up = || Ok(BACKENDS.iter().all(|backend| health(&lab, backend).iter().all(|health| health == "up")));
+    assert!(wait_until(patience(TRIED_AGAIN), up).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
+    // An emulated CPU may be too busy to answer at once.
+    let is_told = || Ok(lab.ctl(&["events"]).is_ok_and(|events| events.matches("their program was detached").count() == 1));
+    assert!(wait_until(patience(SOON), is_told).unwrap(), "the door is named, once");
+    assert!(finds_a_missing_end(&lab, BACKENDS[1]));
 }

@@ -21,7 +21,7 @@ use super::{DecapArgs, accepted, check, in_words, mss_in_words, mss_plan, revers
 use crate::{
     control::chain,
     net::{self, Changes, HostAddresses, NetError},
-    xdp::{self, Accepted, DecapPins, MssPlan, XdpError},
+    xdp::{self, Accepted, DecapPins, Decapsulation, MssPlan, XdpError},
 };
 
 /// Wait after the first notification of a change, since changes come in groups.
@@ -39,6 +39,7 @@ pub(super) fn run(args: &DecapArgs, pin_root: &Path, object: &[u8]) -> anyhow::R
         object,
         pins: DecapPins::new(pin_root, &args.interface)?,
         attached: None,
+        egress: Vec::new(),
         fault: None,
         drops: Drops::default(),
         absent: Vec::new(),
@@ -63,6 +64,8 @@ struct Watcher<'a> {
     pins: DecapPins,
     /// The last attachment by this process.
     attached: Option<Wanted>,
+    /// Where SYN-ACKs were changed after it: none if the kernel refuses the program.
+    egress: Vec<String>,
     /// Why the program is not attached, as last logged.
     fault: Option<String>,
     drops: Drops,
@@ -166,7 +169,9 @@ impl Watcher<'_> {
             self.drops.report(&self.args.interface, &found.packets, Instant::now());
         }
         let found = found.filter(|found| found.mode == self.args.mode);
-        let takes_as_wanted = found.as_ref().is_some_and(|found| found.accepted == sorted(&wanted.accepted));
+        // On kernels without TCX links anybody can remove a filter.
+        let lost = found.as_ref().is_some_and(|found| egress(found) != self.egress);
+        let takes_as_wanted = found.as_ref().is_some_and(|found| found.accepted == sorted(&wanted.accepted)) && !lost;
         if takes_as_wanted && self.attached.as_ref() == Some(&wanted) {
             return Ok(());
         }
@@ -175,6 +180,9 @@ impl Watcher<'_> {
         let why = match (&self.attached, found) {
             (None, _) => "takes",
             (Some(_), None) => "its program was missing and is attached again: takes",
+            (Some(before), Some(_)) if *before == wanted && lost => {
+                "its filter of answers was missing and is attached again: takes"
+            }
             (Some(_), Some(_)) => "now takes",
         };
         info!("{}: {why} {}", self.args.interface, in_words(&accepted));
@@ -186,6 +194,7 @@ impl Watcher<'_> {
             warn!("{}: {warning}", self.args.interface);
         }
         self.attached = Some(wanted);
+        self.egress = egress(&xdp::look_at_decap(&self.pins)?);
         Ok(())
     }
 
@@ -221,6 +230,11 @@ impl Watcher<'_> {
         self.absent = absent;
         Ok(indices)
     }
+}
+
+/// The interfaces by which SYN-ACKs leave with a changed segment size.
+fn egress(found: &Decapsulation) -> Vec<String> {
+    found.mss.as_ref().map_or_else(Vec::new, |(plan, _)| plan.egress.clone())
 }
 
 /// The lists in the form in which they are read from the maps: sorted and without duplicates.
