@@ -389,12 +389,12 @@ impl Life {
         Self(self.0 & !0xffff_ffff | seen as u64)
     }
 
-    /// The life after another packet of the flow, which is at this stage now.
+    /// The life after another packet of the flow, which is at this stage now. It is not [`Self::is_untold`].
     #[inline(always)]
     pub const fn seen_again(self, stage: Stage, now: u32) -> Self {
         let seen = if self.age(now) > 0 { now } else { self.seen() };
         let tentative = if matches!(stage, Stage::HalfOpen) { Self::TENTATIVE } else { 0 };
-        let kept = self.0 & (u64::MAX << Self::COUNT | Self::CLASS | Self::DOUBTED | Self::UNTOLD);
+        let kept = self.0 & (u64::MAX << Self::COUNT | Self::CLASS | Self::DOUBTED);
         Self(kept | self.0 & tentative | (stage as u64) << Self::STATE | seen as u64)
     }
 }

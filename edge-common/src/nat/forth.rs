@@ -60,7 +60,8 @@ fn found<P: Packet, M: Maps>(
     let is_told = service.tells_client != 0 && location.protocol == protocol::TCP;
     let after = |life: Life| {
         let (was, now) = (life.stage(), after_client(life.stage(), sign.signal, confirmed));
-        let begins = !is_accepted(was) || !is_accepted(now);
+        // The backend may have lost the connection of which the entry is, so any SYN may begin another one.
+        let begins = !is_accepted(was) || !is_accepted(now) || matches!(sign.signal, Signal::Syn);
         (now, is_told && (begins || life.is_untold()))
     };
     let (now, is_untold) = after(found.life);

@@ -198,6 +198,31 @@ fn a_new_connection_from_the_same_port_is_told_again() {
     }
 }
 
+/// A backend forgets a connection that its client does not close, or all of them when it restarts, and the edge sees nothing
+/// of that.
+#[test]
+fn a_new_connection_is_told_even_if_the_edge_still_knows_the_old_one() {
+    for ((clients, backends), closes) in sides().flat_map(|sides| [(sides, false), (sides, true)]) {
+        in_namespace(|| {
+            let flow = Flow::new(clients, backends, LO);
+            flow.shakes();
+            flow.told(bare(CLIENT + 1, BACKEND + 1));
+            flow.answers(segment(if closes { FIN | ACK } else { ACK }, BACKEND + 1, CLIENT + 500));
+            flow.untold(bare(CLIENT + 500, BACKEND + 12));
+            let forged = vec![254, 8, 1, 2, 9, 9, 9, 9];
+            for sent in [segment(SYN, CLIENT + 90_000, 0), bare(CLIENT + 90_001, BACKEND + 90_001)] {
+                let sent = Tcp { options: forged.clone(), ..sent };
+                let erased = Tcp { options: vec![1; 8], ..sent.clone() };
+                flow.arrives(&flow.client.sends(sent), telling(flow.client, erased));
+                flow.answers(segment(SYN | ACK, BACKEND + 90_000, CLIENT + 90_001));
+                flow.answers(bare(BACKEND + 90_001, CLIENT + 90_001));
+            }
+            flow.answers(bare(BACKEND + 90_001, CLIENT + 90_500));
+            flow.untold(bare(CLIENT + 90_500, BACKEND + 90_001));
+        });
+    }
+}
+
 #[test]
 fn what_a_client_makes_up_is_erased_whether_there_is_room_or_not() {
     let forged = [254, 8, 0x9c, 0x41, 198, 51, 100, 66];
