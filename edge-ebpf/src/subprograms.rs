@@ -105,6 +105,11 @@ impl<P: Places, M: Maps> Subprograms<P, M> for Global {
     }
 
     #[inline(always)]
+    fn tell(&self, _packet: &mut P, _maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        StepResult(edge_tell(self.0, StepResult::from(location).0, StepResult::from(how).0))
+    }
+
+    #[inline(always)]
     fn back(&self, _packet: &P, _maps: &M, location: FlowLocation) -> StepResult {
         StepResult(edge_back(self.0, StepResult::from(location).0))
     }
@@ -238,6 +243,10 @@ subprogram!(edge_forth(packet, maps, location: u64, service_ref: u64, chosen: u3
 
 subprogram!(edge_open(packet, maps, location: u64, service_ref: u64, to: u32) -> u64 {
     nat::open(packet, maps, ServiceRef::from_word(service_ref), StepResult(location).location(), to as u16).0
+});
+
+subprogram!(edge_tell(packet, maps, location: u64, how: u64) -> u64 {
+    nat::tell(packet, maps, StepResult(location).location(), StepResult(how).translate()).0
 });
 
 subprogram!(edge_back(packet, maps, location: u64) -> u64 {

@@ -173,6 +173,7 @@ pub struct ServicePlan {
     pub backend_port: u16,
     /// In `nat`, whether flows stay with a backend that is down.
     pub sticks: bool,
+    pub tells_client: bool,
 }
 
 /// The edge's stations: its own address on each interface, and a virtual one on the first interface.
@@ -300,6 +301,7 @@ impl World {
             quic_cid: None,
             backend_port: 0,
             sticks: false,
+            tells_client: false,
         });
         number
     }

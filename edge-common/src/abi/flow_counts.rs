@@ -35,10 +35,12 @@ pub enum FlowCount {
     UnknownConnectionId,
     /// Flows that were not recorded because the rate limit was reached. The others found no room in the table.
     OverLimit,
+    /// Packets in `nat` without room for the option that was to tell their backend the client's address.
+    Untold,
 }
 
 impl FlowCount {
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
     /// All counters, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Lookups,
@@ -52,6 +54,7 @@ impl FlowCount {
         Self::ByConnectionId,
         Self::UnknownConnectionId,
         Self::OverLimit,
+        Self::Untold,
     ];
 
     /// Name, as in `edge-ctl status` and in JSON.
@@ -68,6 +71,7 @@ impl FlowCount {
             Self::ByConnectionId => "by_connection_id",
             Self::UnknownConnectionId => "unknown_connection_id",
             Self::OverLimit => "over_limit",
+            Self::Untold => "untold",
         }
     }
 }

@@ -53,7 +53,7 @@ pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 14;
+pub const ABI_VERSION: u32 = 15;
 
 /// Index of a position in a map with two banks.
 #[inline(always)]
@@ -99,7 +99,7 @@ const _: () = {
     assert!(size_of::<FlowBucket>() == 64);
     assert!(size_of::<FlowEntry>() == 64);
     assert!(size_of::<FlowHead>() == 520);
-    assert!(size_of::<FlowCounts>() == 88);
+    assert!(size_of::<FlowCounts>() == 96);
     assert!(size_of::<NatSource>() == 24);
     assert!(size_of::<NatHead>() == 1008);
     assert!(size_of::<NatHop>() == 32);

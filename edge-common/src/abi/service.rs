@@ -111,8 +111,10 @@ pub struct Service {
     pub backend_port: [u8; 2],
     /// Not 0 if a flow in `nat` stays with its backend when the backend is down, instead of being reset.
     pub sticks: u8,
+    /// Not 0 if backends in `nat` are told the client's address by an option of TCP ([`wire::toa`](crate::wire::toa)).
+    pub tells_client: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
 
 /// A server's number in connection IDs, and its backend, in the form of a [`Cell`]. Backend 0 marks an empty cell.

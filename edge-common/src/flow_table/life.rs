@@ -239,6 +239,8 @@ impl Life {
     const TENTATIVE: u64 = 1 << 32;
     const ONCE: u64 = 1 << 33;
     const DOUBTED: u64 = 1 << 34;
+    /// Next below the state, so that both are read at once.
+    const UNTOLD: u64 = 1 << (Self::STATE - 1);
     /// Lowest bits of the state and of the number of the life.
     const STATE: u32 = 40;
     const COUNT: u32 = 48;
@@ -279,6 +281,24 @@ impl Life {
     #[inline(always)]
     pub const fn doubted(self) -> Self {
         Self(self.0 | Self::DOUBTED)
+    }
+
+    /// Whether it is not known yet that the flow's backend was told the client's address.
+    #[inline(always)]
+    pub const fn is_untold(self) -> bool {
+        self.0 & Self::UNTOLD != 0
+    }
+
+    /// Whether the flow is established, and nothing is left to be told to its backend.
+    #[inline(always)]
+    pub const fn is_settled(self) -> bool {
+        self.0 >> (Self::STATE - 1) & 0xf == (Stage::Established as u64) << 1
+    }
+
+    /// The same life, [`Self::is_untold`] or not.
+    #[inline(always)]
+    pub const fn with_untold(self, untold: bool) -> Self {
+        Self(if untold { self.0 | Self::UNTOLD } else { self.0 & !Self::UNTOLD })
     }
 
     /// The same life, but not [`Self::is_seen_once`].
@@ -362,7 +382,14 @@ impl Life {
         Self(self.0 >> Self::COUNT << Self::COUNT)
     }
 
-    /// The life after another packet of the flow, which is at this stage now. The time of the last packet never goes back.
+    /// The life after another packet of the flow that changes nothing but the time, which never goes back.
+    #[inline(always)]
+    pub const fn renewed(self, now: u32) -> Self {
+        let seen = if self.age(now) > 0 { now } else { self.seen() };
+        Self(self.0 & !0xffff_ffff | seen as u64)
+    }
+
+    /// The life after another packet of the flow, which is at this stage now. It is not [`Self::is_untold`].
     #[inline(always)]
     pub const fn seen_again(self, stage: Stage, now: u32) -> Self {
         let seen = if self.age(now) > 0 { now } else { self.seen() };

@@ -140,7 +140,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
 
     #[inline(always)]
     fn touch_entry(&self, found: &EntryState, entry: &Entry<M::Words>, signal: Signal, sequence: u32) -> bool {
-        self.advance(found, entry, |stage| stage.after(signal), Some(sequence))
+        self.advance(found, entry, |life| life.seen_again(life.stage().after(signal), self.now), Some(sequence))
     }
 
     /// Notes that the flow's packets contradict each other ([`Life::is_doubted`]), and returns the entry as it is then.
@@ -153,16 +153,17 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         EntryState { life: if is_noted { doubted } else { found.life }, ..*found }
     }
 
-    /// Like [`Self::touch`], for a flow whose packets show more than a [`Signal`]: `after` gives the stage after this packet.
+    /// Like [`Self::touch`], for a flow whose packets show more than a [`Signal`]: `after` gives the flow's life
+    /// after this packet.
     #[inline(always)]
     pub fn advance(
         &self,
         found: &EntryState,
         entry: &Entry<M::Words>,
-        after: impl Fn(Stage) -> Stage,
+        after: impl Fn(Life) -> Life,
         sequence: Option<u32>,
     ) -> bool {
-        let new = found.life.seen_again(after(found.life.stage()), self.now);
+        let new = after(found.life);
         if new == found.life {
             return true;
         }
@@ -181,7 +182,7 @@ impl<M: FlowMemory> FlowTable<'_, M> {
         if !life.is_same(found.life) {
             return false;
         }
-        let new = life.seen_again(after(life.stage()), self.now);
+        let new = after(life);
         // If this fails as well, a third packet was faster, and the entry may still be the flow's.
         new == life || entry.life.replace_if(life.0, new.0) || Life(entry.life.load()).is_same(found.life)
     }

@@ -182,7 +182,7 @@ pub(crate) fn fits<F: Family>(
 
 /// Whether a packet of `length` bytes plus `overhead` is too long for the egress, or for the path behind it.
 #[inline(always)]
-fn exceeds(backend: &Backend, length: usize, overhead: usize) -> bool {
+pub(crate) fn exceeds(backend: &Backend, length: usize, overhead: usize) -> bool {
     exceeds_mtu(backend.mtu, length, overhead) || exceeds_mtu(backend.path_mtu, length, overhead)
 }
 

@@ -2,12 +2,14 @@
 
 use super::{
     read::Read,
-    stage::after_backend,
+    sign::{Handshake, Sign},
+    stage::{after_backend, is_accepted},
     table::{Outside, table},
+    tell::has_data,
 };
 use crate::{
     abi::Exit,
-    flow_table::{Signal, Stage},
+    flow_table::{Life, Signal},
     maps::Maps,
     step::{Decision, FlowLocation, StepResult, Translate},
     wire::{packet::Packet, protocol},
@@ -40,12 +42,32 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     }
     let is_tcp = protocol == protocol::TCP;
     // The number that the client has to acknowledge to prove that it receives the backend's packets.
-    let opens = matches!(sign.signal, Signal::Syn) && matches!(found.life.stage(), Stage::HalfOpen | Stage::Answered);
-    if !table.advance(&found, entry, |stage| after_backend(stage, sign.signal, is_tcp), None) {
+    let opens = matches!(sign.signal, Signal::Syn) && (!is_accepted(found.life.stage()) || found.life.is_untold());
+    let is_told = found.life.is_untold() && shows_acceptance(packet, location, sign, found.served.sequence);
+    let after = |life: Life| {
+        let now = life.seen_again(after_backend(life.stage(), sign.signal, is_tcp), table.now);
+        now.with_untold(life.is_untold() && !(is_told && is_accepted(life.stage())))
+    };
+    if !table.advance(&found, entry, after, None) {
         return Err(Exit::NatRaced.into());
     }
     if opens {
-        table.remember(entry, sign.sequence.wrapping_add(1));
+        table.remember(entry, Handshake::of(sign).0);
     }
-    Ok(Translate { entry: found.number, back: true, starts: false, crosses: flow.is_v6() != v6 })
+    Ok(Translate { entry: found.number, back: true, starts: false, crosses: flow.is_v6() != v6, tells: false })
+}
+
+/// Whether a packet of the backend shows that its server has the connection, and so has read the options of the packet
+/// that completed the handshake. An ACK of no more than the client's SYN does not: it is also the answer to a packet
+/// outside the window, which anybody can send, while the backend still waits for the end of the handshake (RFC 9293,
+/// section 3.10.7.4).
+#[inline(always)]
+fn shows_acceptance<P: Packet>(packet: &P, location: FlowLocation, sign: Sign, sequence: u32) -> bool {
+    match sign.signal {
+        Signal::Syn | Signal::Reset => false,
+        Signal::Fin => true,
+        Signal::Bare | Signal::Data => {
+            !Handshake(sequence).is_repeated_by(sign.acknowledged) || has_data(packet, location).unwrap_or(false)
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     abi::{Exit, Failover, Family, Mode, State},
-    flow_table::{EntryState, Flow, Stage, words_of},
+    flow_table::{Flow, words_of},
     forward::{self, HopLook, NextHop},
     maps::Maps,
     step::Decision,
@@ -78,7 +78,7 @@ fn forth<F: Translated, P: Places, M: Maps>(
     let backend = maps.backend(served.backend)?;
     let header = packet.at(plain.header);
     let length = F::length(header);
-    let stays = is_established(&found)
+    let stays = found.life.is_settled()
         && State(backend.state).has_any(State::ALIVE)
         && (backend.family == Family::V6 as u8) == v6
         && forward::fits::<F>(length, packet.ingress(), Mode::Nat, 0, backend, || F::dont_fragment(header)).is_ok();
@@ -92,7 +92,7 @@ fn forth<F: Translated, P: Places, M: Maps>(
     }
     let look = HopLook::at(backend);
     let (vlan, next_hop) = (look.vlan, look.kept()?);
-    if !table.advance(&found, entry, |stage| stage, None) {
+    if !table.advance(&found, entry, |life| life.renewed(table.now), None) {
         return None;
     }
     maps.count_forwarded(served.service.into(), served.backend, length as u64, false);
@@ -121,23 +121,17 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
     };
     let table = table(maps, head);
     let (found, entry, flow) = outside.entry(maps, head, &table)?;
-    if !is_established(&found) || flow.is_v6() != v6 {
+    if !found.life.is_settled() || flow.is_v6() != v6 {
         return None;
     }
     let Back { egress, mac, source_mac, vlan, mtu } = hop::back(maps, Translation::of(found.served).hop)?;
     let may_exceed = mtu != 0 && F::length(packet.at(plain.header)) > mtu as usize && egress != packet.ingress();
-    if may_exceed || !table.advance(&found, entry, |stage| stage, None) {
+    if may_exceed || !table.advance(&found, entry, |life| life.renewed(table.now), None) {
         return None;
     }
     let now = Ends { source: flow.vip, destination: flow.client, ports: flow.ports().rotate_left(16) };
     let next_hop = NextHop { egress, mac, source_mac };
     Some(plain.leave(packet, now, vlan, next_hop, None))
-}
-
-/// Whether the flow is in the stage that data packets do not change.
-#[inline(always)]
-const fn is_established(found: &EntryState) -> bool {
-    matches!(found.life.stage(), Stage::Established)
 }
 
 /// The headers of a plain packet whose TTL does not end here, and whose flags change nothing of its flow.

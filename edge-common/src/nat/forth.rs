@@ -3,22 +3,18 @@
 use super::{
     hop::{self, Came},
     read::Read,
-    sign::{Sign, Stamp},
-    stage::after_client,
+    sign::{Handshake, Sign, Stamp},
+    stage::{after_client, is_accepted},
     table::{Translation, table},
 };
 use crate::{
     abi::{Backend, BackendNumber, Exit, Family, Service, ServiceRef, State},
-    flow_table::{Signal, Stage},
+    flow_table::{Life, Signal, Stage},
     maps::Maps,
     select,
     step::{Decision, FlowLocation, Seen, StepResult, Translate},
     wire::{link::Link, packet::Packet, protocol},
 };
-
-/// Limit of the distance from the sequence number of a backend's SYN-ACK to a number that the client acknowledges: the
-/// largest first window that a client acknowledges (RFC 6928).
-const FIRST_WINDOW: u32 = 1 << 16;
 
 /// Finds the entry of the packet's flow, at `location`, and updates the entry by the packet. Returns
 /// [`Step::Select`](crate::step::Step::Select) if a backend is to be chosen: there is no entry and the packet starts a
@@ -60,11 +56,23 @@ fn found<P: Packet, M: Maps>(
     if chosen != served.backend && !serves(maps, service, backend, served, stage, sign, location.protocol) {
         return Ok(location.into());
     }
-    let confirmed = sign.acknowledged.wrapping_sub(found.served.sequence) < FIRST_WINDOW;
-    let after = |stage| after_client(stage, sign.signal, confirmed);
-    // The value by which the backend will judge the next connection with the same tuple.
-    let last = if closes(after(stage)) { Stamp::of_running(packet, location.l4, served.is_stamped) } else { None };
-    if !table.advance(&found, entry, after, None) {
+    let confirmed = Handshake(found.served.sequence).is_confirmed_by(sign.acknowledged);
+    let is_told = service.tells_client != 0 && location.protocol == protocol::TCP;
+    let after = |life: Life| {
+        let (was, now) = (life.stage(), after_client(life.stage(), sign.signal, confirmed));
+        // The backend may have lost the connection of which the entry is, so any SYN may begin another one.
+        let begins = !is_accepted(was) || !is_accepted(now) || matches!(sign.signal, Signal::Syn);
+        (now, is_told && (begins || life.is_untold()))
+    };
+    let (now, is_untold) = after(found.life);
+    // The value by which the backend will judge the next connection with the same tuple. As long as the backend is told
+    // the client's address, the handshake is remembered in its place.
+    let last = if closes(now) && !is_untold { Stamp::of_running(packet, location.l4, served.is_stamped) } else { None };
+    let changed = |life: Life| {
+        let (now, is_untold) = after(life);
+        life.seen_again(now, table.now).with_untold(is_untold)
+    };
+    if !table.advance(&found, entry, changed, None) {
         return Err(Exit::NatRaced.into());
     }
     if let Some(last) = last {
@@ -76,7 +84,8 @@ fn found<P: Packet, M: Maps>(
         let _other = table.serve(&found, Translation { hop, ..served }.served(found.served.sequence));
     }
     let crosses = (backend.family == Family::V6 as u8) != location.v6;
-    Ok(Translate { entry: found.number, back: false, starts: false, crosses }.into())
+    let tells = is_untold && !matches!(sign.signal, Signal::Reset);
+    Ok(Translate { entry: found.number, back: false, starts: false, crosses, tells }.into())
 }
 
 /// The result for a packet of a flow without an entry: the packet may start a flow, or is refused.

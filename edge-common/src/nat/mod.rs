@@ -29,6 +29,7 @@ mod send;
 mod established;
 mod forth;
 mod open;
+mod tell;
 mod back;
 mod quote;
 mod cross;
@@ -45,4 +46,5 @@ pub use self::{
     sign::Stamp,
     stage::{after_backend, after_client, timeouts},
     table::{OnePlace, Ports, Translation, place, port_of, tuple},
+    tell::tell,
 };

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     abi::{BackendNumber, Exit, Family, NAT_SOURCES, ServiceRef},
-    flow_table::{Birth, Certainty, Refused, Signal, Stage, words_of},
+    flow_table::{Birth, Certainty, Life, Refused, Signal, Stage, words_of},
     maps::Maps,
     step::{Decision, FlowLocation, StepResult, Translate},
     wire::{packet::Packet, protocol},
@@ -51,7 +51,8 @@ fn opened<P: Packet, M: Maps>(
         }
         if is_tcp && !matches!(sign.signal, Signal::Syn) {
             // The flow's backend is gone: the client has to connect anew.
-            table.advance(&found, entry, |stage| after_client(stage, Signal::Reset, false), None);
+            let after = |life: Life| life.seen_again(after_client(life.stage(), Signal::Reset, false), table.now);
+            table.advance(&found, entry, after, None);
             return Err(Decision::new(Exit::NatBackendDown, location.l4 as u32));
         }
         table.remove(&found);
@@ -93,7 +94,10 @@ fn opened<P: Packet, M: Maps>(
         served: served.served(0),
     };
     match table.insert(&flow, hash, &birth, &claim) {
-        Ok(entry) => Ok(Translate { entry, back: false, starts: true, crosses }.into()),
+        Ok(entry) => {
+            let tells = is_tcp && service.tells_client != 0;
+            Ok(Translate { entry, back: false, starts: true, crosses, tells }.into())
+        }
         Err(Refused::Raced) => Err(Exit::NatRaced.into()),
         Err(Refused::Full) if is_tcp => Err(Decision::new(Exit::NatExhausted, location.l4 as u32)),
         Err(Refused::Full) => Err(Exit::NatExhaustedSilent.into()),

@@ -60,7 +60,7 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
             return Err(Exit::NotOurs);
         }
         let crosses = flow.is_v6() != read.v6;
-        return Ok(Translate { entry: found.number, back: true, starts: false, crosses });
+        return Ok(Translate { entry: found.number, back: true, starts: false, crosses, tells: false });
     }
     // A packet from a VIP to a client: its flow has the ends reversed.
     if !is_credible(packet, location, None) {
@@ -70,7 +70,7 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     let found = table.find(&flow, flow.hash(&head.hash_key)).ok_or(Exit::NotOurs)?;
     let backend = maps.backend(found.served.backend).ok_or(Exit::BadTables)?;
     let crosses = (backend.family == Family::V6 as u8) != read.v6;
-    Ok(Translate { entry: found.number, back: false, starts: false, crosses })
+    Ok(Translate { entry: found.number, back: false, starts: false, crosses, tells: false })
 }
 
 /// Whether the error that quotes the packet at `location` can come from a router or host that has received the packet.

@@ -45,6 +45,37 @@ impl Sign {
     }
 }
 
+/// Limit of the distance from the upper half of the number that a backend's SYN-ACK begins with to a number that the
+/// client acknowledges: the largest first window that a client acknowledges (RFC 6928), and the lower half.
+const FIRST_WINDOW: u32 = 2 << 16;
+
+/// Parts of both numbers of a backend's SYN-ACK: the upper half of the number that the client is to acknowledge, and the
+/// lower half of the number that the backend acknowledges.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handshake(pub(super) u32);
+
+impl Handshake {
+    const UPPER: u32 = 0xffff_0000;
+
+    #[inline(always)]
+    pub(super) const fn of(Sign { sequence, acknowledged, .. }: Sign) -> Self {
+        Self(sequence.wrapping_add(1) & Self::UPPER | acknowledged & !Self::UPPER)
+    }
+
+    /// Whether a client that acknowledges this number has received the SYN-ACK: a number made up passes once in 32,768
+    /// times.
+    #[inline(always)]
+    pub(super) const fn is_confirmed_by(self, acknowledged: u32) -> bool {
+        acknowledged.wrapping_sub(self.0 & Self::UPPER) < FIRST_WINDOW
+    }
+
+    /// Whether a backend that acknowledges this number may have received no more than the SYN.
+    #[inline(always)]
+    pub(super) const fn is_repeated_by(self, acknowledged: u32) -> bool {
+        acknowledged as u16 == self.0 as u16
+    }
+}
+
 /// The value by which a Linux host in `TIME_WAIT` judges a new SYN (RFC 6191): the SYN's timestamp, or without one its
 /// sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

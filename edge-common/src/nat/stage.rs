@@ -26,6 +26,12 @@ pub const fn after_client(stage: Stage, signal: Signal, confirmed: bool) -> Stag
     }
 }
 
+/// Whether the client has shown that it receives the backend's packets.
+#[inline(always)]
+pub(super) const fn is_accepted(stage: Stage) -> bool {
+    !matches!(stage, Stage::HalfOpen | Stage::Answered)
+}
+
 /// The stage after a packet of the backend, whose SYN is a SYN-ACK. For a protocol without connections, any packet is
 /// an answer.
 #[inline(always)]

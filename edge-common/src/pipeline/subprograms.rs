@@ -87,6 +87,12 @@ pub trait Subprograms<P: Places, M: Maps> {
         nat::open(packet, maps, service_ref, location, to)
     }
 
+    /// Tells the backend the client's address, in a packet whose flow's entry was found.
+    #[inline(always)]
+    fn tell(&self, packet: &mut P, maps: &M, location: FlowLocation, how: Translate) -> StepResult {
+        nat::tell(packet, maps, location, how)
+    }
+
     /// Finds the entry of the flow that a backend's packet answers.
     #[inline(always)]
     fn back(&self, packet: &P, maps: &M, location: FlowLocation) -> StepResult {

@@ -225,6 +225,10 @@ fn sent<P: Places, M: Maps>(
     location: FlowLocation,
     result: StepResult,
 ) -> Decision {
+    let result = match result.step() {
+        Step::Translate(how) if how.tells => subprograms.tell(packet, maps, location, how),
+        _ => result,
+    };
     let how = match result.step() {
         Step::Translate(how) => how,
         Step::Leave(decided) => return decided,

@@ -76,7 +76,7 @@ impl<P: Packet, M: Maps> Look<'_, P, M> {
     fn later_fragment<F: Lookup + Icmp>(&self, header: &F::Header, fragment: Fragment) -> Result<StepResult, Decision> {
         let first = self.first::<F>(header, fragment).ok_or(Exit::NotOurs)?;
         let (entry, back, crosses) = first.entry().ok_or(Exit::NotOurs)?;
-        Ok(Translate { entry, back, starts: false, crosses }.into())
+        Ok(Translate { entry, back, starts: false, crosses, tells: false }.into())
     }
 
     #[inline(always)]

@@ -42,6 +42,8 @@ pub struct Translate {
     pub starts: bool,
     /// Whether the packet becomes one of the other IP version.
     pub crosses: bool,
+    /// Whether the packet is to tell its backend the client's address.
+    pub tells: bool,
 }
 
 /// A service and its backend for one packet. Its fields are words, as the eBPF stack aligns them.
@@ -154,6 +156,7 @@ impl StepResult {
     const BACK: u64 = 1 << 60;
     /// Next above the entry's number.
     const CROSSES: u64 = 1 << 32;
+    const TELLS: u64 = 1 << 33;
 
     #[inline(always)]
     pub const fn step(self) -> Step {
@@ -212,6 +215,7 @@ impl StepResult {
             back: word & Self::BACK != 0,
             starts: word & Self::STARTS != 0,
             crosses: word & Self::CROSSES != 0,
+            tells: word & Self::TELLS != 0,
         }
     }
 
@@ -269,9 +273,11 @@ impl From<Chosen> for StepResult {
 
 impl From<Translate> for StepResult {
     #[inline(always)]
-    fn from(Translate { entry, back, starts, crosses }: Translate) -> Self {
-        let flags =
-            Self::flag(back, Self::BACK) | Self::flag(starts, Self::STARTS) | Self::flag(crosses, Self::CROSSES);
+    fn from(Translate { entry, back, starts, crosses, tells }: Translate) -> Self {
+        let flags = Self::flag(back, Self::BACK)
+            | Self::flag(starts, Self::STARTS)
+            | Self::flag(crosses, Self::CROSSES)
+            | Self::flag(tells, Self::TELLS);
         Self(Self::TO | Self::TRANSLATE | flags | u64::from(entry))
     }
 }
@@ -362,7 +368,7 @@ mod tests {
 
         #[test]
         fn changes_and_what_leads_to_them_are_packed_whole(
-            to: u16, owner: u16, has_left: bool, starts: bool, crosses: bool,
+            to: u16, owner: u16, has_left: bool, starts: bool, crosses: bool, tells: bool,
         ) {
             for what in [What::Add, What::Move, What::Remove, What::Mark] {
                 let change = Change { what, to, owner, has_left, starts };
@@ -370,7 +376,8 @@ mod tests {
             }
             let seen = Seen { backend: to, is_forged: starts };
             prop_assert_eq!(StepResult::from(seen).step(), Step::Choose(seen));
-            let translate = Translate { entry: u32::from(to) << 16 | u32::from(owner), back: has_left, starts, crosses };
+            let translate =
+                Translate { entry: u32::from(to) << 16 | u32::from(owner), back: has_left, starts, crosses, tells };
             prop_assert_eq!(StepResult::from(translate).step(), Step::Translate(translate));
             for seen in [None, Some(seen)] {
                 prop_assert_eq!(Seen::from_word(Seen::word(seen)), seen);

@@ -22,3 +22,4 @@ pub mod quic;
 pub mod plain;
 
 pub mod checksum;
+pub mod toa;

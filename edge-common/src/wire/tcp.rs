@@ -12,15 +12,18 @@ pub mod flags {
     pub const ACK: u8 = 0x10;
 }
 
+/// Bytes of a TCP header without options.
+pub const LEAST: usize = TcpHdr::LEN;
+
 /// Offset of the flags in a TCP header.
 pub const FLAGS: usize = 13;
 
 /// Offset of the data offset.
-const DATA_OFFSET: usize = 12;
+pub(super) const DATA_OFFSET: usize = 12;
 /// Maximum length of the options in bytes.
-const MAX_OPTIONS: usize = 40;
+pub(super) const MAX_OPTIONS: usize = 40;
 /// Kinds of options (RFC 9293, section 3.1; RFC 7323), and the lengths of those that are searched for.
-const END: u8 = 0;
+pub(super) const END: u8 = 0;
 pub const NO_OPERATION: u8 = 1;
 pub const MSS: u8 = 2;
 pub const MSS_LENGTH: u8 = 4;

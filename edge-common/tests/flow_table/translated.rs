@@ -60,7 +60,7 @@ fn forward(state: &Table, number: u32, signal: Signal) -> bool {
     let head = head(state);
     let table = table(state, &head);
     let Some((found, entry)) = table.look(&flow(number), HASH) else { return false };
-    table.advance(&found, entry, |stage| after_client(stage, signal, true), None)
+    table.advance(&found, entry, |life| life.seen_again(after_client(life.stage(), signal, true), table.now), None)
 }
 
 /// An answer to a port, by its place alone: the flow that it went to.
@@ -68,7 +68,12 @@ fn back(state: &Table, place: u32, signal: Signal) -> Option<u32> {
     let head = head(state);
     let table = table(state, &head);
     let (found, entry, its) = table.at(place)?;
-    let advanced = table.advance(&found, entry, |stage| after_backend(stage, signal, true), None);
+    let advanced = table.advance(
+        &found,
+        entry,
+        |life| life.seen_again(after_backend(life.stage(), signal, true), table.now),
+        None,
+    );
     let number = (1..=3).find(|number| flow(*number) == its);
     assert!(number.is_some(), "a flow that nobody has");
     if advanced { number } else { None }

@@ -97,7 +97,16 @@ impl NatTable<'_> {
         let (Some(class), Some(place)) = (found.life.class(), self.place(from, found, flow)) else { return false };
         let served = is.served(found.served.sequence);
         let birth = Birth { stage: found.life.stage(), class, certainty: Certainty::Certain, served };
-        self.table().insert(flow, flow.hash(&self.head.hash_key), &birth, &OnePlace(place)).is_ok()
+        let table = self.table();
+        let Ok(number) = table.insert(flow, flow.hash(&self.head.hash_key), &birth, &OnePlace(place)) else {
+            return false;
+        };
+        if found.life.is_untold()
+            && let Some((carried, entry, _)) = table.at(number)
+        {
+            table.advance(&carried, entry, |life| life.with_untold(true), None);
+        }
+        true
     }
 
     /// The place in this table of a flow of `from`, which keeps its source port.

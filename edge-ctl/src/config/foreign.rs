@@ -31,7 +31,7 @@ const TLS: &str = "remove it: TLS goes through to the backends, which have the c
 const SNI: &str = "`server_name` under [pool.probe], with type = \"https\" or type = \"tls\"; the name that clients send in TLS goes through \
                    to the backends and chooses none";
 const CLIENT_ADDRESS: &str = "remove it: with mode = \"ipip\", \"gue\" and \"dsr\" backends see the client's own address; with mode = \"nat\" they see a source \
-     address of [nat], and nothing tells them the client's";
+     address of [nat], and client_address = \"toa\" in the [[service]] tells them the client's by an option of TCP";
 const TIMES: &str =
     "`flow_idle_timeout` in the [[service]] (how long a silent flow keeps its record), or `timeout` under [pool.probe]";
 const RETRIES: &str = "`fall` under [pool.probe] (failed probes in a row that take a backend out); lost packets are sent again by \

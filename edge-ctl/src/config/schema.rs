@@ -136,6 +136,7 @@ pub(super) const SERVICE: Section = Section {
         "pools",
         "backend_port",
         "on_backend_down",
+        "client_address",
         "slots",
         "when_exhausted",
         "flow_table",

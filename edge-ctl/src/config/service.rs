@@ -23,6 +23,8 @@ pub(crate) struct Service {
     pub backend_port: Option<u16>,
     /// In `nat`: a flow stays at its backend when the backend goes down, instead of being reset.
     pub sticks: bool,
+    /// In `nat`: backends are told the client's address by an option of TCP.
+    pub tells_client: bool,
     /// Positions in [`Config::pools`] in order of priority, distinct, 1 to 8.
     pub pools: Vec<usize>,
     /// A power of two.

@@ -29,6 +29,7 @@ pub(super) struct ServiceDraft {
     pub(super) mode: Read<Mode>,
     backend_port: Read<Option<u16>>,
     sticks: Read<bool>,
+    tells_client: Read<bool>,
     pub(super) pools: Read<Vec<Located<String>>>,
     when_exhausted: Read<WhenExhausted>,
     pub(super) announce: Read<AnnounceDraft>,
@@ -108,7 +109,7 @@ impl ServiceDraft {
             (self.name?.value, self.mode?, self.when_exhausted?, self.affinity?);
         self.quic_cid?;
         let slots = self.slots?.map_or(slots, |found| found.value);
-        let (backend_port, sticks) = (self.backend_port?, self.sticks?);
+        let (backend_port, sticks, tells_client) = (self.backend_port?, self.sticks?, self.tells_client?);
         let announce = self.announce?;
         let announce = match announce.interface(interfaces) {
             Some(interface) if announce.l2 => Announce::L2 { interface: interface.to_owned() },
@@ -129,6 +130,7 @@ impl ServiceDraft {
                 mode,
                 backend_port,
                 sticks,
+                tells_client,
                 when_exhausted,
                 announce: announce.clone(),
                 affinity,
@@ -160,6 +162,7 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Ce
     let mode = table.required("mode", MODES, values::choice(&modes)).map(|found| found.value);
     let backend_port = table.optional("backend_port", values::integer(1..=65_535, "backend_port = 8443"));
     let sticks = table.optional("on_backend_down", values::choice(&[("reset", false), ("stick", true)]));
+    let tells_client = table.optional("client_address", values::choice(&[("none", false), ("toa", true)]));
     ServiceDraft {
         name: name.and_then(|name| distinct(table, names, name, "service")),
         at: table.at,
@@ -172,6 +175,9 @@ fn service(table: &Table<'_>, names: &mut HashMap<String, usize>, vips_left: &Ce
         backend_port: backend_port.and_then(|found| only_in_nat(table, mode, "backend_port", found)),
         sticks: sticks
             .and_then(|found| only_in_nat(table, mode, "on_backend_down", found))
+            .map(Option::unwrap_or_default),
+        tells_client: tells_client
+            .and_then(|found| only_in_nat(table, mode, "client_address", found))
             .map(Option::unwrap_or_default),
         pools: pool_names(table),
         when_exhausted: when_exhausted.map(|found| found.map_or(WhenExhausted::Open, |found| found.value)),

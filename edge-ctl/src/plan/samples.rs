@@ -82,6 +82,7 @@ pub(crate) fn service(name: &str, vip: IpAddr, port: u16, protocol: Protocol, po
         mode: Mode::Ipip,
         backend_port: None,
         sticks: false,
+        tells_client: false,
         pools,
         slots: SLOTS,
         when_exhausted: WhenExhausted::Open,

@@ -80,7 +80,8 @@ pub(super) fn plan(
                 redirected: 0,
                 backend_port: service.backend_port.unwrap_or_default().to_be_bytes(),
                 sticks: service.sticks.into(),
-                reserved: [0; 5],
+                tells_client: service.tells_client.into(),
+                reserved: [0; 4],
             },
             fresh_number: old.is_none(),
             owners: match (kept, origin.filter(|origin| origin.slots == service.slots)) {

@@ -133,6 +133,7 @@ impl World {
                     slot_mask: self.slots - 1,
                     backend_port: service.backend_port.to_be_bytes(),
                     sticks: service.sticks.into(),
+                    tells_client: service.tells_client.into(),
                     cid_offset,
                     cid_length,
                     servers: u32::try_from(servers).expect("a small world"),

@@ -90,6 +90,7 @@ fn a_small_file_gets_the_defaults() {
         mode: Mode::Ipip,
         backend_port: None,
         sticks: false,
+        tells_client: false,
         pools: vec![0],
         slots: 65_536,
         when_exhausted: WhenExhausted::Open,

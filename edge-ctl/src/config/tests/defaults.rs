@@ -68,13 +68,17 @@ flow_table = false
 /// What has an effect only in `nat` is a default for the services in `nat`.
 #[test]
 fn keys_of_nat_are_ignored_in_other_modes() {
-    let defaults =
-        "[defaults.pool]\nport = 8443\n[defaults.service]\nbackend_port = 8443\non_backend_down = \"stick\"\n";
+    let defaults = "[defaults.pool]\nport = 8443\n[defaults.service]\nbackend_port = 8443\non_backend_down = \"stick\"\n\
+                    client_address = \"toa\"\n";
     let config = good(&GOOD.replace("[tunnel]", &format!("{defaults}[tunnel]")));
-    assert_eq!((config.services[0].backend_port, config.services[0].sticks), (None, false));
+    let has = |config: &Config| {
+        let service = &config.services[0];
+        (service.backend_port, service.sticks, service.tells_client)
+    };
+    assert_eq!(has(&config), (None, false, false));
     let nat = GOOD.replace("[tunnel]", &format!("{defaults}[nat]\nsource_v4 = [\"198.51.100.5\"]\n[tunnel]"));
     let config = good(&nat.replace("mode = \"ipip\"", "mode = \"nat\""));
-    assert_eq!((config.services[0].backend_port, config.services[0].sticks), (Some(8443), true));
+    assert_eq!(has(&config), (Some(8443), true, true));
 }
 
 #[test]

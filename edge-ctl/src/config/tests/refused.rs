@@ -213,6 +213,8 @@ fn wrong_values() {
         ("[\"80/tcp\"]", "[\"80/tcp\"]\n[[service.port]]\nport = \"53/udp\"\nflow_table = true\nquic = true"),
         ("mode = \"ipip\"", "mode = \"ipip\"\nslots = 1000"),
         ("mode = \"ipip\"", "mode = \"nat\""),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nclient_address = \"toa\""),
+        ("mode = \"ipip\"", "mode = \"ipip\"\nclient_address = \"proxy-v2\""),
         ("mode = \"ipip\"", "mode = \"ipip\"\nwhen_exhausted = \"closed\""),
         ("mode = \"ipip\"", "mode = \"ipip\"\nannounce = \"bgp\""),
         ("pools = [\"provider-a\"]", "pools = []"),

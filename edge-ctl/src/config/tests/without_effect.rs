@@ -41,6 +41,7 @@ fn a_text_that_was_accepted_before_is_read_without_needless_keys() {
         ("name = \"web\"", "name = \"web\"\nlearn = \"30s\"\nudp = \"learn\""),
         ("name = \"web\"", "name = \"web\"\naffinity_prefix_v4 = 24"),
         ("name = \"web\"", "name = \"web\"\nbackend_port = 8080"),
+        ("name = \"web\"", "name = \"web\"\nclient_address = \"toa\""),
         ("name = \"web\"", "name = \"web\"\nannounce_interface = \"eth0\""),
         ("type = \"http\"", "type = \"http\"\nexpect = \"x\"\nserver_name = \"a.example\""),
         ("type = \"http\"\nport = 80", "type = \"tcp\"\nport = 80\npath = \"/\""),

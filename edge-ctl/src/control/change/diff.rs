@@ -230,6 +230,9 @@ fn service((old, old_pools): &(Service, Vec<String>), (new, new_pools): &(Servic
     changes.note("backend_port", &old.backend_port, &new.backend_port, optional);
     changes
         .note("on_backend_down", &old.sticks, &new.sticks, |sticks| if *sticks { "stick" } else { "reset" }.to_owned());
+    changes.note("client_address", &old.tells_client, &new.tells_client, |tells| {
+        if *tells { "toa" } else { "none" }.to_owned()
+    });
     changes.note("pools", old_pools, new_pools, |pools| pools.join(", "));
     changes.note("when_exhausted", &old.when_exhausted, &new.when_exhausted, lower);
     changes.note("slots", &old.slots, &new.slots, u32::to_string);

@@ -16,6 +16,7 @@ mod refused;
 mod rules;
 mod slow;
 mod sources;
+mod told;
 
 use std::net::IpAddr;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edge_common::{
     abi::{Exit, FlowEnds, HashKey, Mac, State, Tracking},
-    flow_table::{Stage, UNIT, Word, units},
+    flow_table::{Life, Stage, UNIT, Word, units},
     host::{Memory, Translated},
 };
 use edge_tests::{
@@ -180,7 +180,13 @@ impl History {
             Broken::Unproven => {
                 let table = nat.table(units(self.memory.clock_ns.get()));
                 for (found, entry, _) in (0..=nat.head.flows.mask).filter_map(|number| table.at(number)) {
-                    let after = |stage| if stage == Stage::HalfOpen { Stage::Established } else { stage };
+                    let after = |life: Life| {
+                        if life.stage() == Stage::HalfOpen {
+                            life.seen_again(Stage::Established, table.now)
+                        } else {
+                            life
+                        }
+                    };
                     table.advance(&found, entry, after, None);
                 }
             }
