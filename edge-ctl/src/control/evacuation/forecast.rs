@@ -38,8 +38,8 @@ impl PeakRates {
         if let Some((backends, before)) = backends.zip(self.backends.get(pool)) {
             let share = |rate: f64| rate / f64::from(backends);
             let each = Rates { packets: share(all.packets), bytes: share(all.bytes), flows: share(all.flows) };
-            line +=
-                &format!("; that is {} more for each backend there, which had at most {}", rates(each), rates(*before));
+            let (each, before) = (rates(each), rates(*before));
+            line = format!("{line}; that is {each} more for each backend there, which had at most {before}");
         }
         Some(line)
     }
