@@ -9,8 +9,9 @@ use ratatui::{
 };
 
 use super::{
+    page::{PAGES, Page},
     rows::{Row, find_backend, find_service, header},
-    screen::{PAGES, Page, Screen},
+    screen::Screen,
 };
 use crate::{
     cli::{

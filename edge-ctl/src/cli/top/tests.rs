@@ -1,3 +1,5 @@
+//! Screens and keys, with a terminal in memory.
+
 use std::collections::BTreeSet;
 
 use ratatui::{
@@ -8,7 +10,8 @@ use ratatui::{
 
 use super::{
     draw::draw,
-    screen::{Page, Screen, Then},
+    page::Page,
+    screen::{Screen, Then},
     snapshot::Snapshot,
 };
 use crate::control::{
