@@ -39,6 +39,11 @@ rollback and detach work on the pinned maps, with a notice; plan, history, diff,
 incident reads what the daemon has written, and doctor and
 bundle take what they can read.";
 
+/// Keys in `top --help`; docs/cli.md has them all.
+const TOP_KEYS: &str = "\
+Keys: up and down select, enter opens a service or a backend, escape goes back, / filters, s changes the order,
+tab or 1, 2, 3 show services, backends, exits and drops, q ends it.";
+
 /// XDP load balancer: run it, watch it and move its traffic.
 #[derive(Debug, Parser)]
 #[command(name = "edge-ctl", version, after_help = EXIT_CODES, max_term_width = 120)]
@@ -105,6 +110,7 @@ pub(crate) enum Command {
     /// Show whether all is well, and services, pools and backends: state, time in it, reason, traffic.
     Status(StatusArgs),
     /// Show services, backends and drops live, with their rates; opens a service or a backend.
+    #[command(after_help = TOP_KEYS)]
     Top,
     /// List translated flows, and flows that a change would have moved, with their backends.
     Flows {

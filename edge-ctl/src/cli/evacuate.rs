@@ -16,7 +16,7 @@ use crate::{
         evacuation::{PeakRates, Wanted},
         offline::{self, Evacuate},
         operations::Outcome,
-        status::ServiceStatus,
+        status::{ServiceStatus, peak_rates},
     },
     daemon::client::{Client, ClientError, LATER, SOON, segment},
 };
@@ -29,7 +29,7 @@ pub(super) fn evacuate(dirs: &Dirs, args: EvacuateArgs) -> Result<(), Failure> {
     if pools.len() > 1 || dry_run {
         let status = runtime(false)?.block_on(status_once(dirs, &mut None, false))?;
         last_first(&mut pools, &status.services);
-        peaks = PeakRates::of(&status);
+        peaks = peak_rates(&status);
     }
     carry_out(dirs, &pools, &Evacuate::Leave(Wanted { for_ms, reason, drain, force }), dry_run.then_some(&peaks))
 }

@@ -313,7 +313,9 @@ mod tests {
         let now = Sample::take(&inventory, &plane, Clock::now());
         let mut status = status::build(&inventory, &plane, None, &now, None);
         let mut latency = status::LatencyStatus::default();
-        [300, 1700, 1800, 9_000_000].map(|micros| latency.note(std::time::Duration::from_micros(micros)));
+        for micros in [300, 1700, 1800, 9_000_000] {
+            latency.note(std::time::Duration::from_micros(micros));
+        }
         status.pools[0].probe_latency = Some(latency);
         status.flow_table = Some(status::FlowTableStatus { records: 12, room: 65_536 });
         let text = text(&status);

@@ -19,6 +19,7 @@ pub(crate) mod kept;
 pub(crate) mod explain;
 mod few;
 mod short;
+mod rates;
 pub(crate) mod headline;
 pub(crate) mod metrics;
 pub(crate) mod offline;

@@ -9,10 +9,11 @@ use crate::{
     bpf::boot_ms,
     control::{
         change::History,
-        evacuation::{self, Moment, PeakRates, Request, Wanted},
+        evacuation::{self, Moment, Request, Wanted},
         events::unix_ms,
         failovers,
         operations::{Operation, OperationError, Outcome},
+        status::peak_rates,
     },
 };
 
@@ -20,7 +21,7 @@ impl Daemon {
     pub(super) fn evacuate(&mut self, pool: &str, wanted: &Wanted, back: Back) {
         let now = Moment { unix_ms: unix_ms(), boot_ms: boot_ms() };
         let mut evacuations = self.history.evacuations.clone();
-        let peaks = PeakRates::of(&self.status());
+        let peaks = peak_rates(&self.status());
         let request = Request { pool, wanted, now, peaks: &peaks };
         let result = self.controller.evacuate(&mut evacuations, request);
         let result = self.noted(evacuations, result);

@@ -108,12 +108,12 @@ impl Terminal {
         status.with_context(|| format!("it goes on:\n{}", self.text()))
     }
 
-    /// Whether the terminal is as it was before the program: its settings, its cursor, and the screen below the
-    /// program's.
+    /// Whether the terminal is, once the last output is read, as it was before the program: its settings, its cursor, and
+    /// the screen below the program's.
     pub fn is_restored(&self) -> Result<bool> {
         let program = self.program.as_ref().context("it is open")?;
         let is_plain = |screen: &vt100::Screen| !screen.alternate_screen() && !screen.hide_cursor();
-        Ok(tcgetattr(program)? == self.before && self.screen(is_plain))
+        wait_until(patience(SOON), || Ok(tcgetattr(program)? == self.before && self.screen(is_plain)))
     }
 }
 

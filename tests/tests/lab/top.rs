@@ -48,7 +48,7 @@ fn rates_are_live_and_the_terminal_is_left_as_it_was() {
     let mut lab = lab();
     let mut terminal = top(&lab);
     terminal.shows(|text| text.contains("SERVICE") && text.contains("4in4")).unwrap();
-    assert!(!terminal.is_restored().unwrap(), "it has the screen");
+    assert!(terminal.screen(vt100::Screen::alternate_screen), "it has the screen");
     shows_traffic(&lab, &terminal);
 
     // Into the service, into a backend, and back.

@@ -9,8 +9,9 @@ use ratatui::{
 };
 
 use super::{
+    page::{PAGES, Page},
     rows::{Row, find_backend, find_service, header},
-    screen::{PAGES, Page, Screen},
+    screen::Screen,
 };
 use crate::{
     cli::{
@@ -73,16 +74,16 @@ fn head(screen: &Screen, width: usize) -> Vec<Line<'static>> {
     };
     let total = snapshot.total();
     let number = |rate: Option<f64>| rate.map_or("-".to_owned(), short);
-    let mut sums = format!(
-        "{} pkt/s  {} bit/s  {} flows/s  {} dropped/s",
+    let translated = snapshot.status.nat.as_ref();
+    let translated =
+        translated.map_or(String::new(), |nat| format!("  translated flows {} of {}", nat.flows, nat.room));
+    let sums = format!(
+        "{} pkt/s  {} bit/s  {} flows/s  {} dropped/s{translated}",
         number(total.map(|rates| rates.packets)),
         number(total.map(|rates| rates.bytes * 8.0)),
         number(total.map(|rates| rates.flows)),
         number(snapshot.drops()),
     );
-    if let Some(nat) = &snapshot.status.nat {
-        sums += &format!("  translated flows {} of {}", nat.flows, nat.room);
-    }
     vec![
         Line::from(vec![Span::styled(word, BOLD.fg(colour(shade))), Span::raw(format!(": {text}"))]),
         Line::from(cut(&format!("generation {}, {source}", snapshot.status.generation), width)),
@@ -170,11 +171,8 @@ fn draw_table(frame: &mut Frame<'_>, screen: &mut Screen, rows: &[Row], area: Re
     };
     // The last column takes what the others leave.
     let last = names.len() - 1;
-    let widths = (0..names.len()).map(|column| match column == last {
-        true => Constraint::Fill(1),
-        false => Constraint::Length(widest(column)),
-    });
-    let widths: Vec<_> = widths.collect();
+    let width = |column| if column == last { Constraint::Fill(1) } else { Constraint::Length(widest(column)) };
+    let widths: Vec<_> = (0..names.len()).map(width).collect();
     let line = |text: String, name: &str| {
         let line = Line::from(text);
         if is_right(name) { line.right_aligned() } else { line }

@@ -1,6 +1,7 @@
 //! `edge-ctl top`: the status as a screen that is live, with the keys to move in it.
 
 mod snapshot;
+mod page;
 mod rows;
 mod screen;
 mod draw;

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 
-use super::{screen::Page, snapshot::Snapshot};
+use super::{page::Page, snapshot::Snapshot};
 use crate::{
     cli::{
         render::{backends, rates, service_state},

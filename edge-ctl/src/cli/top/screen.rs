@@ -1,5 +1,7 @@
 //! What the screen shows, and how keys change it. Pure: it neither reads nor draws.
 
+#![deny(clippy::disallowed_methods)]
+
 use ratatui::{
     crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
     widgets::TableState,
@@ -7,25 +9,10 @@ use ratatui::{
 
 use super::{
     Reading,
+    page::{PAGES, Page},
     rows::{Order, Row, rows},
     snapshot::Snapshot,
 };
-
-/// What a table is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Page {
-    Services,
-    Backends,
-    Exits,
-    /// One service, by its name, and its backends.
-    Service(String),
-    /// One backend, by its name, and the services that use its pool.
-    Backend(String),
-}
-
-/// The pages that can be opened directly, by the number of their key.
-pub(super) const PAGES: [(Page, &str); 3] =
-    [(Page::Services, "services"), (Page::Backends, "backends"), (Page::Exits, "exits and drops")];
 
 /// An open page.
 #[derive(Debug)]

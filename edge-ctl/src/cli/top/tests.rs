@@ -1,3 +1,5 @@
+//! Screens and keys, with a terminal in memory.
+
 use std::collections::BTreeSet;
 
 use ratatui::{
@@ -8,7 +10,8 @@ use ratatui::{
 
 use super::{
     draw::draw,
-    screen::{Page, Screen, Then},
+    page::Page,
+    screen::{Screen, Then},
     snapshot::Snapshot,
 };
 use crate::control::{
@@ -197,8 +200,8 @@ fn rates_of_exits_are_over_the_time_between_two_readings() {
     assert_eq!(second.exit(&names[1]), Some(12_710.0));
     assert_eq!(second.exit(&names[10]), Some(0.0));
     let dropped = second.status.exits.iter().take(4).filter(|exit| exit.verdict == "drop");
-    let dropped: u64 = dropped.map(|exit| exit.packets).sum();
-    assert_eq!(second.drops().map(|rate| rate as u64), Some(dropped));
+    let dropped: u32 = dropped.map(|exit| u32::try_from(exit.packets).unwrap()).sum();
+    assert_eq!(second.drops(), Some(f64::from(dropped)));
     // The same reading again, a clock that was set back, and counters that begin anew.
     let mut again = later(status());
     assert_eq!(Snapshot::new(again.clone(), Some(&second)).exit(&names[1]), Some(12_710.0));

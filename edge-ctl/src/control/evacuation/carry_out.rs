@@ -246,7 +246,8 @@ impl<'a> Effects<'a> {
         let mut fate = Fate { goes: selection::described(self.inventory, service, serving), pool: None };
         if let Some(position) = serving.position().and_then(|position| service.pools.get(position)) {
             let (pool, available) = (&self.inventory.config.pools[*position], counts.available(*position));
-            fate.goes += &format!(" ({available} of {} backends take new flows)", pool.backends.len());
+            let all = pool.backends.len();
+            fate.goes = format!("{} ({available} of {all} backends take new flows)", fate.goes);
             fate.pool = Some((&pool.name, available));
         }
         self.moves.push((fate, &service.name));

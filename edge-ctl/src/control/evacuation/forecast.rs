@@ -2,32 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::control::{
-    short,
-    status::{Rates, Status},
-};
+use crate::control::{rates::Rates, short};
 
 /// The largest rates of the last hour, as far as they are known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeakRates {
     /// By the name of the service, or of its part.
-    services: BTreeMap<String, Rates>,
+    pub(crate) services: BTreeMap<String, Rates>,
     /// Those of the pool's busiest backend, by the pool's name.
-    backends: BTreeMap<String, Rates>,
+    pub(crate) backends: BTreeMap<String, Rates>,
 }
 
 impl PeakRates {
-    /// Those in a status; only a daemon's has any.
-    pub(crate) fn of(status: &Status) -> Self {
-        let services = status.services.iter().flat_map(|service| service.parts.iter().chain([service]));
-        let services = services.filter_map(|service| Some((service.name.clone(), service.traffic.peak?)));
-        let pools = status.pools.iter().filter_map(|pool| {
-            let peaks = pool.backends.iter().filter_map(|backend| backend.traffic.peak);
-            Some((pool.name.clone(), peaks.reduce(Rates::max)?))
-        });
-        Self { services: services.collect(), backends: pools.collect() }
-    }
-
     /// The forecast for services that move to a pool with this number of available backends; `None` if nothing is known of
     /// the services, or if they had no traffic.
     pub(super) fn line(&self, services: &[&str], pool: &str, available: usize) -> Option<String> {
@@ -38,8 +24,8 @@ impl PeakRates {
         if let Some((backends, before)) = backends.zip(self.backends.get(pool)) {
             let share = |rate: f64| rate / f64::from(backends);
             let each = Rates { packets: share(all.packets), bytes: share(all.bytes), flows: share(all.flows) };
-            line +=
-                &format!("; that is {} more for each backend there, which had at most {}", rates(each), rates(*before));
+            let (each, before) = (rates(each), rates(*before));
+            line = format!("{line}; that is {each} more for each backend there, which had at most {before}");
         }
         Some(line)
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 const BOUNDS_MS: [u32; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
 /// Times of the probes that have passed, from the moment when they have their descriptors to the end of the answer; since
-/// the daemon has started.
+/// the daemon has started or made new maps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LatencyStatus {
     /// Upper bounds of the buckets, milliseconds.

@@ -22,9 +22,10 @@ pub(crate) use self::{
     history::HistoryStatus,
     latency::LatencyStatus,
     nat::NatStatus,
-    peaks::Peaks,
+    peaks::{Peaks, peak_rates},
     trouble::{Level, Part},
 };
+pub(crate) use super::rates::Rates;
 use super::{data_plane::DataPlane, events::unix_ms, inventory::Inventory};
 use crate::{
     bpf::boot_ms,
@@ -331,14 +332,6 @@ pub(crate) struct TrafficStatus {
     /// The largest rates of the last hour; absent without a daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peak: Option<Rates>,
-}
-
-/// Traffic per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Rates {
-    pub(crate) packets: f64,
-    pub(crate) bytes: f64,
-    pub(crate) flows: f64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

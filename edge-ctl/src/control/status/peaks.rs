@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use edge_common::abi::{BackendNumber, Traffic};
 
 use super::{Clock, Rates, Sample, Status, TrafficStatus, build};
-use crate::{config::configured, control::inventory::Inventory};
+use crate::{
+    config::configured,
+    control::{evacuation::PeakRates, inventory::Inventory},
+};
 
 /// The hour is divided into spans: the oldest one is forgotten when a new one begins.
 const SPANS: usize = 12;
@@ -82,20 +85,15 @@ fn raise<K: Copy + Ord>(
     }
 }
 
-impl Rates {
-    /// The larger one of each.
-    pub(crate) fn max(self, other: Self) -> Self {
-        Self {
-            packets: self.packets.max(other.packets),
-            bytes: self.bytes.max(other.bytes),
-            flows: self.flows.max(other.flows),
-        }
-    }
-
-    /// The sum of both.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self { packets: self.packets + other.packets, bytes: self.bytes + other.bytes, flows: self.flows + other.flows }
-    }
+/// The peaks in a status, for forecasts; only a daemon's has any.
+pub(crate) fn peak_rates(status: &Status) -> PeakRates {
+    let services = status.services.iter().flat_map(|service| service.parts.iter().chain([service]));
+    let services = services.filter_map(|service| Some((service.name.clone(), service.traffic.peak?)));
+    let pools = status.pools.iter().filter_map(|pool| {
+        let peaks = pool.backends.iter().filter_map(|backend| backend.traffic.peak);
+        Some((pool.name.clone(), peaks.reduce(Rates::max)?))
+    });
+    PeakRates { services: services.collect(), backends: pools.collect() }
 }
 
 #[cfg(test)]

@@ -261,3 +261,23 @@ async fn probes_leave_no_port_in_time_wait() {
     });
     assert_eq!(waiting.count(), 0);
 }
+
+#[tokio::test]
+async fn only_probes_that_pass_by_an_answer_have_a_latency() {
+    let time = Duration::from_millis(400);
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket that answers nothing");
+    let payload = || ProbeKind::Udp { send: b"?".to_vec(), expect: None };
+    for (address, kind, passes, answers) in [
+        (serve(Server::Status(200)).await.0, http(), true, true),
+        (serve(Server::Status(503)).await.0, http(), false, false),
+        (serve(Server::Silent).await.0, http(), false, false),
+        (udp.local_addr().expect("it is bound"), payload(), true, false),
+    ] {
+        let (sender, mut receiver) = mpsc::channel(10);
+        let mut engine = ProbeEngine::new(sender, descriptors(), Network::default());
+        engine.probe(vec![quick(target(address, kind), time)]);
+        let Report { verdict, took, .. } = receiver.recv().await.expect("a report");
+        assert_eq!((verdict == Verdict::Pass, took.is_some()), (passes, answers), "{verdict:?}");
+        assert!(took.is_none_or(|took| took > Duration::ZERO && took < time), "{took:?}");
+    }
+}
