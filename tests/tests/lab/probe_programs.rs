@@ -190,7 +190,8 @@ fn a_filter_that_somebody_removes_is_attached_again() {
     let up = || Ok(BACKENDS.iter().all(|backend| health(&lab, backend).iter().all(|health| health == "up")));
     assert!(wait_until(patience(TRIED_AGAIN), up).unwrap(), "{}", lab.ctl(&["status"]).unwrap());
     // An emulated CPU may be too busy to answer at once.
-    let is_told = || Ok(lab.ctl(&["events"]).is_ok_and(|events| events.matches("their program was detached").count() == 1));
+    let is_told =
+        || Ok(lab.ctl(&["events"]).is_ok_and(|events| events.matches("their program was detached").count() == 1));
     assert!(wait_until(patience(SOON), is_told).unwrap(), "the door is named, once");
     assert!(finds_a_missing_end(&lab, BACKENDS[1]));
 }

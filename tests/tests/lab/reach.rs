@@ -16,8 +16,9 @@ const NOTICED: Duration = Duration::from_secs(5);
 /// Waits until the status contains `text`.
 #[track_caller]
 fn says(lab: &Small, text: &str) {
-    let said = wait_until(patience(NOTICED), || Ok(lab.ctl(&["status"])?.contains(text)));
-    assert!(said.unwrap(), "{text}: {}", lab.ctl(&["status"]).unwrap());
+    let status = || lab.ctl(&["status"]).expect("a status");
+    let said = wait_until(patience(NOTICED), || Ok(status().contains(text))).expect("it can be looked at");
+    assert!(said, "{text}: {}", status());
 }
 
 /// Each change with its reversal.
