@@ -56,7 +56,7 @@ fn told<P: Packet, M: Maps>(packet: &mut P, maps: &M, location: FlowLocation, ho
     let fits = matches!(location.relation, FlowRelation::Whole)
         && location.l4.wrapping_sub(location.l3) == header
         && client.fits(packet, location.l4)
-        && longest <= usize::from(u16::MAX)
+        && u16::try_from(longest).is_ok()
         && !forward::exceeds(backend, longest, 0);
     let mut change = erased;
     if fits {

@@ -225,9 +225,12 @@ fn sent<P: Places, M: Maps>(
     location: FlowLocation,
     result: StepResult,
 ) -> Decision {
-    let result = match result.step() {
-        Step::Translate(how) if how.tells => subprograms.tell(packet, maps, location, how),
-        _ => result,
+    let result = if let Step::Translate(how) = result.step()
+        && how.tells
+    {
+        subprograms.tell(packet, maps, location, how)
+    } else {
+        result
     };
     let how = match result.step() {
         Step::Translate(how) => how,

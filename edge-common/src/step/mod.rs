@@ -32,6 +32,7 @@ pub enum Step {
 }
 
 /// The way in which a packet is translated.
+#[expect(clippy::struct_excessive_bools, reason = "each is a bit of a word")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translate {
     /// Number of the flow's entry.

@@ -1,14 +1,19 @@
 //! `nat` between IP versions: one provider has only IPv4, the other only IPv6, and each serves clients of both.
 
+mod http3;
+mod told;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
     path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use edge_tests::lab::{
+    bulk::{self, BULK, Bulk, Direction},
+    extent::extent,
     nginx,
     patience::patience,
     process::Process,
@@ -35,6 +40,7 @@ struct Families {
     lab: Small,
     _servers: Vec<Process>,
     _echoes: Vec<UdpEcho>,
+    _bulks: Vec<Bulk>,
     dir: tempfile::TempDir,
 }
 
@@ -43,7 +49,7 @@ fn configuration() -> String {
     let service = |name: &str, pool: &str, [v4, v6]: [&str; 2]| {
         format!(
             "[[service]]\nname = \"{name}\"\nvips = [\"{v4}\", \"{v6}\"]\npools = [\"{pool}\"]\n\
-             ports = [\"{ECHO}/tcp\", \"{ECHO}/udp\", \"{NOBODY}/udp\"]\n\
+             ports = [\"{ECHO}/tcp\", \"{ECHO}/udp\", \"{BULK}/tcp\", \"{NOBODY}/udp\"]\n\
              [[service]]\nname = \"{name}-tls\"\nvips = [\"{v4}\", \"{v6}\"]\npools = [\"{pool}\"]\n\
              ports = [\"{TLS}/tcp\"]\nbackend_port = {BACKEND_TLS}\n"
         )
@@ -86,6 +92,10 @@ fn much() -> Vec<u8> {
 impl Families {
     /// Starts the lab; `more` contains lines for `ip` in the namespaces of hosts.
     fn start(more: &[(&str, &str)]) -> Self {
+        Self::start_with(more, &configuration())
+    }
+
+    fn start_with(more: &[(&str, &str)], configuration: &str) -> Self {
         let mut lab = Small::on_veth().expect("the lab comes up");
         for backend in BACKENDS {
             lab.pass(backend).expect("its veth takes what is sent");
@@ -106,9 +116,10 @@ impl Families {
             UdpEcho::start_at(lab.netns(name), name, std::iter::once(at)).expect("it listens")
         });
         let echoes = echoes.collect();
-        lab.configure(&configuration()).expect("it can be written");
+        let bulks = BACKENDS.iter().map(|name| Bulk::start(lab.netns(name)).expect("it listens")).collect();
+        lab.configure(configuration).expect("it can be written");
         lab.start_daemon().expect("all backends are up");
-        Self { lab, _servers: servers, _echoes: echoes, dir }
+        Self { lab, _servers: servers, _echoes: echoes, _bulks: bulks, dir }
     }
 
     fn client<T: Send>(&self, within: impl FnOnce() -> T + Send) -> T {
@@ -175,6 +186,20 @@ fn much_data_goes_up_and_comes_back_unharmed_and_so_do_datagrams_in_fragments() 
             let is_answered = || Ok(families.client(exchange).is_ok_and(|answered| answered == backend));
             let waited = wait_until(patience(Duration::from_secs(10)), is_answered).expect("an answer");
             assert!(waited, "{vip}: {length} bytes: {}", families.lab.ctl(&["status"]).expect("a status"));
+        }
+    }
+}
+
+#[test]
+fn much_goes_up_and_down_between_ip_versions_with_equal_checksums() {
+    let families = Families::start(&[]);
+    let bytes = extent(64 << 20, 1 << 30);
+    for (vip, backend) in combinations() {
+        for direction in [Direction::Up, Direction::Down] {
+            let began = Instant::now();
+            let sum = families.client(|| bulk::exchange(service(vip, BULK), direction, bytes));
+            let sum = sum.unwrap_or_else(|error| panic!("{vip} {backend} {direction:?}: {error}"));
+            println!("{vip} {backend} {direction:?}: {bytes} bytes, checksum {sum:016x}, in {:?}", began.elapsed());
         }
     }
 }

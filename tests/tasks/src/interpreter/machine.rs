@@ -36,9 +36,11 @@ const EXIT: u8 = 0x95;
 const LOOKUP: i64 = 1;
 const UPDATE: i64 = 2;
 const DELETE: i64 = 3;
+const TAIL_CALL: i64 = 12;
 const ADJUST_HEAD: i64 = 44;
 const ADJUST_TAIL: i64 = 65;
 const CLOCK: i64 = 160;
+const CHECK_MTU: i64 = 163;
 const INVALID: i64 = -22;
 
 /// The result of a run.
@@ -54,6 +56,8 @@ pub(crate) struct Ran {
     pub(crate) calls: u32,
     /// Number of loads from the stack and stores to it.
     pub(crate) stack: u32,
+    /// Whether the program ended by a tail call. There is no verdict then.
+    pub(crate) is_handed_over: bool,
 }
 
 /// A program and its maps, which keep the program's writes.
@@ -79,6 +83,7 @@ struct Run {
     lookups: u32,
     helped: u32,
     stack: u32,
+    is_handed_over: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -115,7 +120,18 @@ impl<'a> Machine<'a> {
         registers[10] = address(STACK, FRAME);
         let start = address(PACKET, HEADROOM);
         let calls = Vec::new();
-        let mut run = Run { registers, calls, start, end, ingress, instructions: 0, lookups: 0, helped: 0, stack: 0 };
+        let mut run = Run {
+            registers,
+            calls,
+            start,
+            end,
+            ingress,
+            instructions: 0,
+            lookups: 0,
+            helped: 0,
+            stack: 0,
+            is_handed_over: false,
+        };
         self.lay_out_context(&run)?;
 
         let mut place = Some(self.program.entry);
@@ -126,8 +142,8 @@ impl<'a> Machine<'a> {
             place = self.step(&mut run, now, instruction).with_context(|| format!("instruction {now}"))?;
         }
         let frame = self.memory.at(run.start, usize::try_from(run.end - run.start)?)?.to_vec();
-        let Run { registers: [verdict, ..], instructions, lookups, helped: calls, stack, .. } = run;
-        Ok(Ran { verdict, frame, instructions, lookups, calls, stack })
+        let Run { registers: [verdict, ..], instructions, lookups, helped: calls, stack, is_handed_over, .. } = run;
+        Ok(Ran { verdict, frame, instructions, lookups, calls, stack, is_handed_over })
     }
 
     /// Writes `struct xdp_md`: `data`, `data_end`, `data_meta`, `ingress_ifindex`, `rx_queue_index`, `egress_ifindex`.
@@ -160,6 +176,10 @@ impl<'a> Machine<'a> {
                 run.calls.push((now + 1, [r6, r7, r8, r9, r10]));
                 run.registers[10] += FRAME;
                 return Ok(Some(usize::try_from(immediate)?));
+            }
+            JMP if code == CALL && immediate == TAIL_CALL => {
+                run.is_handed_over = true;
+                return Ok(None);
             }
             JMP if code == CALL => run.registers[0] = self.help(run, immediate)?,
             JMP if code == EXIT => {
@@ -217,6 +237,8 @@ impl<'a> Machine<'a> {
             UPDATE => self.maps.update(&mut self.memory, first, second, third, fourth),
             DELETE => self.maps.delete(&mut self.memory, first, second),
             CLOCK => Ok(self.clock),
+            // No interface is known.
+            CHECK_MTU => Ok(INVALID.cast_unsigned()),
             ADJUST_HEAD => self.resize(run, run.start.checked_add_signed(int(second)), Some(run.end)),
             // There is no room behind a frame.
             ADJUST_TAIL => {

@@ -17,6 +17,7 @@ mod rules;
 mod slow;
 mod sources;
 mod told;
+mod told_property;
 
 use std::net::IpAddr;
 

@@ -9,10 +9,9 @@ use edge_common::{
 use edge_tests::{
     both::Both,
     namespace::{LO, in_namespace},
-    packet::{ACK, Extension, FIN, Frame, Ip, RST, SYN, Tag, Tcp, protocol, verify},
+    packet::{ACK, Extension, FIN, Frame, Ip, RST, SYN, Tag, Tcp, protocol},
     world::{Side, World},
 };
-use proptest::{prelude::*, sample};
 
 use super::{
     BACKEND_PORT, Client, TCP, UDP, address, exit,
@@ -22,8 +21,8 @@ use super::{
 
 const AWAY: u32 = 77;
 /// Initial sequence numbers of the client and of the backend.
-const CLIENT: u32 = 1000;
-const BACKEND: u32 = 70_000;
+pub(super) const CLIENT: u32 = 1000;
+pub(super) const BACKEND: u32 = 70_000;
 
 fn world(clients: Side, backends: Side, egress: u32) -> World {
     let mut world = world_of(clients, backends, 64, 4, egress);
@@ -37,7 +36,7 @@ fn sides() -> impl Iterator<Item = (Side, Side)> {
 }
 
 /// The option with the client's address, built independently of the code under test.
-fn option(client: Client) -> Vec<u8> {
+pub(super) fn option(client: Client) -> Vec<u8> {
     let address = match client.side.client() {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -57,14 +56,14 @@ fn bare(sequence: u32, acknowledgment: u32) -> Tcp {
 }
 
 /// A client's connection to backends of one IP version.
-struct Flow {
-    both: Both,
-    client: Client,
+pub(super) struct Flow {
+    pub(super) both: Both,
+    pub(super) client: Client,
     backends: Side,
 }
 
 impl Flow {
-    fn new(clients: Side, backends: Side, egress: u32) -> Self {
+    pub(super) fn new(clients: Side, backends: Side, egress: u32) -> Self {
         Self::of(world(clients, backends, egress), clients, backends)
     }
 
@@ -117,7 +116,7 @@ impl Flow {
     }
 
     /// The handshake, up to the client's last packet of it.
-    fn shakes(&self) {
+    pub(super) fn shakes(&self) {
         self.told(segment(SYN, CLIENT, 0));
         self.answers(segment(SYN | ACK, BACKEND, CLIENT + 1));
     }
@@ -325,7 +324,7 @@ fn fragments_and_packets_with_options_of_ip_go_without_but_what_is_forged_is_era
 }
 
 /// Like [`run`], also for a fragment, whose checksum covers the other ones.
-fn both_run(both: &Both, frame: &Frame) -> edge_tests::both::Seen {
+pub(super) fn both_run(both: &Both, frame: &Frame) -> edge_tests::both::Seen {
     let seen = both.run(&frame.bytes());
     both.compare_state().unwrap_or_else(|error| panic!("{error}"));
     seen
@@ -343,82 +342,6 @@ fn frames_with_a_tag_are_told_and_datagrams_are_not() {
             let client = Client { service: UDP, ..flow.client };
             let flow = Flow { client, ..flow };
             flow.untold(Tcp { data: vec![254, 8, 1, 2, 3, 4, 5, 6], ..Tcp::default() });
-        });
-    }
-}
-
-/// The addresses that a server reads in the options of a segment, as Linux goes through them.
-fn read(mut options: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    while let Some((&kind, rest)) = options.split_first() {
-        match (kind, rest.first()) {
-            (0, _) | (2.., None) => break,
-            (1, _) => options = rest,
-            (_, Some(&length)) => {
-                let length = usize::from(length);
-                if length < 2 || length > options.len() {
-                    break;
-                }
-                if kind == 254 {
-                    found.push(options[..length].to_vec());
-                }
-                options = &options[length..];
-            }
-        }
-    }
-    found
-}
-
-fn options() -> impl Strategy<Value = Vec<u8>> {
-    let one = prop_oneof![
-        Just(vec![1]),
-        (sample::select(vec![2u8, 3, 8, 253, 254, 254, 254]), 0u8..12).prop_map(|(kind, length)| {
-            let mut option = vec![kind, length];
-            option.resize(usize::from(length).max(2), 0xaa);
-            option
-        }),
-        prop::collection::vec(any::<u8>(), 1..6),
-    ];
-    prop::collection::vec(one, 0..8).prop_map(|all| {
-        let mut all = all.concat();
-        all.resize(all.len().next_multiple_of(4), 1);
-        all.truncate(40);
-        all
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn whatever_options_a_client_sends_its_backend_reads_its_address_or_none(
-        clients in sample::select(Side::BOTH.to_vec()),
-        backends in sample::select(Side::BOTH.to_vec()),
-        packets in prop::collection::vec((options(), 0usize..50, any::<bool>(), any::<bool>()), 1..30),
-    ) {
-        in_namespace(|| {
-            let flow = Flow::new(clients, backends, LO);
-            flow.shakes();
-            for (options, length, starts, wrong) in packets {
-                let flags = if starts { SYN } else { ACK };
-                let checksum = if wrong { Some(0x1234) } else { None };
-                let sent = Tcp { options, data: vec![9; length], checksum, ..segment(flags, CLIENT, BACKEND + 1) };
-                let frame = flow.client.sends(sent.clone());
-                let was = verify::checksums(&frame.bytes());
-                let seen = both_run(&flow.both, &frame);
-                assert_eq!(exit(&seen), Exit::NatTx, "{sent:?}");
-                assert_eq!(verify::checksums(&seen.frame).is_ok(), was.is_ok(), "{sent:?}: {seen:?}");
-                let tcp = if backends == Side::V4 { 34 } else { 54 };
-                let header = usize::from(seen.frame[tcp + 12] >> 4) * 4;
-                let found = read(&seen.frame[tcp + 20..tcp + header]);
-                let room = 40 - option(flow.client).len();
-                if sent.options.len() <= room {
-                    assert_eq!(found, [option(flow.client)], "{sent:?}");
-                } else {
-                    assert_eq!(found, Vec::<Vec<u8>>::new(), "{sent:?}");
-                }
-                assert_eq!(seen.frame[tcp + header..], sent.data, "{sent:?}");
-            }
         });
     }
 }

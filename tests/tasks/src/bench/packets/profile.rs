@@ -39,13 +39,14 @@ const CLOCK: u64 = 12_345_678_901;
 /// If the host pipeline treats one of them differently.
 pub(in super::super) fn all() -> Result<Vec<Profile>> {
     let object = programs::object("edge")?;
-    let program = Program::link(&object, program::EDGE)?;
+    let [program, nat] = [Program::link(&object, program::EDGE)?, Program::link(&object, program::NAT)?];
     let cases = cases::profiled();
     let ran = run(&program, &cases)?;
     let mut profiles: Vec<_> = cases.iter().zip(&ran).map(|(case, ran)| profile(case, ran)).collect();
     for Packet { mode, family, memory, bytes, exit } in translated::all(CLOCK)? {
         let name = || format!("{mode} {family}");
-        let ran = same(&program, &memory, namespace::LO, &bytes, ProgramExit::Edge(exit)).with_context(name)?;
+        let ran =
+            same(&program, Some(&nat), &memory, namespace::LO, &bytes, ProgramExit::Edge(exit)).with_context(name)?;
         profiles.push(counted([mode, family, "tcp", State::Steady.name()], &ran));
     }
     Ok(profiles)
@@ -129,7 +130,7 @@ fn recorded<K: NoUninit, V: NoUninit>(records: &RefCell<BTreeMap<K, V>>) -> BTre
 
 /// Runs a packet; the host pipeline must produce the same result.
 fn one(program: &Program, memory: &Memory, case: &Case) -> Result<Ran> {
-    let ran = same(program, memory, case.world.interface, &case.stream.frame.bytes, case.leaving.exit)?;
+    let ran = same(program, None, memory, case.world.interface, &case.stream.frame.bytes, case.leaving.exit)?;
     let counted = |what: FlowCount| flow_counts(memory).iter().map(|counts| counts.0[what as usize]).sum::<u64>();
     for what in FlowCount::ALL {
         let expected = u64::from(case.state.counts().contains(&what));
@@ -147,11 +148,30 @@ fn flow_counts(memory: &Memory) -> Vec<FlowCounts> {
 }
 
 /// Runs a packet in the interpreter and on the host; both must produce the same result, and the packet must leave by
-/// `exit`.
-fn same(program: &Program, memory: &Memory, interface: u32, frame: &[u8], exit: ProgramExit) -> Result<Ran> {
+/// `exit`. The program `next` goes on with a packet that is handed over, which costs what both execute.
+fn same(
+    program: &Program,
+    next: Option<&Program>,
+    memory: &Memory,
+    interface: u32,
+    frame: &[u8],
+    exit: ProgramExit,
+) -> Result<Ran> {
     memory.clock_ns.set(CLOCK);
     let mut machine = Machine::new(program, content(memory), CLOCK)?;
-    let ran = machine.run(frame, interface)?;
+    let mut ran = machine.run(frame, interface)?;
+    if ran.is_handed_over {
+        machine = Machine::new(next.context("it was handed over")?, content(memory), CLOCK)?;
+        let rest = machine.run(frame, interface)?;
+        let Ran { instructions, lookups, calls, stack, .. } = ran;
+        ran = Ran {
+            instructions: instructions + rest.instructions,
+            lookups: lookups + rest.lookups,
+            calls: calls + rest.calls,
+            stack: stack + rest.stack,
+            ..rest
+        };
+    }
     let seen = both::on_host(memory, Which::Edge, frame, Arrival::by(interface));
     ensure!(seen.exit == exit, "it left by {}, not {}", seen.exit.name(), exit.name());
     let verdict = match seen.exit.verdict() {

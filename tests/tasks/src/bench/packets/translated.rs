@@ -1,4 +1,5 @@
-//! Packets of an established flow in `nat`, for the interpreter: one in each direction and IP version.
+//! Packets of flows in `nat`, for the interpreter, in each IP version: of an established flow one in each direction, and one
+//! that opens a flow.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -31,30 +32,34 @@ pub(super) struct Packet {
 
 /// All packets. Their flow's entry was last seen at `clock`, so that they do not change it.
 pub(super) fn all(clock: u64) -> Result<Vec<Packet>> {
-    let [v4, v6] = [Side::V4, Side::V6].map(|side| both_ways(side, clock));
+    let [v4, v6] = [Side::V4, Side::V6].map(|side| each(side, clock));
     Ok([v4?, v6?].into_iter().flatten().collect())
 }
 
-fn both_ways(side: Side, clock: u64) -> Result<[Packet; 2]> {
+fn each(side: Side, clock: u64) -> Result<[Packet; 3]> {
     let form = Form { vip: side, backends: Some(side), mode: "dsr", protocol: protocol::TCP };
     let (services, ports, backends, slots, interface) = (1, 1, 1, USUAL_SLOTS, namespace::LO);
     let world = World { services, ports, backends, slots, interface, forms: vec![form], table: None };
-    let (family, source, vip, forth): (_, IpAddr, IpAddr, _) = match side {
+    let (family, source, vip, [forth, start]): (_, IpAddr, IpAddr, _) = match side {
         Side::V4 => {
-            let frame = frames::to_v4(vip_v4(0), Content::TcpData, Shape::Plain);
-            ("4", SOURCE.into(), vip_v4(0).into(), frame)
+            let both =
+                [Content::TcpData, Content::TcpSyn].map(|content| frames::to_v4(vip_v4(0), content, Shape::Plain));
+            ("4", SOURCE.into(), vip_v4(0).into(), both)
         }
         Side::V6 => {
-            let frame = frames::to_v6(vip_v6(0), Content::TcpData, Shape::Plain);
-            ("6", Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9).into(), vip_v6(0).into(), frame)
+            let both =
+                [Content::TcpData, Content::TcpSyn].map(|content| frames::to_v6(vip_v6(0), content, Shape::Plain));
+            ("6", Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9).into(), vip_v6(0).into(), both)
         }
     };
     let mut memory = world.memory()?;
     translate(&mut memory, source, vip);
+    let empty = memory.clone();
     let port = open(&memory, &forth, side, world.first_backend(side), clock)?;
     let back = answer(&memory, &forth, source, world.first_backend(side), port);
     let packet = |mode, bytes, exit| Packet { mode, family, memory: memory.clone(), bytes, exit };
-    Ok([packet("nat", forth.bytes.clone(), Exit::NatTx), packet("nat_back", back, Exit::NatReplyTx)])
+    let opening = Packet { mode: "nat_open", family, memory: empty, bytes: start.bytes, exit: Exit::NatTx };
+    Ok([packet("nat", forth.bytes.clone(), Exit::NatTx), packet("nat_back", back, Exit::NatReplyTx), opening])
 }
 
 /// Changes the mode of the only service to `nat`, with `source` as the source address.

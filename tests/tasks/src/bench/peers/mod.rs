@@ -4,6 +4,9 @@
 //! beyond it. "No balancer" is the floor: clients that have the addresses of the three backends and spread themselves
 //! over them.
 //!
+//! IPVS is not among them: its `nat` needs the module `ip_vs` in the kernel that the bench runs on, and the tool `ipvsadm`.
+//! `cargo xtask vm --icount` has rows for its other methods, in kernels that have the module.
+//!
 //! Load balancers on XDP need cables whose senders compute checksums, and a program at the far end (see `lab::link` and
 //! `lab::fabric`), which would cost the others time without need. So the XDP ones come first, and then all cables are
 //! reset to the kernel's defaults.
