@@ -32,11 +32,12 @@ pub(super) struct Packet {
 
 /// All packets. Their flow's entry was last seen at `clock`, so that they do not change it.
 pub(super) fn all(clock: u64) -> Result<Vec<Packet>> {
-    let [v4, v6] = [Side::V4, Side::V6].map(|side| each(side, clock));
-    Ok([v4?, v6?].into_iter().flatten().collect())
+    let mut packets = each(Side::V4, clock)?;
+    packets.extend(each(Side::V6, clock)?);
+    Ok(packets)
 }
 
-fn each(side: Side, clock: u64) -> Result<[Packet; 3]> {
+fn each(side: Side, clock: u64) -> Result<Vec<Packet>> {
     let form = Form { vip: side, backends: Some(side), mode: "dsr", protocol: protocol::TCP };
     let (services, ports, backends, slots, interface) = (1, 1, 1, USUAL_SLOTS, namespace::LO);
     let world = World { services, ports, backends, slots, interface, forms: vec![form], table: None };
@@ -59,7 +60,7 @@ fn each(side: Side, clock: u64) -> Result<[Packet; 3]> {
     let back = answer(&memory, &forth, source, world.first_backend(side), port);
     let packet = |mode, bytes, exit| Packet { mode, family, memory: memory.clone(), bytes, exit };
     let opening = Packet { mode: "nat_open", family, memory: empty, bytes: start.bytes, exit: Exit::NatTx };
-    Ok([packet("nat", forth.bytes.clone(), Exit::NatTx), packet("nat_back", back, Exit::NatReplyTx), opening])
+    Ok(vec![packet("nat", forth.bytes.clone(), Exit::NatTx), packet("nat_back", back, Exit::NatReplyTx), opening])
 }
 
 /// Changes the mode of the only service to `nat`, with `source` as the source address.
