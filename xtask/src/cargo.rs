@@ -27,7 +27,12 @@ pub fn target_dir() -> Result<PathBuf> {
 /// The cargo that runs this task, as the user would start it.
 pub fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    command(cargo)
+    let mut cargo = command(cargo);
+    // Some of the dependencies name an old toolchain, which rustup would try to use.
+    if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
+        cargo.env("RUSTUP_TOOLCHAIN", toolchain);
+    }
+    cargo
 }
 
 /// A command in the checkout, without the environment variables of the running cargo and rustup, which a nested cargo

@@ -145,10 +145,6 @@ fn tool(name: &str, version: &str) -> Result<PathBuf> {
             install.args(["install", "--quiet", "--locked", "--debug", name, "--version", version, "--root"]);
             // They compress: without any optimization a large package takes minutes.
             install.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-            // Some of the dependencies name an old toolchain, which rustup would try to use.
-            if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
-                install.env("RUSTUP_TOOLCHAIN", toolchain);
-            }
             cargo::run(install.arg(cargo::tools()))
         })?;
     }
