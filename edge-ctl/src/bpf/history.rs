@@ -50,14 +50,18 @@ impl PinnedMaps {
             length: u32::try_from(bytes.len()).map_err(|_| out_of(map::HISTORY, u32::MAX))?,
             checksum: crc32fast::hash(bytes),
         };
-        let all = [bytemuck::bytes_of(&head), bytes].concat();
-        // The first page goes last: its head makes the others valid.
-        let pages: Vec<_> = (0..).zip(all.chunks(SNAPSHOT_PAGE)).collect();
-        for (n, chunk) in pages.into_iter().rev() {
+        // The bank is empty until its number is stored: with the new number first, its earlier content would be the latest
+        // one, and valid.
+        let number = position(bank, 0).and_then(|at| self.maps.history.atomic_u64(at, 0));
+        let number = number.ok_or(out_of(map::HISTORY, 0))?;
+        number.store(0, Ordering::Release);
+        let all = [bytemuck::bytes_of(&SnapshotHead { generation: 0, ..head }), bytes].concat();
+        for (n, chunk) in (0..).zip(all.chunks(SNAPSHOT_PAGE)) {
             let mut page = SnapshotPage([0; SNAPSHOT_PAGE]);
             page.0[..chunk.len()].copy_from_slice(chunk);
             position(bank, n).and_then(|at| self.maps.history.write(at, page)).ok_or(out_of(map::HISTORY, n))?;
         }
+        number.store(head.generation, Ordering::Release);
         self.audited.newest.store(count + 1, Ordering::Relaxed);
         Ok(())
     }

@@ -159,6 +159,11 @@ impl<P: DataPlane> Controller<P> {
         Ok(())
     }
 
+    /// Whether packets can be sent to a backend, as far as is known.
+    pub(crate) fn is_reachable(&self, backend: BackendNumber) -> bool {
+        self.reach.why(backend).is_none()
+    }
+
     /// Takes unreachable backends out if there are others.
     fn take_out(&mut self) -> Result<(), BpfError> {
         let (plane, judgement) = (&self.plane, &self.judgement);

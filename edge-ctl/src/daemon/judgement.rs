@@ -270,18 +270,18 @@ impl Judgement {
             let is_reported = probed.machine().is_reported();
             let why = match blame {
                 Blame::Backends | Blame::Many if is_reported && count.is_heard_after(probed.machine()) => {
-                    "it is unreachable and others of its pool are not: its flows move, too"
+                    "its flows move, too: it is unreachable, and others of its pool are not"
                 }
-                Blame::Backends => "it is silent and others of its pool are not: its flows move, too",
-                Blame::Provider => "its whole pool is silent and another pool is not: its flows move, too",
+                Blame::Backends => "its flows move, too: it alone is silent",
+                Blame::Provider => "its flows move, too: its whole pool is silent, and another is not",
                 Blame::Nobody | Blame::Many | Blame::All => continue,
             };
             // A backend that answers again but is held back keeps its flows.
             if probed.machine().is_silenced() && probed.machine().silent_since().is_some() && !probed.is_out() {
                 probed.put_out(now);
                 match ruling.changes.iter_mut().find(|(changed, _)| changed == backend) {
-                    // The maps keep only the beginning of a reason.
-                    Some((_, change)) => change.reason = format!("{why}; {}", change.reason),
+                    // The maps keep the first hundred bytes or so.
+                    Some((_, change)) => change.reason = format!("{}; {why}", change.reason),
                     None => drop(ruling.others.insert(*backend, why.to_owned())),
                 }
             }

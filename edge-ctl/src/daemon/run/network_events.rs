@@ -22,7 +22,9 @@ impl Daemon {
                         continue;
                     }
                     let events = &self.controller.events;
-                    if known && hop.is_none() && self.lost.insert(backend) {
+                    // That nothing can be sent there was reported already, with its cause.
+                    let is_news = known && hop.is_none() && self.controller.is_reachable(backend);
+                    if is_news && self.lost.insert(backend) {
                         events.report(
                             EventKind::NextHopLost,
                             &name,
