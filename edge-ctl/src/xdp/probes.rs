@@ -45,7 +45,8 @@ pub(crate) struct Probes {
 
 /// The attached programs of probes.
 pub(crate) struct ProbePrograms {
-    door_program: SchedClassifier,
+    /// `None` if its attachment is a link, which nobody takes away: a descriptor is saved.
+    door_program: Option<SchedClassifier>,
     /// `None` if it was lost and could not be attached again.
     door: Option<Attachment>,
     answers_program: SchedClassifier,
@@ -67,15 +68,16 @@ impl ProbePrograms {
         loader.map_max_entries(map::PROBES_V4, MOST).map_max_entries(map::PROBES_V6, MOST);
         let mut object = loader.load(OBJECT).map_err(XdpError::not_loaded)?;
         let mut door_program = tc::hold(tc::load(&mut object, program::PROBE_OUT)?, program::PROBE_OUT)?;
-        let attached = Some(tc::attach(&mut door_program, &door.name, Side::Ingress, OUT)?);
+        let attached = tc::attach(&mut door_program, &door.name, Side::Ingress, OUT)?;
+        let door_program = (!attached.is_link()).then_some(door_program);
         let answers_program = tc::hold(tc::load(&mut object, program::PROBE_IN)?, program::PROBE_IN)?;
         let probes = Probes { v4: flows(&mut object, map::PROBES_V4)?, v6: flows(&mut object, map::PROBES_V6)? };
-        Ok((Self { door_program, door: attached, answers_program, answers: BTreeMap::new() }, probes))
+        Ok((Self { door_program, door: Some(attached), answers_program, answers: BTreeMap::new() }, probes))
     }
 
     /// Attaches the sending program to its door again if somebody has detached it; `None` if nobody has.
     pub(crate) fn keep_door(&mut self, door: &Door) -> Option<Result<(), XdpError>> {
-        let Self { door_program, door: attached, .. } = self;
+        let Self { door_program: Some(door_program), door: attached, .. } = self else { return None };
         if attached.is_some() && tc::holds(door_program, &door.name, Side::Ingress, OUT) {
             return None;
         }

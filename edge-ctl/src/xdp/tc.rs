@@ -154,10 +154,14 @@ fn is_there(error: &TcError) -> bool {
 }
 
 impl Attachment {
+    /// Whether it is a TCX link, and not a filter.
+    pub(super) fn is_link(&self) -> bool {
+        <&FdLink>::try_from(&self.0).is_ok()
+    }
+
     /// Leaves the program attached when this process ends: a link is pinned at `path`, a filter stays anyway.
     pub(super) fn keep(self, path: &Path) -> Result<(), XdpError> {
-        let is_link = <&FdLink>::try_from(&self.0).is_ok();
-        if !is_link {
+        if !self.is_link() {
             std::mem::forget(self.0);
             return Ok(());
         }

@@ -266,10 +266,14 @@ fn a_publication_can_be_killed_before_each_store() {
     println!("{stores:?} stores");
     assert!(stores.iter().all(|stores| *stores > 1000), "{stores:?}");
     for number in (1..stores[0].min(stores[1]) - LAST).step_by(1000) {
-        stores.map(|_| scene.round(Step::Store(number), without_rehearsal));
+        for _ in stores {
+            scene.round(Step::Store(number), without_rehearsal);
+        }
     }
     for left in (0..=LAST).rev() {
-        stores.map(|stores| scene.round(Step::Store(stores - left), without_rehearsal));
+        for stores in stores {
+            scene.round(Step::Store(stores - left), without_rehearsal);
+        }
     }
 }
 
