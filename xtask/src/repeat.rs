@@ -1,8 +1,8 @@
-//! Repeats failed tests.
+//! Repeats failed labs and replays.
 //!
-//! Many tests use a real clock and the real kernel, on a machine with other users. A failed test is repeated alone; if it
-//! passes then, the last line names it. A fault that shows once in a hundred runs is a fault nevertheless, but should not
-//! hold up an unrelated change.
+//! They use a real clock, on a machine with other users. A failed test is repeated alone; if it passes then, the last line
+//! names it. A fault that shows once in a hundred runs is a fault nevertheless, but should not hold up an unrelated change.
+//! Unit and packet tests are not repeated: what a property test finds at random would pass the next time.
 
 use anyhow::Result;
 use xtask::counts::Counts;

@@ -54,9 +54,7 @@ pub(crate) fn all(quick: bool) -> Result<ExitCode> {
     unit_tests(quick, &mut counts)?;
     if let Some(tasks) = tasks {
         tests("budgets of the programs", &mut counts, &mut edge_tasks::part(&tasks, "budgets"))?;
-        let packets = || cargo_test(&[], &[PACKETS]);
-        let failed = TestRun::start("packet tests", select(&mut packets(), quick))?.finish(&mut counts)?;
-        repeat(failed, &mut counts, |names| only("packet tests", packets(), names))?;
+        tests("packet tests", &mut counts, select(&mut cargo_test(&[], &[PACKETS]), quick))?;
         if !quick {
             model(&mut counts)?;
             if let Some(fetching) = fetching {
@@ -131,21 +129,11 @@ fn cargo_test(kinds: &[&str], programs: &[&str]) -> Command {
 /// Unit and property tests, and beside them the interleavings in the flow table.
 fn unit_tests(quick: bool, counts: &mut Counts) -> Result<()> {
     let threads = THREADS * thread::available_parallelism()?.get();
-    let fast = || {
-        let mut fast = cargo_test(&["--lib", "--bins"], &FAST);
-        fast.arg("--no-fail-fast").env("RUST_TEST_THREADS", threads.to_string());
-        fast
-    };
+    let mut fast = cargo_test(&["--lib", "--bins"], &FAST);
+    fast.arg("--no-fail-fast").env("RUST_TEST_THREADS", threads.to_string());
     let flow_table = TestRun::start("flow table", select(&mut cargo_test(&[], &[FLOW_TABLE]), quick))?;
-    let failed = TestRun::start("unit and property tests", select(&mut fast(), quick))?.finish(counts)?;
-    flow_table.finish(counts)?;
-    repeat(failed, counts, |names| only("unit and property tests", fast(), names))
-}
-
-/// Starts the tests of these names, one after the other.
-fn only(what: &str, mut test: Command, names: &[String]) -> Result<TestRun> {
-    test.args(["--", "--test-threads=1", "--exact"]).args(names);
-    TestRun::start(&format!("{what}: those that failed, again"), &mut test)
+    tests("unit and property tests", counts, select(&mut fast, quick))?;
+    flow_table.finish(counts).map(drop)
 }
 
 /// Leaves the exhaustive tests out of a quick run.
