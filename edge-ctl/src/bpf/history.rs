@@ -62,7 +62,7 @@ impl PinnedMaps {
             position(bank, n).and_then(|at| self.maps.history.write(at, page)).ok_or(out_of(map::HISTORY, n))?;
         }
         number.store(head.generation, Ordering::Release);
-        self.audited.newest.store(count + 1, Ordering::Relaxed);
+        self.audited.newest.store(head.generation, Ordering::Relaxed);
         Ok(())
     }
 

@@ -31,12 +31,18 @@ pub(super) fn evacuate(dirs: &Dirs, args: EvacuateArgs) -> Result<(), Failure> {
         last_first(&mut pools, &status.services);
         peaks = peak_rates(&status);
     }
-    carry_out(dirs, &pools, &Evacuate::Leave(Wanted { for_ms, reason, drain, force }), dry_run.then_some(&peaks))
+    let what = Evacuate::Leave(Wanted { for_ms, reason, drain, force });
+    if dry_run { would(dirs, &pools, &what, &peaks) } else { many::all(&pools, |pool| one(dirs, pool, &what)) }
 }
 
 pub(super) fn bring_back(dirs: &Dirs, pools: &[String], dry_run: bool) -> Result<(), Failure> {
     let pools = many::named(dirs, pools, What::Pools)?;
-    carry_out(dirs, &pools, &Evacuate::Return, dry_run.then_some(&PeakRates::default()))
+    let what = Evacuate::Return;
+    if dry_run {
+        would(dirs, &pools, &what, &PeakRates::default())
+    } else {
+        many::all(&pools, |pool| one(dirs, pool, &what))
+    }
 }
 
 /// Puts pools that services use last to the front, so that no service moves to a pool that it leaves a moment later.
@@ -48,14 +54,11 @@ fn last_first(pools: &mut [String], services: &[ServiceStatus]) {
     pools.sort_by_cached_key(|pool| Reverse(position(pool)));
 }
 
-/// Carries it out for each pool; with the peaks for a forecast it is a dry run.
-fn carry_out(dirs: &Dirs, pools: &[String], what: &Evacuate, dry_run: Option<&PeakRates>) -> Result<(), Failure> {
-    if let Some(peaks) = dry_run {
-        let would = offline::would_evacuate(&dirs.pin_dir, pools, what, peaks);
-        would.map_err(|error| Failure::offline(error, dirs))?.iter().for_each(many::print_dry);
-        return Ok(());
-    }
-    many::all(pools, |pool| one(dirs, pool, what))
+/// Prints the results for each pool if it were done.
+fn would(dirs: &Dirs, pools: &[String], what: &Evacuate, peaks: &PeakRates) -> Result<(), Failure> {
+    let outcomes = offline::would_evacuate(&dirs.pin_dir, pools, what, peaks);
+    outcomes.map_err(|error| Failure::offline(error, dirs))?.iter().for_each(many::print_dry);
+    Ok(())
 }
 
 fn one(dirs: &Dirs, pool: &str, what: &Evacuate) -> Result<Outcome, Failure> {

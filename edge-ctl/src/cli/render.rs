@@ -50,13 +50,18 @@ pub(crate) fn status(headline: &Headline, status: &Status, colour: bool) -> Stri
 
 /// How things are, and the worst reason; one line, unless it is longer than `columns`.
 fn judgement(Headline { level, text }: &Headline, columns: usize, colour: bool) -> String {
-    let (word, shade) = match level {
+    let (word, shade) = level_word(*level);
+    let lines = wrapped(&format!("{word}: {}", printable(text)), columns);
+    lines.join("\n").replacen(word, &painted(word, shade, colour), 1) + "\n"
+}
+
+/// How things are, in a word.
+pub(super) const fn level_word(level: Level) -> (&'static str, Shade) {
+    match level {
         Level::Ok => ("OK", Shade::Green),
         Level::Warning => ("WARNING", Shade::Yellow),
         Level::Critical => ("CRITICAL", Shade::Red),
-    };
-    let lines = wrapped(&format!("{word}: {}", printable(text)), columns);
-    lines.join("\n").replacen(word, &painted(word, shade, colour), 1) + "\n"
+    }
 }
 
 /// The services, those with the worst state first.

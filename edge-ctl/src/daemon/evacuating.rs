@@ -13,7 +13,6 @@ use crate::{
         events::unix_ms,
         failovers,
         operations::{Operation, OperationError, Outcome},
-        status::peak_rates,
     },
 };
 
@@ -21,7 +20,7 @@ impl Daemon {
     pub(super) fn evacuate(&mut self, pool: &str, wanted: &Wanted, back: Back) {
         let now = Moment { unix_ms: unix_ms(), boot_ms: boot_ms() };
         let mut evacuations = self.history.evacuations.clone();
-        let peaks = peak_rates(&self.status());
+        let peaks = self.peaks.rates(&self.controller.inventory);
         let request = Request { pool, wanted, now, peaks: &peaks };
         let result = self.controller.evacuate(&mut evacuations, request);
         let result = self.noted(evacuations, result);

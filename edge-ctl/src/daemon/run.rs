@@ -226,7 +226,7 @@ pub(super) struct Daemon {
     lost: BTreeSet<BackendNumber>,
     pub(super) older: Option<Sample>,
     pub(super) newer: Option<Sample>,
-    peaks: Peaks,
+    pub(super) peaks: Peaks,
 }
 
 impl Daemon {

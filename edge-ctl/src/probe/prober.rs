@@ -133,16 +133,14 @@ impl Prober {
         let is_carried = self.backend().is_some_and(|backend| self.network.to(backend).is_some());
         let through = if is_carried { &self.through[..] } else { &[] };
         if in_line.swap(true, Ordering::Relaxed) {
-            return Look { start: due, verdict: self.too_few(), took: None, through: None };
+            return self.looked(due, self.too_few(), None);
         }
         // With fewer descriptors than services, some exchanges have to wait for others.
         let at_once = through.len().clamp(1, (self.limits.most / self.kind.descriptors() as usize).max(1));
         let permit = self.descriptors(at_once).await;
         in_line.store(false, Ordering::Relaxed);
         let start = Instant::now();
-        let Some(_descriptors) = permit else {
-            return Look { start, verdict: self.too_few(), took: None, through: None };
-        };
+        let Some(_descriptors) = permit else { return self.looked(start, self.too_few(), None) };
         if through.is_empty() {
             return self.looked(start, self.exchange(None).await, None);
         }

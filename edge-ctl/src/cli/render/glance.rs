@@ -13,7 +13,7 @@ const HEAD: usize = 8;
 const LINES: usize = 2;
 
 /// Widest name of a service, pool or backend, columns.
-const NAME: usize = 24;
+pub(in crate::cli) const NAME: usize = 24;
 
 /// The size of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

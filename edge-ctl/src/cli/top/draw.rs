@@ -15,17 +15,15 @@ use super::{
 };
 use crate::{
     cli::{
-        render::{addresses, backends},
+        render::{addresses, backends, glance::NAME, level_word},
         table::{Cell, Shade, age, cut, is_right, printable, wrapped},
     },
     control::{
+        headline::Headline,
         short,
-        status::{BackendStatus, Level, PoolStatus, ServiceStatus, TrafficStatus},
+        status::{BackendStatus, PoolStatus, ServiceStatus, TrafficStatus},
     },
 };
-
-/// Widest name, columns; as in `status`.
-const NAME: usize = 24;
 
 /// Most lines about the page's service or backend.
 const FACTS: usize = 8;
@@ -58,13 +56,9 @@ fn colour(shade: Shade) -> Color {
 /// How things are, the sums, and the pages.
 fn head(screen: &Screen, width: usize) -> Vec<Line<'static>> {
     let snapshot = &screen.snapshot;
-    let (word, shade) = match (&screen.failed, snapshot.headline.level) {
-        (Some(_), _) => ("NO READING", Shade::Red),
-        (None, Level::Critical) => ("CRITICAL", Shade::Red),
-        (None, Level::Warning) => ("WARNING", Shade::Yellow),
-        (None, Level::Ok) => ("OK", Shade::Green),
-    };
-    let text = screen.failed.as_ref().unwrap_or(&snapshot.headline.text);
+    let Headline { level, text } = &snapshot.headline;
+    let (word, shade) = if screen.failed.is_some() { ("NO READING", Shade::Red) } else { level_word(*level) };
+    let text = screen.failed.as_ref().unwrap_or(text);
     let text = cut(&printable(text), width.saturating_sub(word.len() + 2));
     let source = match &snapshot.status.daemon {
         Some(daemon) => {

@@ -29,11 +29,7 @@ impl Snapshot {
     /// The rates of all services together; `None` while none has any.
     pub(super) fn total(&self) -> Option<Rates> {
         let rates = self.status.services.iter().filter_map(|service| service.traffic.rates);
-        rates.reduce(|sum, rates| Rates {
-            packets: sum.packets + rates.packets,
-            bytes: sum.bytes + rates.bytes,
-            flows: sum.flows + rates.flows,
-        })
+        rates.reduce(Rates::and)
     }
 
     /// Packets per second that are dropped.

@@ -37,6 +37,12 @@ pub(crate) fn build(
         attached: attached.as_ref().ok().map(|interfaces| interfaces.contains(&interface.name)),
         why: attached.as_ref().err().map(|error| chain(error)),
     });
+    let services = joined::joined(inventory.services().map(|(service, number)| {
+        let earlier = earlier.and_then(|sample| Some((sample.at, *sample.services.get(&number)?)));
+        let traffic = traffic(earlier, now.at, now.services.get(&number).copied().unwrap_or_default());
+        service_status(inventory, plane, &counts, (service, number), traffic, now.at)
+    }));
+    let records = services.iter().filter_map(|service| Some(service.transition.as_ref()?.records)).sum();
     Status {
         source: if daemon.is_some() { Source::Daemon } else { Source::PinnedMaps },
         at: now.at.unix_ms,
@@ -45,17 +51,13 @@ pub(crate) fn build(
         host: Vec::new(),
         history: None,
         interfaces: interfaces.collect(),
-        services: joined::joined(inventory.services().map(|(service, number)| {
-            let earlier = earlier.and_then(|sample| Some((sample.at, *sample.services.get(&number)?)));
-            let traffic = traffic(earlier, now.at, now.services.get(&number).copied().unwrap_or_default());
-            service_status(inventory, plane, &counts, (service, number), traffic, now.at)
-        })),
+        services,
         pools: (0..inventory.config.pools.len())
             .map(|pool| pool_status(inventory, plane, (&counts, &narrow), pool, earlier, now))
             .collect(),
         retired: inventory.retired.iter().filter_map(|retired| flows::retired(retired, plane, earlier, now)).collect(),
         nat: super::NatStatus::of(inventory, plane),
-        flow_table: plane.flow_room().map(|room| flows::FlowTableStatus { records: records(inventory, plane), room }),
+        flow_table: plane.flow_room().map(|room| flows::FlowTableStatus { records, room }),
         exits: plane
             .exits()
             .into_iter()
@@ -73,12 +75,6 @@ pub(crate) fn build(
             })
             .collect(),
     }
-}
-
-/// Flow records of all services, as last counted.
-fn records(inventory: &Inventory, plane: &impl DataPlane) -> u64 {
-    let services = inventory.services().filter_map(|(_, number)| plane.transition(number));
-    services.map(|transition| transition.records).sum()
 }
 
 fn service_status(

@@ -64,6 +64,20 @@ impl Peaks {
         }
     }
 
+    /// The peaks for forecasts.
+    pub(crate) fn rates(&self, inventory: &Inventory) -> PeakRates {
+        if self.0.is_empty() {
+            return PeakRates::default();
+        }
+        let service = |number| self.peak(|span| span.services.get(&number));
+        let services = inventory.services().map(|(config, number)| (config.name.clone(), service(number)));
+        let pools = inventory.config.pools.iter().zip(&inventory.backends).filter_map(|(pool, numbers)| {
+            let peaks = numbers.iter().map(|number| self.peak(|span| span.backends.get(number)));
+            Some((pool.name.clone(), peaks.reduce(Rates::max)?))
+        });
+        PeakRates { services: services.collect(), backends: pools.collect() }
+    }
+
     fn peak<'a>(&'a self, of: impl Fn(&'a Span) -> Option<&'a Rates>) -> Rates {
         self.0.iter().filter_map(of).fold(Rates::default(), |peak, rates| peak.max(*rates))
     }
@@ -85,7 +99,7 @@ fn raise<K: Copy + Ord>(
     }
 }
 
-/// The peaks in a status, for forecasts; only a daemon's has any.
+/// As [`Peaks::rates`], from the status of a daemon; there are none in another one.
 pub(crate) fn peak_rates(status: &Status) -> PeakRates {
     let services = status.services.iter().flat_map(|service| service.parts.iter().chain([service]));
     let services = services.filter_map(|service| Some((service.name.clone(), service.traffic.peak?)));
@@ -128,7 +142,9 @@ mod tests {
 
     #[test]
     fn the_largest_rate_of_the_last_hour_is_shown() {
-        let (_, status) = peaks(&inventory(), 2000);
+        let (kept, status) = peaks(&inventory(), 2000);
+        let (forecast, shown) = (kept.rates(&inventory()), peak_rates(&status));
+        assert_eq!((forecast.services, forecast.backends), (shown.services, shown.backends), "for forecasts, too");
         // In the fixture, a service has as many packets as its number says, and a backend a share of them.
         let services: Vec<_> = status.services.iter().map(|service| packets(&service.traffic)).collect();
         assert_eq!(services, [Some(2000), Some(4000)]);

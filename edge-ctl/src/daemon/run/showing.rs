@@ -16,7 +16,7 @@ impl Daemon {
         self.older = self.newer.replace(sample);
     }
 
-    pub(in crate::daemon) fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let Controller { inventory, plane, .. } = &self.controller;
         let now = Sample::take(inventory, plane, Clock::now());
         let earlier = self.older.as_ref().or(self.newer.as_ref());
