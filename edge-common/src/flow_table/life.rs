@@ -385,20 +385,16 @@ impl Life {
     /// The life after another packet of the flow that changes nothing but the time, which never goes back.
     #[inline(always)]
     pub const fn renewed(self, now: u32) -> Self {
-        Self(self.0 & !0xffff_ffff | self.latest(now) as u64)
+        let seen = if self.age(now) > 0 { now } else { self.seen() };
+        Self(self.0 & !0xffff_ffff | seen as u64)
     }
 
     /// The life after another packet of the flow, which is at this stage now. It is not [`Self::is_untold`].
     #[inline(always)]
     pub const fn seen_again(self, stage: Stage, now: u32) -> Self {
+        let seen = if self.age(now) > 0 { now } else { self.seen() };
         let tentative = if matches!(stage, Stage::HalfOpen) { Self::TENTATIVE } else { 0 };
         let kept = self.0 & (u64::MAX << Self::COUNT | Self::CLASS | Self::DOUBTED);
-        Self(kept | self.0 & tentative | (stage as u64) << Self::STATE | self.latest(now) as u64)
-    }
-
-    /// The time of the last packet, if there is one now.
-    #[inline(always)]
-    const fn latest(self, now: u32) -> u32 {
-        if self.age(now) > 0 { now } else { self.seen() }
+        Self(kept | self.0 & tentative | (stage as u64) << Self::STATE | seen as u64)
     }
 }

@@ -15,6 +15,7 @@ pub mod tc_crowd;
 pub mod process;
 pub mod terminal;
 pub mod worker;
+pub mod own_runtime;
 pub mod tmpfs;
 pub mod tool;
 pub mod traced;

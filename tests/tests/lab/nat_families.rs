@@ -122,6 +122,19 @@ impl Families {
         Self { lab, _servers: servers, _echoes: echoes, _bulks: bulks, dir }
     }
 
+    /// Requests a page and many bytes in each combination of IP versions.
+    #[track_caller]
+    fn serve_all(&self) {
+        let wanted = sum(&self.dir.path().join("much"));
+        let got = self.dir.path().join("got");
+        for (vip, backend) in combinations() {
+            assert_eq!(self.get(vip, "", None).trim(), backend, "{vip}");
+            self.get(vip, "much", Some(&got));
+            assert_eq!(sum(&got), wanted, "{vip}");
+            std::fs::remove_file(&got).expect("it was there");
+        }
+    }
+
     fn client<T: Send>(&self, within: impl FnOnce() -> T + Send) -> T {
         self.lab.netns(CLIENT).within(within).expect("a namespace")
     }
@@ -157,14 +170,7 @@ fn service(vip: &str, port: u16) -> SocketAddr {
 #[test]
 fn a_web_server_with_tls_serves_clients_of_both_ip_versions_whichever_it_has() {
     let families = Families::start(&[]);
-    let wanted = sum(&families.dir.path().join("much"));
-    let got = families.dir.path().join("got");
-    for (vip, backend) in combinations() {
-        assert_eq!(families.get(vip, "", None).trim(), backend, "{vip}");
-        families.get(vip, "much", Some(&got));
-        assert_eq!(sum(&got), wanted, "{vip}");
-        std::fs::remove_file(&got).expect("it was there");
-    }
+    families.serve_all();
     let flows = families.lab.ctl(&["flows"]).expect("flows");
     assert!(flows.contains("four/be1 from 10.0.0.1:"), "{flows}");
     assert!(flows.contains("six/be2 from [fd00::1]:"), "{flows}");

@@ -6,12 +6,13 @@ use std::{
     fmt::Write as _,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
 use edge_tests::lab::{
     netns::Netns,
+    own_runtime::{OwnRuntime, runtime},
     patience::patience,
     small::{BACKENDS, CLIENT, Mode, Served, Small},
 };
@@ -23,11 +24,7 @@ use quinn::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
 };
-use tokio::{
-    runtime::{Builder, Runtime},
-    sync::oneshot,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
 const SERVER_NAME: &str = "www.example.org";
@@ -63,10 +60,6 @@ fn number(place: usize) -> u16 {
     0x1100 + u16::try_from(place).unwrap()
 }
 
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
-
 /// A peer that is silent for the idle timeout is gone.
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
@@ -74,42 +67,20 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(transport)
 }
 
-/// A server that answers with its name; stopped on drop.
-struct Server {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn start(netns: &Netns, place: usize, at: SocketAddr) -> Self {
-        let socket = netns.within(|| UdpSocket::bind(at)).unwrap().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || {
-            let runtime = runtime();
-            runtime.block_on(async {
-                let certificates = CertificateDer::pem_file_iter(format!("{PEM}/server.pem")).unwrap();
-                let key = PrivateKeyDer::from_pem_file(format!("{PEM}/server.key")).unwrap();
-                let certificates = certificates.collect::<Result<_, _>>().unwrap();
-                let mut config = ServerConfig::with_single_cert(certificates, key).unwrap();
-                config.transport = transport();
-                let mut own = EndpointConfig::default();
-                own.cid_generator(move || Box::new(Numbered(number(place))));
-                let endpoint = Endpoint::new(own, Some(config), socket, Arc::new(TokioRuntime)).unwrap();
-                tokio::spawn(serve(endpoint, BACKENDS[place]));
-                let _ = stopped.await;
-            });
-        });
-        Self { stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Starts a server that answers with its name.
+fn start(netns: &Netns, place: usize, at: SocketAddr) -> OwnRuntime {
+    let socket = netns.within(|| UdpSocket::bind(at)).unwrap().unwrap();
+    OwnRuntime::start(move || {
+        let certificates = CertificateDer::pem_file_iter(format!("{PEM}/server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(format!("{PEM}/server.key")).unwrap();
+        let certificates = certificates.collect::<Result<_, _>>().unwrap();
+        let mut config = ServerConfig::with_single_cert(certificates, key).unwrap();
+        config.transport = transport();
+        let mut own = EndpointConfig::default();
+        own.cid_generator(move || Box::new(Numbered(number(place))));
+        let endpoint = Endpoint::new(own, Some(config), socket, Arc::new(TokioRuntime)).unwrap();
+        serve(endpoint, BACKENDS[place])
+    })
 }
 
 async fn serve(endpoint: Endpoint, name: &'static str) {
@@ -174,14 +145,14 @@ async fn request(connection: &Connection) -> Option<String> {
 }
 
 /// The lab with a server on each backend, and this setting for connection IDs in the service.
-fn lab(quic_cid: &str) -> (Small, Vec<Server>, SocketAddr) {
+fn lab(quic_cid: &str) -> (Small, Vec<OwnRuntime>, SocketAddr) {
     let mut lab = Small::on_veth().unwrap();
     let at = Served::named("dsr4").at(PORT);
     for backend in BACKENDS {
         lab.pass(backend).unwrap();
     }
     let servers = BACKENDS.iter().enumerate();
-    let servers = servers.map(|(place, backend)| Server::start(lab.netns(backend), place, at)).collect();
+    let servers = servers.map(|(place, backend)| start(lab.netns(backend), place, at)).collect();
     let mut more = String::from("\n[[pool]]\nname = \"quic\"\n");
     for (place, backend) in BACKENDS.iter().enumerate() {
         let address = format!("10.1.{}.11", place + 1);

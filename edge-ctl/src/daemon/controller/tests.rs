@@ -31,32 +31,25 @@ fn controller() -> Controller<FakeDataPlane> {
     Controller::adopt(inventory, plane, Events::new()).unwrap()
 }
 
+/// A probe's verdict, without anything else.
+fn report(subject: Subject, verdict: Verdict) -> Report {
+    Report { subject, verdict, certificate_end: None, took: None, answers_at_address: false }
+}
+
+/// A probe that was refused.
+fn failed(backend: BackendNumber) -> Report {
+    report(Subject::Backend(backend), Verdict::Fail("connection refused".to_owned()))
+}
+
 fn fail(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
-        let verdict = Verdict::Fail("connection refused".to_owned());
-        controller
-            .report(&[Report {
-                subject: Subject::Backend(backend),
-                verdict,
-                certificate_end: None,
-                answers_at_address: false,
-                took: None,
-            }])
-            .unwrap();
+        controller.report(&[failed(backend)]).unwrap();
     }
 }
 
 fn pass(controller: &mut Controller<FakeDataPlane>, backend: BackendNumber, times: u32) {
     for _ in 0..times {
-        controller
-            .report(&[Report {
-                subject: Subject::Backend(backend),
-                verdict: Verdict::Pass,
-                certificate_end: None,
-                answers_at_address: false,
-                took: None,
-            }])
-            .unwrap();
+        controller.report(&[report(Subject::Backend(backend), Verdict::Pass)]).unwrap();
     }
 }
 

@@ -4,12 +4,12 @@ use std::{
     future::poll_fn,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use bytes::{Buf as _, Bytes};
 use edge_tests::lab::{
+    own_runtime::{OwnRuntime, runtime},
     patience::patience,
     small::{BACKENDS, CLIENT},
 };
@@ -22,70 +22,41 @@ use quinn::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
 };
-use tokio::{
-    runtime::{Builder, Runtime},
-    sync::oneshot,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{BACKEND_TLS, Families, PEM, TLS, combinations, configuration, much, service};
 
 const SERVER_NAME: &str = "www.example.org";
 const PROTOCOL: &[u8] = b"h3";
 
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
 fn certificates(file: &str) -> Vec<CertificateDer<'static>> {
     let all = CertificateDer::pem_file_iter(format!("{PEM}/{file}")).expect("a file");
     all.collect::<Result<_, _>>().expect("certificates")
 }
 
-/// A server that answers `/` with its name, and any other request with many bytes; stopped on drop.
-struct Server {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn start(families: &Families, name: &'static str, at: SocketAddr) -> Self {
-        let bind = || UdpSocket::bind(at);
-        let socket = families.lab.netns(name).within(bind).expect("a namespace").expect("it is free");
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || {
-            runtime().block_on(async {
-                let key = PrivateKeyDer::from_pem_file(format!("{PEM}/server.key")).expect("a key");
-                let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                    .with_safe_default_protocol_versions()
-                    .and_then(|tls| tls.with_no_client_auth().with_single_cert(certificates("server.pem"), key))
-                    .expect("a configuration");
-                tls.alpn_protocols = vec![PROTOCOL.to_vec()];
-                let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).expect("ciphers")));
-                let own = EndpointConfig::default();
-                let endpoint = Endpoint::new(own, Some(config), socket, Arc::new(TokioRuntime)).expect("it listens");
+/// Starts a server that answers `/` with its name, and any other request with many bytes.
+fn start(families: &Families, name: &'static str, at: SocketAddr) -> OwnRuntime {
+    let bind = || UdpSocket::bind(at);
+    let socket = families.lab.netns(name).within(bind).expect("a namespace").expect("it is free");
+    OwnRuntime::start(move || {
+        let key = PrivateKeyDer::from_pem_file(format!("{PEM}/server.key")).expect("a key");
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|tls| tls.with_no_client_auth().with_single_cert(certificates("server.pem"), key))
+            .expect("a configuration");
+        tls.alpn_protocols = vec![PROTOCOL.to_vec()];
+        let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).expect("ciphers")));
+        let own = EndpointConfig::default();
+        let endpoint = Endpoint::new(own, Some(config), socket, Arc::new(TokioRuntime)).expect("it listens");
+        async move {
+            while let Some(incoming) = endpoint.accept().await {
                 tokio::spawn(async move {
-                    while let Some(incoming) = endpoint.accept().await {
-                        tokio::spawn(async move {
-                            // A client that goes away is no reason to stop serving the others.
-                            let _ended = serve(incoming, name).await;
-                        });
-                    }
+                    // A client that goes away is no reason to stop serving the others.
+                    let _ended = serve(incoming, name).await;
                 });
-                let _ = stopped.await;
-            });
-        });
-        Self { stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            }
         }
-    }
+    })
 }
 
 async fn serve(incoming: quinn::Incoming, name: &'static str) -> Result<(), Box<dyn std::error::Error>> {
@@ -158,7 +129,7 @@ fn a_server_with_http_3_serves_clients_of_both_ip_versions_whichever_it_has() {
     let families = Families::start_with(&[], &text);
     let addresses = ["10.1.1.11", "fd01:2::11"];
     let servers = BACKENDS.into_iter().zip(addresses);
-    let _servers: Vec<_> = servers.map(|(name, at)| Server::start(&families, name, service(at, BACKEND_TLS))).collect();
+    let _servers: Vec<_> = servers.map(|(name, at)| start(&families, name, service(at, BACKEND_TLS))).collect();
     runtime().block_on(async {
         for (vip, backend) in combinations() {
             let visited = timeout(patience(Duration::from_mins(1)), visit(&families, service(vip, TLS))).await;

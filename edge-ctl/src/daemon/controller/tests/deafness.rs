@@ -57,15 +57,7 @@ pub(super) fn rounds(
         for backend in &numbers {
             let Some(verdict) = verdict(*backend) else { continue };
             controller.now += Duration::from_millis(10);
-            controller
-                .report(&[Report {
-                    subject: Subject::Backend(*backend),
-                    verdict,
-                    certificate_end: None,
-                    answers_at_address: false,
-                    took: None,
-                }])
-                .unwrap();
+            controller.report(&[report(Subject::Backend(*backend), verdict)]).unwrap();
         }
         controller.now = next;
         controller.reconcile().unwrap();
@@ -77,16 +69,8 @@ fn rounds_with_silent(controller: &mut Controller<FakeDataPlane>, silent: &[Back
 }
 
 /// A verdict of the first reference target.
-fn reference(controller: &mut Controller<FakeDataPlane>, verdict: Verdict) {
-    controller
-        .report(&[Report {
-            subject: Subject::Reference(0),
-            verdict,
-            certificate_end: None,
-            answers_at_address: false,
-            took: None,
-        }])
-        .unwrap();
+pub(super) fn reference(controller: &mut Controller<FakeDataPlane>, verdict: Verdict) {
+    controller.report(&[report(Subject::Reference(0), verdict)]).unwrap();
 }
 
 /// One letter per backend, as in the tests of judgement: `U` takes new flows, `k` keeps its flows, `x` gets no packets.

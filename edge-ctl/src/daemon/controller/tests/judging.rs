@@ -16,13 +16,7 @@ pub(super) fn silence() -> Verdict {
 /// One probe result for each of these backends, a second after the last round.
 fn round(controller: &mut Controller<FakeDataPlane>, verdicts: &[(BackendNumber, Verdict)]) {
     controller.now += Duration::from_secs(1);
-    let report = |(backend, verdict): &(BackendNumber, Verdict)| Report {
-        subject: Subject::Backend(*backend),
-        verdict: verdict.clone(),
-        certificate_end: None,
-        answers_at_address: false,
-        took: None,
-    };
+    let report = |(backend, verdict): &(BackendNumber, Verdict)| report(Subject::Backend(*backend), verdict.clone());
     for verdict in verdicts {
         controller.now += Duration::from_millis(10);
         controller.report(&[report(verdict)]).unwrap();
@@ -251,13 +245,7 @@ fn references_distinguish_a_pool_that_is_cut_off_from_a_host_that_is() {
         let mut controller = one_pool(WhenExhausted::Open);
         silent(&mut controller, &[], 3);
         for _ in 0..4 {
-            let reference = reference.clone().map(|verdict| Report {
-                subject: Subject::Reference(0),
-                verdict,
-                certificate_end: None,
-                answers_at_address: false,
-                took: None,
-            });
+            let reference = reference.clone().map(|verdict| report(Subject::Reference(0), verdict));
             controller.report(reference.as_slice()).unwrap();
             silent(&mut controller, &[1, 2, 3], 1);
         }

@@ -117,11 +117,6 @@ fn candidate(text: &str, how: How) -> Candidate {
     }
 }
 
-fn failed(backend: BackendNumber) -> Report {
-    let verdict = Verdict::Fail("connection refused".to_owned());
-    Report { subject: Subject::Backend(backend), verdict, certificate_end: None, answers_at_address: false, took: None }
-}
-
 fn judge(controller: &mut Controller<PinnedMaps>, reports: &[Report]) {
     for together in reports.chunks(TOGETHER) {
         controller.now = monotonic_time();
@@ -158,16 +153,7 @@ fn measured(size: Size) -> Row {
     });
     let numbers: Vec<_> = controller.inventory.members().map(|member| member.number).collect();
     let providers: Vec<_> = controller.inventory.members().map(|member| member.pool.name.starts_with('a')).collect();
-    let passes: Vec<_> = numbers
-        .iter()
-        .map(|number| Report {
-            subject: Subject::Backend(*number),
-            verdict: Verdict::Pass,
-            certificate_end: None,
-            answers_at_address: false,
-            took: None,
-        })
-        .collect();
+    let passes: Vec<_> = numbers.iter().map(|number| report(Subject::Backend(*number), Verdict::Pass)).collect();
     timed(&mut row, "the first verdicts", || judge(&mut controller, &passes));
     timed(&mut row, "as many good verdicts", || judge(&mut controller, &passes));
     timed(&mut row, "a second's look at the maps", || controller.reconcile().unwrap());

@@ -42,13 +42,6 @@ fn two_providers_that_die_at_once_are_two_events_for_600_services() {
     let inventory = many();
     let plane = FakeDataPlane::fresh(&inventory);
     let mut controller = Controller::adopt(inventory, plane, Events::new()).unwrap();
-    let failed = |backend| Report {
-        subject: Subject::Backend(backend),
-        verdict: Verdict::Fail("connection refused".to_owned()),
-        certificate_end: None,
-        answers_at_address: false,
-        took: None,
-    };
     for _ in 0..3 {
         controller.report(&[1, 2, 3, 4].map(failed)).unwrap();
     }

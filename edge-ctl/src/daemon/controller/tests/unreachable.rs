@@ -1,7 +1,7 @@
 //! Judgement of reports that backends are unreachable: of some of them, or of all at once by the edge's own next router.
 
 use super::{
-    deafness::{apart, rounds, states, two_and_one},
+    deafness::{apart, reference, rounds, states, two_and_one},
     judging::{silence, up},
     *,
 };
@@ -96,16 +96,7 @@ fn an_unreachable_backend_neither_explains_silence_nor_counts_as_heard() {
     let mut controller = apart();
     for _ in 0..5 {
         rounds_without(&mut controller, &[1, 2], 1);
-        let verdict = unreachable();
-        controller
-            .report(&[Report {
-                subject: Subject::Reference(0),
-                verdict,
-                certificate_end: None,
-                answers_at_address: false,
-                took: None,
-            }])
-            .unwrap();
+        reference(&mut controller, unreachable());
         controller.reconsider().unwrap();
     }
     assert!(controller.frozen().is_some());

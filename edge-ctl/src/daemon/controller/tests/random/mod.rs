@@ -213,13 +213,7 @@ impl Run {
     fn probe(&mut self, backend: BackendNumber, answer: Answer) {
         self.model.probed(&self.controller, backend, matches!(answer, Answer::Fail | Answer::Silent));
         self.controller.now += Duration::from_millis(7);
-        let report = Report {
-            subject: Subject::Backend(backend),
-            verdict: answer.verdict(),
-            certificate_end: None,
-            answers_at_address: false,
-            took: None,
-        };
+        let report = report(Subject::Backend(backend), answer.verdict());
         self.controller.report(&[report]).unwrap();
     }
 
