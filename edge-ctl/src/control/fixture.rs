@@ -13,7 +13,7 @@ use super::{
     inventory::Inventory,
 };
 use crate::{
-    bpf::{BpfError, Held, Progress, Transition, Waits},
+    bpf::{BpfError, Held, PinnedMaps, Progress, Transition, Waits, monotonic_time},
     config,
 };
 
@@ -248,5 +248,14 @@ impl DataPlane for FakeDataPlane {
 
     fn attached(&self) -> Result<Vec<String>, BpfError> {
         Ok(vec!["eth0".to_owned()])
+    }
+}
+
+/// Makes services stable where possible, so that the next change begins a new transition.
+pub(crate) fn finish_transitions(maps: &mut PinnedMaps, inventory: &Inventory) {
+    let go_on = |maps: &mut PinnedMaps| maps.go_on(monotonic_time()).expect("the maps can be read and written");
+    for _ in 0..2 {
+        maps.begin_pass(&inventory.waits()).expect("the maps can be read");
+        while matches!(go_on(maps), Progress::GoOn | Progress::Wait) {}
     }
 }

@@ -18,8 +18,8 @@ use super::{
     maps::{candidate, confirm_in, started_with},
 };
 use crate::{
-    bpf::{self, PinDir, PinnedMaps, Progress, bpffs::Bpffs, monotonic_time},
-    control::{events::Events, inventory::Inventory, status::Clock},
+    bpf::{self, PinDir, PinnedMaps, bpffs::Bpffs},
+    control::{events::Events, fixture::finish_transitions, inventory::Inventory, status::Clock},
     net::NextHopEntry,
     xdp::EdgeProgram,
 };
@@ -205,14 +205,6 @@ fn set_next_hops(maps: &mut PinnedMaps) {
     for number in numbers {
         let hop = NextHopEntry { egress: 1, mac: [6; 6], source_mac: STATION, mtu: 1500, own_mtu: true, vlan: 0 };
         maps.set_next_hop(number, Some(hop)).unwrap();
-    }
-}
-
-/// Makes services stable where possible, so that the next publication begins a new transition.
-fn finish_transitions(maps: &mut PinnedMaps, inventory: &Inventory) {
-    for _ in 0..2 {
-        maps.begin_pass(&inventory.waits()).unwrap();
-        while matches!(maps.go_on(monotonic_time()).unwrap(), Progress::GoOn | Progress::Wait) {}
     }
 }
 
