@@ -42,7 +42,8 @@ pub(super) async fn run(
             Ok(Ok(backend)) => Ok(backend),
             Ok(Err(error)) => Err(whole(&*error)),
             Err(_) => Err(format!("no answer within {} ms", manner.patience.as_millis())),
-        };
+        }
+        .map_err(|why| format!("{stream}: {why}"));
         if outcome.is_err() || stream.reuse == Reuse::New {
             connection = None;
         }

@@ -5,6 +5,7 @@ pub mod ticks;
 pub mod report;
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -23,6 +24,16 @@ pub const TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Stream {
     pub target: SocketAddr,
     pub reuse: Reuse,
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reuse = match self.reuse {
+            Reuse::KeepAlive => "one connection",
+            Reuse::New => "new connections",
+        };
+        write!(f, "{} by {reuse}", self.target)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

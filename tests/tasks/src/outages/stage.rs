@@ -33,10 +33,12 @@ pub(super) struct Stage {
 }
 
 /// Losses of clients in a period.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Toll {
     pub(super) requests: usize,
     pub(super) failed: usize,
+    /// The first failure: its stream, and the reason.
+    pub(super) first: Option<String>,
     /// Streams with a failed request.
     pub(super) streams: usize,
     /// The longest time without an answer in any stream.
@@ -66,7 +68,8 @@ impl fmt::Display for Toll {
             self.datagrams.lost,
             self.datagrams.sent,
             self.longest_gap.max(self.datagrams.longest).as_millis(),
-        )
+        )?;
+        self.first.as_ref().map_or(Ok(()), |first| write!(f, ", the first failure: {first}"))
     }
 }
 
@@ -97,6 +100,7 @@ impl Stage {
         let toll = Toll {
             requests: records.len(),
             failed: failed().count(),
+            first: failed().next().and_then(|record| record.outcome.clone().err()),
             streams: failed().map(|record| record.stream).collect::<BTreeSet<_>>().len(),
             longest_gap: report::longest_gap(&records),
             datagrams: self.sequence.missing(first, last),
