@@ -5,16 +5,18 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Output,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use edge_tests::lab::{
+    nginx,
     patience::patience,
+    process::Process,
     small::{BACKENDS, Mode, Served, Small},
     topology::EDGE,
     wait_until,
@@ -22,6 +24,7 @@ use edge_tests::lab::{
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
+const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/pem");
 
 /// A lab, and a directory in which every user may write.
 struct Hooked {
@@ -138,6 +141,50 @@ fn a_command_and_a_server_are_told_of_the_chosen_events() {
     fs::write(&path, format!("# Another text.\n{text}")).unwrap();
     hooked.lab.ctl(&["reload"]).unwrap();
     assert_eq!(hooked.hook("page")["runs"], 2);
+}
+
+/// nginx with TLS on the edge's loopback address, which logs its requests.
+fn server_with_tls(lab: &Small, dir: &Path) -> Process {
+    let text = format!(
+        "daemon off;\nmaster_process off;\nworker_processes 1;\nuser root;\npid {dir}/nginx.pid;\nevents {{ }}\nhttp {{\n\
+         client_body_temp_path {dir}/b;\nproxy_temp_path {dir}/p;\nfastcgi_temp_path {dir}/f;\n\
+         uwsgi_temp_path {dir}/u;\nscgi_temp_path {dir}/s;\n\
+         log_format line '$request $status';\naccess_log {dir}/requests line;\n\
+         server {{\nlisten 127.0.0.1:8443 ssl;\nssl_certificate {PEM}/local.pem;\nssl_certificate_key {PEM}/local.key;\n\
+         location / {{ return 204; }}\n}}\n}}\n",
+        dir = dir.display()
+    );
+    fs::write(dir.join("nginx.conf"), text).unwrap();
+    let mut command = lab.netns(EDGE).command(nginx::binary().unwrap()).unwrap();
+    command.arg("-p").arg(dir).arg("-e").arg(dir.join("error.log")).arg("-c").arg(dir.join("nginx.conf"));
+    Process::start("nginx with TLS", &mut command, &dir.join("output.log")).unwrap()
+}
+
+#[test]
+fn a_server_with_tls_is_told_if_its_certificate_is_trusted() {
+    let hooked = Hooked::start(|_| {
+        let hook = |name: &str, ca: &str| {
+            format!(
+                "\n[[notify]]\nname = \"{name}\"\nwebhook = \"https://127.0.0.1:8443/hooks/{name}\"\nca = \"{PEM}/{ca}\"\n\
+                 events = [\"backend_drained\"]\n"
+            )
+        };
+        hook("trusted", "local.pem") + &hook("stranger", "ca.pem")
+    });
+    let server = server_with_tls(&hooked.lab, hooked.open.path());
+    hooked.wait_for("it listens", || {
+        let listens = || TcpStream::connect("127.0.0.1:8443").is_ok();
+        hooked.lab.netns(EDGE).within(listens).unwrap()
+    });
+    hooked.lab.ctl(&["drain", "p4/be1"]).unwrap();
+    hooked.wait_for("one is told", || hooked.hook("trusted")["runs"] == 1);
+    let why = || hooked.hook("stranger")["failing"].as_str().unwrap_or_default().to_owned();
+    hooked.wait_for("the other is not", || why().contains("TLS with 127.0.0.1"));
+    assert!(why().contains("UnknownIssuer"), "{}", why());
+    assert_eq!((&hooked.hook("trusted")["failures"], &hooked.hook("trusted")["failing"]), (&0.into(), &Value::Null));
+    hooked.wait_for("it is logged", || !hooked.written("requests").is_empty());
+    assert_eq!(hooked.written("requests"), "POST /hooks/trusted HTTP/1.1 204\n");
+    drop(server);
 }
 
 #[test]
