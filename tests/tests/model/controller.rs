@@ -11,6 +11,7 @@ use edge_common::{
     abi::{BackendNumber, FlowEnds, Slot, Tracking, Unrecorded},
     flow_table::Stage,
     host::{FlowRecord, Memory},
+    maps::Maps as _,
     select,
     tables::handover::{Move, SlotState, SlotTimers, is_redundant},
 };
