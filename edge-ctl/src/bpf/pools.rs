@@ -12,7 +12,7 @@ use std::{
 
 use edge_common::abi::{BackendNumber, Pool, State};
 
-use super::{BpfError, PinnedMaps, maps::position};
+use super::{BpfError, PinnedMaps, maps::position, view::Copies};
 use crate::plan::{self, PoolRecord};
 
 /// A pool's members, sorted once per generation: each state change uses them, and a pool may have thousands of backends.
@@ -53,6 +53,21 @@ impl PinnedMaps {
         let Some(members) = self.members(number)? else { return Ok(()) };
         let states = members.order.iter().map(|&member| if member == backend { state } else { self.state(member) });
         self.store_counts(bank, number, states);
+        Ok(())
+    }
+
+    /// Changes a backend's state in `copies`, and with it the member list and the counts of its pool.
+    pub(super) fn foresee_members(
+        &mut self,
+        copies: &mut Copies,
+        (pool, backend): (u16, BackendNumber),
+        state: State,
+    ) -> Result<(), BpfError> {
+        copies.set_state(backend, state);
+        let Some(Members { list, order }) = self.members(pool)? else { return Ok(()) };
+        let members: Vec<_> = order.iter().map(|&member| (member, copies.state(member))).collect();
+        let counts = plan::counts(members.iter().map(|(_, state)| *state));
+        copies.set_members(pool, counts, list, plan::member_list(&members));
         Ok(())
     }
 

@@ -104,10 +104,10 @@ impl PinnedMaps {
         self.still(image)?;
         self.write_snapshot(image, bank)?;
         self.write_fresh_owners(image, bank);
-        // Staging can change the picks of all slots, also for test packets. If the image is not activated, the services
-        // are stable again after a reconcile pass.
+        // If the image is not activated, the services are stable again after a reconcile pass.
         let kept: Vec<_> = image.services.iter().filter(|new| !new.fresh_number).map(|new| new.number).collect();
-        let changing = self.begin_transition(&kept);
+        let changing = self.announce_change(&kept);
+        self.separate(&kept);
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         Ok(Staged { bank })
     }
@@ -115,7 +115,7 @@ impl PinnedMaps {
     /// Publishes a staged `image`, with one store.
     ///
     /// Returns when no packet uses the previous generation any more. All services of the new generation are in
-    /// transition; their slots are handed over as after any other change.
+    /// transition, and packets look at the slots whose picks change; these are handed over as after any other change.
     ///
     /// # Errors
     /// If the image is not in force: no packet is affected. An error after the store is in the result.
@@ -123,10 +123,10 @@ impl PinnedMaps {
         self.still(image)?;
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
-        // Since staging, a reconcile pass may have cleared `look` in some slots.
-        for new in &image.services {
+        for new in image.services.iter().filter(|new| new.owners != NewOwners::Kept) {
             Slots::of(&self.maps, &new.service).look_at_all();
         }
+        self.look_at_concerned(self.foresee_generation(image, bank));
         self.write_timeouts(&image.flow_timeouts, false)?;
         let numbers: Vec<_> = image.services.iter().map(|new| new.number).collect();
         self.note_redirection(bank, &numbers);

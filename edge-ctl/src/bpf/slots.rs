@@ -70,6 +70,11 @@ impl<'a> Slots<'a> {
         (0..self.count).for_each(|slot| self.look(slot));
     }
 
+    /// Sets `look` in the slots for which `is_concerned` holds, given a slot and its owner.
+    pub(super) fn look_where(&self, is_concerned: impl Fn(u32, BackendNumber) -> bool) {
+        (0..self.count).filter(|slot| is_concerned(*slot, self.owner(*slot))).for_each(|slot| self.look(slot));
+    }
+
     /// Sets `look` in the slots whose [places in the order of return](return_place) are these.
     pub(super) fn look_at_places(&self, places: &Range<u32>) {
         (0..self.count).filter(|slot| places.contains(&return_place(*slot))).for_each(|slot| self.look(slot));

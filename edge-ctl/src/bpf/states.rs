@@ -42,7 +42,7 @@ impl PinnedMaps {
         let index = u32::from(number);
         let missing = BpfError::NoSuchBackend(number);
         let pool = self.maps.backends.read(index).filter(|_| number != 0).ok_or(missing)?.pool;
-        let (before, changing, concerned) = loop {
+        let (before, changing, concerned, dies) = loop {
             let before = self.state(number);
             let state = change(before);
             let concerned = if decides(before) == decides(state) { Vec::new() } else { self.services_of(pool) };
@@ -54,7 +54,7 @@ impl PinnedMaps {
                 if redirects(before, state) {
                     self.note_redirection(self.maps.bank(), &concerned);
                 }
-                self.begin_transition(&concerned)
+                self.begin_change(&concerned, |maps| maps.foresee_state((pool, number), state, &concerned))
             };
             // A pool must not count a lost backend: a daemon that dies in between would leave a pool whose count is too
             // high, and new flows without a backend.
@@ -68,13 +68,13 @@ impl PinnedMaps {
                 let _reported_below = self.count_ahead(pool, number, state);
             }
             if self.swap_state(number, before, state) {
-                break (before, changing, concerned);
+                break (before, changing, concerned, dies);
             }
         };
         self.separate(&concerned);
         // A daemon without knowledge of this change may have ended the transition just before it.
         self.raise_flags(&concerned);
-        if !self.serves_without(pool) {
+        if dies && !self.serves_without(pool) {
             self.look_at(&concerned);
         }
         self.recount(pool)?;
@@ -118,7 +118,7 @@ impl PinnedMaps {
     /// Changes a service's failover.
     pub(crate) fn set_failover(&mut self, service: u32, failover: Failover) -> Result<(), BpfError> {
         self.failover_word(service).ok_or(BpfError::NoSuchService(service))?;
-        let changing = self.begin_transition(&[service]);
+        let changing = self.begin_change(&[service], |maps| maps.foresee_failover(service, failover));
         // A generation that another writer publishes meanwhile has the old failover: then it is stored once more.
         while let (bank, Some(word)) = (self.maps.bank(), self.failover_word(service)) {
             self.note_redirection(bank, &[service]);

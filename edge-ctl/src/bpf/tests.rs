@@ -6,6 +6,7 @@ use aya::maps::MapData;
 
 use edge_common::abi::{Backend, Failover, Mac, Pool, SLOTS_PER_CELL, Slot, State, map};
 
+mod concern;
 mod flows;
 mod next_hop;
 mod records;

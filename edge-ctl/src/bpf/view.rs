@@ -1,7 +1,7 @@
 //! Selection over the maps: the packet path's own rule, run by the controller.
 
 use edge_common::{
-    abi::{self, Backend, BackendNumber, Cell, Generation, HashKey, Pool, Service},
+    abi::{self, Backend, BackendNumber, Cell, Generation, HashKey, Pool, Service, State},
     maps::{PoolMaps, View},
     select,
 };
@@ -15,13 +15,15 @@ pub(super) struct Copies {
     generation: Generation,
     pools: Vec<Pool>,
     backends: Vec<Backend>,
+    /// First cell and content of a member list that differs from the one in the maps.
+    list: Option<(u32, Vec<Cell>)>,
 }
 
 impl Copies {
     pub(super) fn take(maps: &Maps, bank: u32, generation: &Generation) -> Self {
         let pools = (0..maps.pools.len() / 2).map_while(|n| maps.pools.read(abi::banked(bank, n))).collect();
         let backends = maps.backends.all().collect();
-        Self { bank, generation: *generation, pools, backends }
+        Self { bank, generation: *generation, pools, backends, list: None }
     }
 
     pub(super) const fn hash_key(&self) -> &HashKey {
@@ -30,6 +32,30 @@ impl Copies {
 
     pub(super) fn backend(&self, number: BackendNumber) -> Option<&Backend> {
         self.backends.get(usize::from(number))
+    }
+
+    pub(super) fn state(&self, number: BackendNumber) -> State {
+        self.backend(number).map_or(State(0), |backend| State(backend.state))
+    }
+
+    pub(super) fn set_state(&mut self, number: BackendNumber, state: State) {
+        if let Some(backend) = self.backends.get_mut(usize::from(number)) {
+            backend.state = state.0;
+        }
+    }
+
+    /// Makes these the counts and the member list of a pool, of one pool at most; `first` is the first cell of the list.
+    pub(super) fn set_members(&mut self, pool: u16, counts: (u32, u32), first: u32, list: Vec<Cell>) {
+        if let Some(pool) = self.pools.get_mut(usize::from(pool)) {
+            (pool.available, pool.enabled) = counts;
+        }
+        self.list = Some((first, list));
+    }
+
+    /// A cell of the changed member list, if it is one.
+    fn listed(&self, cell: u32) -> Option<Cell> {
+        let (first, list) = self.list.as_ref()?;
+        list.get(cell.checked_sub(*first)? as usize).copied()
     }
 }
 
@@ -64,6 +90,6 @@ impl PoolMaps for Picker<'_> {
     }
 
     fn candidates(&self, cell: u32) -> Option<Cell> {
-        self.maps.candidates.read(cell)
+        self.copies.listed(cell).or_else(|| self.maps.candidates.read(cell))
     }
 }

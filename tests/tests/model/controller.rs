@@ -11,6 +11,7 @@ use edge_common::{
     abi::{BackendNumber, FlowEnds, Slot, Tracking, Unrecorded},
     flow_table::Stage,
     host::{FlowRecord, Memory},
+    maps::Maps as _,
     select,
     tables::handover::{Move, SlotState, SlotTimers, is_redundant},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Done {
     pub(crate) stable: u64,
     pub(crate) shared: u64,
     pub(crate) restarts: u64,
+    /// Slots of the services concerned that a change did not concern.
+    pub(crate) spared: u64,
 }
 
 impl Done {
@@ -48,6 +51,7 @@ impl Done {
         self.stable += other.stable;
         self.shared += other.shared;
         self.restarts += other.restarts;
+        self.spared += other.spared;
     }
 }
 
@@ -85,14 +89,14 @@ impl Controller {
         self.done.restarts += 1;
     }
 
-    /// Called before any change on which the picks of `services` depend. With `at_once`, for a death, `look` is not set
-    /// first.
-    pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize], at_once: bool) {
+    /// Called before any change on which the picks of `services` depend. `after` has the maps as they will be after it;
+    /// `None` for a death, before which `look` is not set.
+    pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize], after: Option<&Memory>) {
         edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].in_transition = 1));
-        if !at_once && self.plan.broken != Broken::LookedAtLate {
-            look_at_all(edge, services);
+        if let Some(after) = after.filter(|_| self.plan.broken != Broken::LookedAtLate) {
+            self.done.spared += look_at_concerned(edge, services, after);
         }
-        if !at_once && self.plan.broken != Broken::SeparatedLate {
+        if after.is_some() && self.plan.broken != Broken::SeparatedLate {
             edge.separate(services);
         }
         for service in services {
@@ -267,6 +271,24 @@ impl Controller {
 pub(crate) fn recorded_slots(edge: &Edge, scene: &Scene, service: usize) -> BTreeSet<u32> {
     let homes = edge.records().into_iter().map(|(ends, _)| home(edge, scene, &ends));
     homes.filter(|(of, _)| *of == service).map(|(_, slot)| slot).collect()
+}
+
+/// Sets `look` in the slots whose owner will not be the pick, or is dead. Returns how many others were stable.
+fn look_at_concerned(edge: &mut Edge, services: &[usize], after: &Memory) -> u64 {
+    let view = after.view().expect("a world is published");
+    let all = services.iter().flat_map(|service| (0..SLOTS).map(move |slot| (*service, slot)));
+    let stable = all.filter(|(service, slot)| edge.slot(*service, *slot).look == 0);
+    let stays = |&(service, slot): &(usize, u32)| {
+        let owner = edge.owner(service, slot);
+        edge.is_alive(owner) && select::pick(after, view, &after.services[place(service)], slot) == Some(owner)
+    };
+    let (spared, concerned): (Vec<_>, Vec<_>) = stable.partition(stays);
+    if !concerned.is_empty() {
+        edge.write(|memory| {
+            concerned.into_iter().for_each(|(service, slot)| edge::set(memory, service, slot, |slot| slot.look = 1));
+        });
+    }
+    spared.len() as u64
 }
 
 fn look_at_all(edge: &mut Edge, services: &[usize]) {

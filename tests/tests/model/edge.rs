@@ -116,9 +116,8 @@ impl Edge {
         for service in 0..scene.world.services.len() {
             scene.world.services[service].in_transition = self.is_in_transition(service);
         }
+        let new = self.foresee(scene, plan);
         self.write(|memory| {
-            let mut new = scene.world.memory_after(memory);
-            complete(&mut new, plan);
             if part == Part::Backends {
                 memory.backends = new.backends;
             } else {
@@ -128,6 +127,13 @@ impl Edge {
                 memory.candidates = new.candidates;
             }
         });
+    }
+
+    /// The maps after a publication of the scene, without flows.
+    pub(crate) fn foresee(&self, scene: &Scene, plan: &Plan) -> Memory {
+        let mut after = scene.world.memory_after(self.memory());
+        complete(&mut after, plan);
+        after
     }
 
     pub(crate) fn view(&self) -> View<'_> {

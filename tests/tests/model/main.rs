@@ -93,6 +93,7 @@ fn with_room(kernel: bool) {
         ("service was stable", done.stable),
         ("service shared a table", done.shared),
         ("controller died", done.restarts),
+        ("slot was not concerned by a change of its service", done.spared),
         ("backend was forgotten", report.forgotten),
         ("flow lost its backend", report.orphaned),
         ("packet came while all was well", report.at_rest),

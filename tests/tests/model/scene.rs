@@ -28,6 +28,7 @@ const SERVICES: [(u16, u8, Tracking, [Option<u8>; 2]); 5] = [
 /// One life of a backend, from its addition until it is forgotten; never reused.
 pub(crate) type Incarnation = u32;
 
+#[derive(Clone)]
 pub(crate) struct Scene {
     pub(crate) world: World,
     backends: Vec<Fate>,

@@ -3,7 +3,12 @@
 
 use edge_common::abi::{BackendNumber, State};
 
-use crate::{edge::Part, flow::Flow, run::Run, scene::Turn};
+use crate::{
+    edge::Part,
+    flow::Flow,
+    run::Run,
+    scene::{Scene, Turn},
+};
 
 /// One change.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +52,8 @@ impl Run {
     /// After a controller's death, a change may be stored incompletely: the new controller stores everything.
     pub(crate) fn repair(&mut self) {
         let all: Vec<_> = (0..self.scene.world.services.len()).collect();
-        self.controller.before_change(&mut self.edge, &all, false);
+        let after = self.edge.foresee(&self.scene, &self.plan);
+        self.controller.before_change(&mut self.edge, &all, Some(&after));
         self.store(Part::Backends);
         self.store(Part::Generation);
         self.torn = false;
@@ -65,13 +71,16 @@ impl Run {
         } else {
             None
         };
-        self.controller.before_change(&mut self.edge, &concerned, death.is_some());
+        let mut next = self.scene.clone();
+        apply(&mut next, change);
+        let after = death.is_none().then(|| self.edge.foresee(&next, &self.plan));
+        self.controller.before_change(&mut self.edge, &concerned, after.as_ref());
         if self.random.chance(20) {
             self.kill();
             return false;
         }
         self.meanwhile();
-        self.apply(change);
+        apply(&mut self.scene, change);
         // A new backend is stored before its publication; a removed one may disappear before or after it.
         let mut parts = [Part::Backends, Part::Generation];
         if matches!(change, Change::Backend(..)) && self.random.chance(300) {
@@ -124,18 +133,6 @@ impl Run {
         }
     }
 
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::Backend(number, turn) => self.scene.turn(number, turn),
-            Change::Added(pool, weight) => {
-                self.scene.add(pool, weight);
-            }
-            Change::Weighed(number, weight) => self.scene.weigh(number, weight),
-            Change::FailedOver(service, first, evacuate) => self.scene.fail_over(service, first, evacuate),
-            Change::MinHealthy(pool, count) => self.scene.world.pools[usize::from(pool)].min_healthy = count,
-        }
-    }
-
     /// The next changes: mostly one, sometimes many at once.
     fn draw(&mut self) -> Vec<Change> {
         let members = self.scene.members();
@@ -184,5 +181,17 @@ impl Run {
             }
             _ => Change::MinHealthy(pool, 1 + u16::try_from(self.random.below(3)).expect("a few")),
         })
+    }
+}
+
+fn apply(scene: &mut Scene, change: Change) {
+    match change {
+        Change::Backend(number, turn) => scene.turn(number, turn),
+        Change::Added(pool, weight) => {
+            scene.add(pool, weight);
+        }
+        Change::Weighed(number, weight) => scene.weigh(number, weight),
+        Change::FailedOver(service, first, evacuate) => scene.fail_over(service, first, evacuate),
+        Change::MinHealthy(pool, count) => scene.world.pools[usize::from(pool)].min_healthy = count,
     }
 }

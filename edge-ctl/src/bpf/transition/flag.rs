@@ -38,7 +38,7 @@ impl PinnedMaps {
     }
 
     /// Flags the services as in transition, sets `look` in all their slots, counts the change, and returns the services
-    /// that were stable.
+    /// that were stable. [`begin_change`](Self::begin_change) sets `look` in the slots alone that the change concerns.
     ///
     /// The caller makes its change after this; [`note_transitions`](Self::note_transitions) may follow the change.
     pub(in crate::bpf) fn begin_transition(&mut self, services: &[u32]) -> Vec<u32> {

@@ -3,6 +3,7 @@
 mod progress;
 mod flag;
 mod reconcile;
+mod concern;
 mod service;
 mod collect;
 mod report;

@@ -45,6 +45,8 @@ pub(in crate::bpf) struct Handover {
     /// Counts changes of states, failovers and generations.
     change: u64,
     pass: Option<Pass>,
+    /// Slots whose picks were searched before changes, since a pass was to begin.
+    pub(in crate::bpf) searched: u32,
     picks: Picks,
     copies: Option<(u64, Copies)>,
     /// Result of the last reading of the records; `None` before the first.
@@ -142,6 +144,7 @@ impl Handover {
 impl PinnedMaps {
     /// Begins a pass over the services in transition, unless a pass is under way; `waits` are those of all services.
     pub(crate) fn begin_pass(&mut self, waits: &[(u32, Waits)]) -> Result<(), BpfError> {
+        self.handover.searched = 0;
         if self.handover.pass.is_some() {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
     time::Instant,
 };
 
@@ -36,10 +37,13 @@ impl Connection {
     pub(super) async fn open((from, service): (IpAddr, SocketAddr)) -> Result<Self, Broken> {
         let began = Instant::now();
         let mut client = SocketAddr::new(from, 0);
+        // A connection that is reset right after its handshake is gone before it can be used, but not its signature.
+        let mut kept: Option<OwnedFd> = None;
         let opening = async {
             let socket = if from.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
             socket.bind(client)?;
             client = socket.local_addr()?;
+            kept = Some(socket.as_fd().try_clone_to_owned()?);
             let stream = timeout(PATIENCE, socket.connect(service)).await.map_err(|_| How::Silent)??;
             stream.set_nodelay(true)?;
             Ok(stream)
@@ -52,7 +56,10 @@ impl Connection {
             }
             Err(how) => {
                 let at = Instant::now();
-                Err(Broken { client, service, backend: None, began, stood: None, answers: 0, requested: None, at, how })
+                // A RST in answer to the SYN is a refusal: so here a backend had accepted the connection.
+                let accepted = if how == How::Reset { kept } else { None };
+                let backend = accepted.and_then(|socket| signature::of(&socket));
+                Err(Broken { client, service, backend, began, stood: None, answers: 0, requested: None, at, how })
             }
         }
     }
@@ -123,7 +130,47 @@ fn name(answer: &[u8]) -> Result<Option<String>, How> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::{Ipv4Addr, TcpListener},
+        sync::mpsc,
+        thread,
+    };
+
+    use nix::sys::socket::{
+        setsockopt,
+        sockopt::{Linger, TcpMaxSeg},
+    };
+    use tokio::runtime;
+
     use super::*;
+
+    /// What becomes of a connection to the third backend that was accepted and reset before the client ran again.
+    fn reset_at_once() -> Broken {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        setsockopt(&listener, TcpMaxSeg, &(signature::FIRST + 2)).unwrap();
+        let service = listener.local_addr().unwrap();
+        let (done, reset) = mpsc::channel();
+        let server = thread::spawn(move || {
+            let (accepted, _) = listener.accept().unwrap();
+            setsockopt(&accepted, Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+            drop(accepted);
+            done.send(()).unwrap();
+        });
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let opened = runtime.block_on(async {
+            // Blocks the client's only thread.
+            tokio::join!(Connection::open((Ipv4Addr::LOCALHOST.into(), service)), async { reset.recv().unwrap() }).0
+        });
+        server.join().unwrap();
+        opened.err().expect("the connection is gone")
+    }
+
+    #[test]
+    fn the_backend_of_a_connection_is_known_even_if_it_was_reset_at_once() {
+        let broken = reset_at_once();
+        assert_eq!(broken.how, How::Reset);
+        assert_eq!(broken.backend, Backend::named("a3"), "{broken}");
+    }
 
     #[test]
     fn an_answer_is_read_when_it_is_whole() {

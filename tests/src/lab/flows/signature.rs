@@ -15,7 +15,7 @@ use crate::lab::{
 
 /// The MSS of the first backend; each further backend announces one more. The segments fit into 1,500 bytes with any
 /// tunnel.
-const FIRST: u32 = 1340;
+pub(super) const FIRST: u32 = 1340;
 /// Bytes of the time stamp option in each segment (RFC 7323), which a connection's effective MSS excludes.
 const OPTIONS: u32 = 12;
 

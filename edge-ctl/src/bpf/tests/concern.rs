@@ -1,0 +1,201 @@
+//! The slots that a change concerns: every slot that gets another pick, and few others.
+
+use std::time::Instant;
+
+use edge_common::abi::{BackendNumber, SlotCell};
+
+use super::{
+    flows::{set, stable},
+    slots::picks,
+    *,
+};
+
+const SLOTS: u32 = 1024;
+
+/// Ten backends in the first pool, of which at least eight are to serve, and three in the second one.
+fn ten() -> Config {
+    let mut config = config();
+    config.pools[0] = samples::pool("one", &[0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|n| (usize::from(n), n + 1)));
+    config.pools[0].min_healthy = 8;
+    config.pools[1] = samples::pool("two", &[0u8, 1, 2].map(|n| (usize::from(n), n + 1)));
+    config.services.iter_mut().for_each(|service| service.slots = SLOTS);
+    config
+}
+
+/// Makes each pick its slot's owner, without any record, as a controller does after some time. Returns the picks.
+fn hand_over(pinned: &mut PinnedMaps, name: &str) -> Vec<BackendNumber> {
+    let (first, all) =
+        (pinned.snapshot().expect("readable").expect("published").service(name).expect(name).cell, picks(pinned, name));
+    for (cell, owners) in (first..).zip(all.as_chunks().0) {
+        pinned.maps.slots.write(cell, SlotCell(owners.map(Slot::of))).expect("in range");
+    }
+    // Another controller, which does not know what the former one has looked at.
+    pinned.handover = Handover::default();
+    all
+}
+
+/// The slots that packets look at.
+fn looked_at(pinned: &PinnedMaps, name: &str) -> Vec<bool> {
+    slots(pinned, name).into_iter().map(|slot| slot.look != 0).collect()
+}
+
+fn differ(before: &[BackendNumber], after: &[BackendNumber]) -> Vec<bool> {
+    before.iter().zip(after).map(|(before, after)| before != after).collect()
+}
+
+fn count(slots: &[bool]) -> usize {
+    slots.iter().filter(|slot| **slot).count()
+}
+
+#[test]
+fn a_drain_of_one_backend_of_ten_concerns_a_tenth_of_the_slots() {
+    let bpffs = Bpffs::mount();
+    let mut pinned = stable(&bpffs.pins(), &ten());
+    hand_over(&mut pinned, "web");
+    set(&mut pinned, "one/b3", Admin::Drained, Health::Up);
+    let concerned = count(&looked_at(&pinned, "web"));
+    assert!(concerned.abs_diff(SLOTS as usize / 10) <= 1, "{concerned}");
+    assert_eq!(count(&looked_at(&pinned, "dns")), 0, "the pool is its second one");
+}
+
+fn is_alive(pinned: &PinnedMaps, backend: BackendNumber) -> bool {
+    pinned.state(backend).has_all(State::ALIVE)
+}
+
+#[test]
+fn a_change_concerns_the_slots_that_get_another_pick() {
+    let bpffs = Bpffs::mount();
+    let mut config = ten();
+    let mut pinned = stable(&bpffs.pins(), &config);
+    let names: Vec<_> = (0..10).map(|n| format!("one/b{n}")).chain((0..3).map(|n| format!("two/b{n}"))).collect();
+    let (mut random, mut changed, mut all, mut none) = (7u64, 0, 0, 0);
+    let mut below = |most: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % most
+    };
+    for round in 0..400 {
+        let name = &names[below(names.len())];
+        let admin = [Admin::Enabled, Admin::Enabled, Admin::Drained, Admin::Disabled][below(4)];
+        let health = [Health::Up, Health::Up, Health::Down][below(3)];
+        let (number, web) = (backend(&pinned, name), service_number(&pinned, "web"));
+        let (old, new) = (pinned.state(number), state(admin, health));
+        let alive: Vec<_> = (0..30).map(|number| is_alive(&pinned, number)).collect();
+        let before = ["web", "dns"].map(|service| hand_over(&mut pinned, service));
+        let what = below(8);
+        let is_death = what > 1 && old.has_all(State::ALIVE) && !new.has_all(State::ALIVE);
+        match what {
+            0 => {
+                let failover = Failover { first: u8::from(below(2) == 0), evacuate: below(2) == 0 };
+                pinned.set_failover(web, failover).expect("known");
+            }
+            1 => {
+                let pool = &mut config.pools[below(2)];
+                let member = below(pool.backends.len());
+                pool.min_healthy = 1 + u16::try_from(member).expect("few");
+                pool.backends[member].weight = 50 * (1 + u32::try_from(below(3)).expect("few"));
+                let image = plan(&pinned, &config);
+                pinned.publish(&image).expect("published");
+            }
+            _ => pinned.set_state(number, new, "a test").expect("known"),
+        }
+        for (service, before) in ["web", "dns"].into_iter().zip(before) {
+            let moved = differ(&before, &picks(&pinned, service));
+            let looked = looked_at(&pinned, service);
+            for (slot, owner) in before.into_iter().enumerate() {
+                // Packets look at a slot with a dead owner in any case, and a death does not wait for others.
+                if is_death {
+                    continue;
+                }
+                let shown = || format!("round {round}: {service}, change {what} of {name} to {new:?}, slot {slot}");
+                assert!(!moved[slot] || looked[slot], "{} is overlooked", shown());
+                assert!(moved[slot] || !looked[slot] || !alive[usize::from(owner)], "{} is not concerned", shown());
+            }
+            changed += count(&moved);
+            all += usize::from(count(&looked) == looked.len());
+            none += usize::from(count(&looked) == 0);
+        }
+    }
+    assert!(changed > 10_000 && all > 10 && none > 100, "{changed} slots, {all} times all, {none} times none");
+}
+
+#[test]
+fn a_publication_concerns_no_slot_of_a_service_that_stays() {
+    let bpffs = Bpffs::mount();
+    let mut config = ten();
+    let mut pinned = stable(&bpffs.pins(), &config);
+    let before = ["web", "dns"].map(|service| hand_over(&mut pinned, service));
+    let image = plan(&pinned, &config);
+    pinned.publish(&image).expect("published");
+    assert_eq!(["web", "dns"].map(|service| count(&looked_at(&pinned, service))), [0, 0], "the same again");
+    // Another weight in the first pool of `web`, which is the second one of `dns`.
+    config.pools[0].backends[3].weight = 200;
+    let image = plan(&pinned, &config);
+    pinned.publish(&image).expect("published");
+    let moved = differ(&before[0], &picks(&pinned, "web"));
+    assert_eq!(looked_at(&pinned, "web"), moved);
+    assert!((50..200).contains(&count(&moved)), "{}", count(&moved));
+    assert_eq!(count(&looked_at(&pinned, "dns")), 0);
+}
+
+#[test]
+fn many_changes_at_once_concern_all_slots_and_are_no_slower_for_it() {
+    let bpffs = Bpffs::mount();
+    let mut config = ten();
+    config.services[0].slots = 65_536;
+    let mut pinned = stable(&bpffs.pins(), &config);
+    let mut marked = Vec::new();
+    for _ in 0..12 {
+        hand_over_but_what_was_searched(&mut pinned);
+        set(&mut pinned, "one/b3", Admin::Drained, Health::Up);
+        marked.push(count(&looked_at(&pinned, "web")));
+        set(&mut pinned, "one/b3", Admin::Enabled, Health::Up);
+    }
+    assert!(marked[0] < 7_000, "{marked:?}");
+    assert_eq!(marked[11], 65_536, "{marked:?}");
+    // The next pass allows further searches.
+    pinned.begin_pass(&[]).expect("begun");
+    hand_over_but_what_was_searched(&mut pinned);
+    set(&mut pinned, "one/b3", Admin::Drained, Health::Up);
+    assert!(count(&looked_at(&pinned, "web")) < 7_000);
+}
+
+/// As [`hand_over`], by the same controller.
+fn hand_over_but_what_was_searched(pinned: &mut PinnedMaps) {
+    let searched = pinned.handover.searched;
+    hand_over(pinned, "web");
+    pinned.handover.searched = searched;
+}
+
+/// Prints what the search costs; run with `--ignored --nocapture` in release.
+#[test]
+#[ignore = "a measurement"]
+fn what_it_costs_to_find_the_slots_that_a_change_concerns() {
+    let bpffs = Bpffs::mount();
+    let mut config = ten();
+    config.services[0].slots = 65_536;
+    let mut pinned = stable(&bpffs.pins(), &config);
+    for (what, admin, health) in [
+        ("drain", Admin::Drained, Health::Up),
+        ("enable", Admin::Enabled, Health::Up),
+        ("death", Admin::Enabled, Health::Down),
+        ("recovery", Admin::Enabled, Health::Up),
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            hand_over(&mut pinned, "web");
+            let began = Instant::now();
+            set(&mut pinned, "one/b3", admin, health);
+            times.push(began.elapsed());
+            let marked = count(&looked_at(&pinned, "web"));
+            println!("{what}: {:?}, {marked} slots", times.last());
+            // Once more from the state before.
+            let (admin, health) = match what {
+                "drain" | "death" => (Admin::Enabled, Health::Up),
+                "enable" => (Admin::Drained, Health::Up),
+                _ => (Admin::Enabled, Health::Down),
+            };
+            set(&mut pinned, "one/b3", admin, health);
+        }
+        set(&mut pinned, "one/b3", admin, health);
+    }
+}
