@@ -39,7 +39,7 @@ pub(crate) use private::{Door, PrivateNet};
 pub(crate) use route::{Destination, Destinations, ResolvedRoute};
 #[cfg(test)]
 pub(crate) use stations::Device;
-pub(crate) use stations::{Devices, Receiver, stations};
+pub(crate) use stations::{Devices, Receiver, heard_on, stations};
 #[cfg(test)]
 pub(crate) use survey::SurveyedInterface;
 pub(crate) use survey::{Survey, SurveyedRoute, devices, own, survey};

@@ -57,7 +57,8 @@ impl<'a> Destinations<'a> {
         Self { tunnel: &config.tunnel, nat: &config.nat, tunnelled, direct, translated }
     }
 
-    /// The destination of a backend in this pool; `None` for a pool that is gone.
+    /// The destination of a backend in this pool; `None` for a pool that is gone. A backend has one next hop: in a pool
+    /// that serves both by a tunnel and in `nat`, translated packets take that of the tunnel.
     pub(crate) fn to(&self, pool: Option<&str>, address: IpAddr) -> Destination {
         let is_in = |pools: &BTreeSet<&str>| pool.is_some_and(|pool| pools.contains(pool));
         let (source, answered_here) = if is_in(&self.tunnelled) {
@@ -68,6 +69,13 @@ impl<'a> Destinations<'a> {
             (None, false)
         };
         Destination { address, source, answered_here, on_link: is_in(&self.direct) }
+    }
+
+    /// The destination that translated packets to a backend in this pool would have, if it is another one than they take.
+    pub(crate) fn not_taken(&self, pool: &str, address: IpAddr) -> Option<Destination> {
+        let is_both = self.tunnelled.contains(pool) && self.translated.contains(pool);
+        let source = self.nat.source(address);
+        is_both.then_some(Destination { source, answered_here: true, ..self.to(Some(pool), address) })
     }
 }
 

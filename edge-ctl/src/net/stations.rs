@@ -71,6 +71,18 @@ pub(crate) fn stations<'a>(devices: &Devices, receivers: impl IntoIterator<Item 
     ranked.into_iter().map(|(_, station)| station).collect()
 }
 
+/// Names of the devices whose incoming frames are those of one of these interfaces, which are among them.
+pub(crate) fn heard_on<'a>(devices: &Devices, interfaces: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut heard = BTreeSet::new();
+    for name in interfaces {
+        let found = devices.iter().filter(|(_, device)| device.name == name);
+        let others = found.flat_map(|(index, _)| reached_from(devices, *index));
+        heard.extend(others.filter_map(|other| devices.get(&other)).map(|device| device.name.clone()));
+        heard.insert(name.to_owned());
+    }
+    heard
+}
+
 /// The ports of the bond `index`, and theirs, except itself.
 fn bonded_below(devices: &Devices, index: u32) -> BTreeSet<u32> {
     closure(index, |at| {

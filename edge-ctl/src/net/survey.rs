@@ -27,8 +27,8 @@ pub(crate) struct Survey {
     pub devices: Devices,
     /// Addresses of all interfaces.
     pub addresses: BTreeSet<IpAddr>,
-    /// The route to each surveyed address.
-    pub routes: BTreeMap<IpAddr, SurveyedRoute>,
+    /// The route to each surveyed destination.
+    pub routes: BTreeMap<Destination, SurveyedRoute>,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
@@ -52,7 +52,7 @@ pub(crate) struct SurveyedInterface {
     pub not_native: Option<String>,
 }
 
-/// The route to an address.
+/// The route to a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SurveyedRoute {
     /// Over this interface, to this next hop: the address itself or a router.
@@ -110,7 +110,7 @@ pub(crate) fn survey(destinations: &BTreeSet<Destination>, interfaces: &[String]
                     }
                 },
             };
-            routes.insert(destination.address, route);
+            routes.insert(*destination, route);
         }
         let interfaces = links.iter().map(|(index, link)| (link.name.clone(), interface(index, link))).collect();
         Ok(Survey { interfaces, devices: described(&links), addresses: own, routes })

@@ -1,6 +1,7 @@
 //! Compares a configuration with a host, and finds what does not fit. Pure.
 
 mod announce;
+mod modes;
 mod nat;
 
 use std::{
@@ -13,7 +14,7 @@ use edge_common::abi::{MAX_STATIONS, Mode};
 use super::{Finding, Host, Severity, findings::Findings, host::of_interface, limits::compare_limits, probes::Unmade};
 use crate::{
     config::{Announce, AttachMode, Config, Interface, Pool, Service},
-    net::{Receiver, SurveyedRoute, stations},
+    net::{Destination, Destinations, Receiver, SurveyedRoute, stations},
 };
 
 /// Longest IP packet whose frame surely fits the single page that drivers give to a program without fragments: 4 KiB
@@ -33,14 +34,16 @@ pub(crate) fn compare(config: &Config, host: &Host) -> Vec<Finding> {
     compare_stations(&mut findings, config, host);
     tunnel_sources(&mut findings, config, host);
     tunnel_ranges(&mut findings, config, host);
-    nat::nat(&mut findings, config, host);
+    let destinations = Destinations::of(config);
+    nat::nat(&mut findings, config, &destinations, host);
     for pool in &config.pools {
-        compare_pool(&mut findings, pool, config, host);
+        compare_pool(&mut findings, pool, config, &destinations, host);
+        modes::ways(&mut findings, pool, &destinations, host);
     }
     for service in &config.services {
-        compare_service(&mut findings, service, config, host);
+        compare_service(&mut findings, service, config, &destinations, host);
     }
-    next_hops(&mut findings, config, host);
+    next_hops(&mut findings, config, &destinations, host);
     compare_limits(&mut findings, config, &host.pinned);
     if config.has_sample_key() {
         findings.warn(
@@ -85,7 +88,7 @@ fn compare_interface(findings: &mut Findings, interface: &Interface, host: &Host
     }
     for (family, uses) in [("ipv4", true), ("ipv6", false)] {
         let forwarding = of_interface(family, name, "forwarding");
-        let needed = host.network.routes.keys().any(|address| address.is_ipv4() == uses);
+        let needed = host.network.routes.keys().any(|destination| destination.address.is_ipv4() == uses);
         if needed && host.sysctls.get(&forwarding) == Some(&0) {
             findings.warn(
                 &subject,
@@ -166,7 +169,7 @@ fn tunnel_ranges(findings: &mut Findings, config: &Config, host: &Host) {
         let forwards = |interface: &Interface| {
             host.sysctls.get(&of_interface(family, &interface.name, "forwarding")).is_some_and(|value| *value != 0)
         };
-        let router = range.ends().into_iter().find_map(|address| router(host, address));
+        let router = range.ends().into_iter().find_map(|address| router(host, Destination::of(address)));
         if let Some(router) = router.filter(|_| config.interfaces.iter().any(forwards)) {
             findings.warn(
                 "tunnel",
@@ -180,7 +183,7 @@ fn tunnel_ranges(findings: &mut Findings, config: &Config, host: &Host) {
     }
 }
 
-fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, host: &Host) {
+fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, destinations: &Destinations<'_>, host: &Host) {
     let subject = format!("pool {}", pool.name);
     if pool.probe.is_none() {
         let message = "it has no probe: a backend that died keeps its flows and gets new ones";
@@ -190,21 +193,24 @@ fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, host: &Ho
         let message = format!("its probe can't be made: {why}; its backends serve, dead or not");
         findings.fail(&subject, message, remedy);
     }
-    let own = backends(pool).filter(|address| host.network.addresses.contains(address));
-    for address in own {
+    let own = backends(pool, destinations).filter(|backend| host.network.addresses.contains(&backend.address));
+    for Destination { address, .. } in own {
         let message = format!("{address} is an address of this host: the packet path sends to other hosts only");
         findings.warn(&subject, message, "a backend on another host, or in a network namespace of its own");
     }
     let uses = |mode: Mode| uses(config, pool).any(|service| service.mode == mode);
-    let behind: Vec<_> = backends(pool).filter_map(|address| Some((address, router(host, address)?))).collect();
+    let behind: Vec<_> = backends(pool, destinations)
+        .filter_map(|destination| Some((destination.address, router(host, destination)?)))
+        .collect();
     if uses(Mode::Dsr) && !behind.is_empty() {
         let all = behind.len() == pool.backends.len();
-        let first = behind.first().map(|(address, router)| format!("{address} is behind the router {router}"));
+        let first = behind.first().map(|(address, router)| format!("{address} behind {router}"));
         findings.add(
             if all { Severity::Error } else { Severity::Warning },
             &subject,
             format!(
-                "{}: {}, which would send a frame in `dsr` back to an edge, as it is addressed to the VIP; nothing is sent there",
+                "{} of its backends are behind a router ({}), which would send a frame in `dsr` back to an edge, as it is \
+                 addressed to the VIP; nothing is sent there",
                 of(behind.len(), pool.backends.len()),
                 first.unwrap_or_default(),
             ),
@@ -213,19 +219,30 @@ fn compare_pool(findings: &mut Findings, pool: &Pool, config: &Config, host: &Ho
     }
 }
 
-fn compare_service(findings: &mut Findings, service: &Service, config: &Config, host: &Host) {
+fn compare_service(
+    findings: &mut Findings,
+    service: &Service,
+    config: &Config,
+    destinations: &Destinations<'_>,
+    host: &Host,
+) {
     let subject = format!("service {}", service.name);
     let pools = || service.pools.iter().filter_map(|pool| config.pools.get(*pool));
     let native = config.interfaces.iter().any(|interface| interface.mode == AttachMode::Native);
-    let why: Vec<_> = pools().flat_map(backends).map(|address| no_route(host, address, native)).collect();
-    let none: Vec<_> = why.iter().flatten().collect();
-    if let Some(first) = none.first() {
-        let all = none.len() == why.len();
+    let backends: Vec<_> = pools().flat_map(|pool| backends(pool, destinations)).collect();
+    let unreachable = backends.iter().filter_map(|to| Some((*to, no_route(host, *to, native)?)));
+    let unreachable: Vec<(Destination, String)> = unreachable.collect();
+    if let Some((Destination { address, source, .. }, why)) = unreachable.first() {
+        let all = unreachable.len() == backends.len();
+        let from = source.map_or(String::new(), |source| format!(" from {source}"));
         findings.add(
             if all { Severity::Error } else { Severity::Warning },
             &subject,
-            format!("{} of its backends cannot be reached from this host: {first}", of(none.len(), why.len())),
-            "`ip route get ADDRESS` shows what the kernel would do",
+            format!(
+                "{} of its backends cannot be reached from this host: {why}",
+                of(unreachable.len(), backends.len())
+            ),
+            format!("`ip route get {address}{from}` shows what the kernel would do"),
         );
     }
     if let Announce::L2 { interface } = &service.announce {
@@ -234,10 +251,10 @@ fn compare_service(findings: &mut Findings, service: &Service, config: &Config, 
 }
 
 /// Checks that the kernel's neighbour table has room for the next hops.
-fn next_hops(findings: &mut Findings, config: &Config, host: &Host) {
+fn next_hops(findings: &mut Findings, config: &Config, destinations: &Destinations<'_>, host: &Host) {
     let mut hops: BTreeMap<bool, BTreeSet<IpAddr>> = BTreeMap::new();
-    for address in config.pools.iter().flat_map(backends) {
-        if let Some(SurveyedRoute::Via { next_hop, .. }) = host.network.routes.get(&address) {
+    for destination in config.pools.iter().flat_map(|pool| backends(pool, destinations)) {
+        if let Some(SurveyedRoute::Via { next_hop, .. }) = host.network.routes.get(&destination) {
             hops.entry(next_hop.is_ipv4()).or_default().insert(*next_hop);
         }
     }
@@ -257,8 +274,9 @@ fn next_hops(findings: &mut Findings, config: &Config, host: &Host) {
     }
 }
 
-fn backends(pool: &Pool) -> impl Iterator<Item = IpAddr> {
-    pool.backends.iter().map(|backend| backend.address)
+/// The destinations of a pool's packets.
+fn backends(pool: &Pool, destinations: &Destinations<'_>) -> impl Iterator<Item = Destination> {
+    pool.backends.iter().map(|backend| destinations.to(Some(&pool.name), backend.address))
 }
 
 fn uses<'a>(config: &'a Config, pool: &Pool) -> impl Iterator<Item = &'a Service> {
@@ -266,17 +284,18 @@ fn uses<'a>(config: &'a Config, pool: &Pool) -> impl Iterator<Item = &'a Service
     config.services.iter().filter(move |service| position.is_some_and(|position| service.pools.contains(&position)))
 }
 
-/// The router in front of an address, if there is one.
-fn router(host: &Host, address: IpAddr) -> Option<IpAddr> {
-    match host.network.routes.get(&address)? {
-        SurveyedRoute::Via { next_hop, .. } => (*next_hop != address).then_some(*next_hop),
+/// The router in front of a destination, if there is one.
+fn router(host: &Host, destination: Destination) -> Option<IpAddr> {
+    match host.network.routes.get(&destination)? {
+        SurveyedRoute::Via { next_hop, .. } => (*next_hop != destination.address).then_some(*next_hop),
         SurveyedRoute::None(_) => None,
     }
 }
 
-/// Why no packet can be sent to an address; `native` is whether the program runs in native mode.
-fn no_route(host: &Host, address: IpAddr, native: bool) -> Option<String> {
-    match host.network.routes.get(&address)? {
+/// Why no packet can be sent to a destination; `native` is whether the program runs in native mode.
+fn no_route(host: &Host, destination: Destination, native: bool) -> Option<String> {
+    let address = destination.address;
+    match host.network.routes.get(&destination)? {
         SurveyedRoute::None(why) => Some(format!("{address}: {why}")),
         SurveyedRoute::Via { egress, .. } => match host.network.interfaces.get(egress) {
             Some(interface) if !interface.up => Some(format!("{address}: {egress} is down, or has no carrier")),

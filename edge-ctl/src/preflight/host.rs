@@ -78,7 +78,8 @@ impl Host {
 
     /// MTU of the interface by which an address is reached, bytes of IP packet; `None` if there is no route.
     pub(crate) fn egress_mtu(&self, address: IpAddr) -> Option<u32> {
-        match self.network.routes.get(&address)? {
+        let (_, route) = self.network.routes.iter().find(|(destination, _)| destination.address == address)?;
+        match route {
             SurveyedRoute::Via { egress, .. } => Some(self.network.interfaces.get(egress)?.mtu),
             SurveyedRoute::None(_) => None,
         }
@@ -89,7 +90,10 @@ impl Host {
 fn destinations(config: &Config) -> BTreeSet<Destination> {
     let destinations = Destinations::of(config);
     let pools = config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
-    let backends = pools.map(|(pool, backend)| destinations.to(Some(&pool.name), backend.address));
+    let backends = pools.flat_map(|(pool, backend)| {
+        let taken = destinations.to(Some(&pool.name), backend.address);
+        std::iter::once(taken).chain(destinations.not_taken(&pool.name, backend.address))
+    });
     backends.chain(config.tunnel.ranges().flat_map(Range::ends).map(Destination::of)).collect()
 }
 

@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod patience;
 pub mod extent;
 pub mod netns;
+mod sweep;
 pub mod link;
 pub mod fabric;
 mod bpf;
@@ -60,6 +61,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use self::sweep::sweep;
 use self::{
     bpffs::BpfFs,
     configuration::Configuration,
@@ -322,30 +324,9 @@ pub fn wait_until(patience: Duration, mut condition: impl FnMut() -> Result<bool
     }
 }
 
-/// Removes the remains of labs whose owner is dead, for example after a SIGKILL.
-pub fn sweep() -> Result<()> {
-    netns::sweep(PREFIX, ownerless)?;
-    let Ok(leftovers) = std::fs::read_dir(base()) else { return Ok(()) };
-    for entry in leftovers {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name.to_string_lossy().strip_prefix(PREFIX).is_some_and(ownerless) {
-            bpffs::unmount(&entry.path().join("bpf"));
-            std::fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// Directory of all labs' files.
 pub fn base() -> PathBuf {
     crate::workspace().join("target/lab")
-}
-
-/// Whether no process has the PID that `name` starts with.
-fn ownerless(name: &str) -> bool {
-    name.split_once('x')
-        .is_some_and(|(pid, _)| pid.parse::<u32>().is_ok_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()))
 }
 
 /// A directory that is removed on drop, unless a panic unwinds: its logs may explain the failure.

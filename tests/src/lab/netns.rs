@@ -145,12 +145,21 @@ impl Drop for Entered {
 }
 
 /// Deletes the namespaces whose names consist of `prefix` and a rest for which `stale` returns `true`.
+///
+/// # Errors
+/// If one of them can't be deleted, and is still there.
 pub fn sweep(prefix: &str, stale: impl Fn(&str) -> bool) -> Result<()> {
     let Ok(names) = std::fs::read_dir(NAMES) else { return Ok(()) };
     for entry in names {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.strip_prefix(prefix).is_some_and(&stale) {
-            tool::run(Command::new("ip").args(["netns", "delete", &name]))?;
+            let deleted = tool::run(Command::new("ip").args(["netns", "delete", &name]));
+            // Another process may delete it at the same time.
+            if let Err(error) = deleted
+                && Path::new(NAMES).join(&name).exists()
+            {
+                return Err(error);
+            }
         }
     }
     Ok(())

@@ -37,6 +37,7 @@ mod probes;
 mod probes_datagrams;
 mod quic;
 mod reach;
+mod routes;
 mod rehearsal;
 mod segment;
 mod status;

@@ -1,5 +1,6 @@
 //! `nat`: backends without any preparation, each with a real web server, behind translated addresses and ports.
 
+mod answers;
 mod floods;
 mod lives;
 mod load;

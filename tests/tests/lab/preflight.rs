@@ -3,8 +3,8 @@
 use std::{net::UdpSocket, time::Duration};
 
 use edge_tests::lab::{
-    small::{BACKENDS, CLIENT, Mode, SERVED, Served, Small},
-    topology::EDGE,
+    small::{BACKENDS, CLIENT, Mode, SERVED, Served, Small, UNSERVED},
+    topology::{ECHO, EDGE},
     wait_until,
 };
 use serde_json::Value;
@@ -43,7 +43,11 @@ fn what_does_not_go_with_the_host_is_named() {
     ip(away);
     let (code, text, error) = check(&[]);
     assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains("behind the router") && error.contains("does not go with this host"), "{text}\n{error}");
+    assert!(
+        text.contains("are behind a router (10.1.1.11 behind 10.1.2.11)")
+            && error.contains("does not go with this host"),
+        "{text}\n{error}"
+    );
     let (_, json, _) = check(&["--json"]);
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["findings"][0]["severity"], "error", "{json}");
@@ -65,8 +69,12 @@ fn a_probe_that_can_not_be_made_is_named() {
     let no_program = no_program.display();
     let pool = |probe: &str| {
         format!(
-            "{text}\n[[pool]]\nname = \"lab\"\nbackend = [{{ name = \"l1\", address = \"10.1.1.11\" }}]\n\
-             [pool.probe]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nport = 80\n{probe}\n"
+            "{text}\n[[pool]]\nname = \"rest\"\nbackend = [{{ name = \"r1\", address = \"10.1.2.11\" }}]\n\
+             [[service]]\nname = \"lab\"\nvips = [\"{}\"]\nports = [\"{ECHO}/tcp\", \"{ECHO}/udp\"]\nmode = \"ipip\"\n\
+             pools = [\"lab\", \"rest\"]\n\
+             [[pool]]\nname = \"lab\"\nbackend = [{{ name = \"l1\", address = \"10.1.1.11\" }}]\n\
+             [pool.probe]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nport = 80\n{probe}\n",
+            UNSERVED[0]
         )
     };
     let rows = [
@@ -101,6 +109,9 @@ fn a_probe_that_can_not_be_made_is_named() {
             Ok(status.lines().any(|line| line.contains("could not be made") && line.contains(reason)))
         };
         assert!(wait_until(SOON, is_said).unwrap(), "{probe}: {}", lab.ctl(&["status"]).unwrap());
+        // It is not known to be down, and so it serves.
+        let served = lab.request(UNSERVED[0], 4).unwrap();
+        assert_eq!(served, [BACKENDS[0].to_owned()].into(), "{probe}: {}", lab.ctl(&["status"]).unwrap());
     }
     std::thread::sleep(Duration::from_secs(1));
     let events = lab.ctl(&["events"]).unwrap();

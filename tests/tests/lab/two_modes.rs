@@ -141,3 +141,27 @@ fn a_rule_about_one_modes_source_concerns_that_mode_alone() {
         world.is_answered_by(not_there, &both);
     }
 }
+
+/// A backend has one next hop in a pool, that of the tunnel's packets.
+#[test]
+fn a_pool_in_two_modes_for_which_the_host_has_two_ways_is_named() {
+    let world = TwoModes::new();
+    let both = world.lab.backends();
+    let named = "this host has two ways to 10.1.1.11";
+    let status = || world.lab.ctl(&["status"]).expect("a status");
+    assert!(!status().contains(named), "{}", status());
+    let rule = "from 10.9.9.9 to 10.1.1.11 blackhole";
+    world.lab.netns(EDGE).ip(&format!("rule add {rule}\n")).expect("it is added");
+    world.becomes(["up", "down"]);
+    let is_named = wait_until(patience(Duration::from_secs(10)), || Ok(status().contains(named)));
+    assert!(is_named.expect("a status"), "{}", status());
+    let file = world.lab.edge().expect("a load balancer").configuration().display().to_string();
+    let checked = world.lab.ctl(&["check", "--host", &file]).expect("warnings alone");
+    assert!(checked.contains("warning: pool p4: ") && checked.contains(named), "{checked}");
+    // What it says is so: only the other pool's packets follow the rule.
+    world.is_answered_by(SAME_POOL, &both);
+    world.is_answered_by(OWN_POOL, &BTreeSet::from([BACKENDS[1].to_owned()]));
+    world.lab.netns(EDGE).ip(&format!("rule del {rule}\n")).expect("it is deleted");
+    let is_fine = wait_until(patience(Duration::from_secs(10)), || Ok(!status().contains(named)));
+    assert!(is_fine.expect("a status"), "{}", status());
+}

@@ -36,8 +36,9 @@ pub(super) fn warning(args: &DecapArgs) -> Option<String> {
 
 /// The interface of the default route, if there is one and it can be looked up.
 fn default_egress() -> Option<String> {
-    let survey = net::survey(&[Destination::of(ANY_CLIENT)].into(), &[]).ok()?;
-    match survey.routes.get(&ANY_CLIENT)? {
+    let any_client = Destination::of(ANY_CLIENT);
+    let survey = net::survey(&[any_client].into(), &[]).ok()?;
+    match survey.routes.get(&any_client)? {
         SurveyedRoute::Via { egress, .. } => Some(egress.clone()),
         SurveyedRoute::None(_) => None,
     }

@@ -1,17 +1,24 @@
-//! Checks that the sources of translated packets are the host's, and that nothing else uses their ports.
+//! Checks that the sources of translated packets are the host's, that nothing else uses their ports, and that a program sees
+//! the answers.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
+
+use edge_common::abi::Mode;
 
 use super::{Findings, Host};
-use crate::config::{Config, NatPorts};
+use crate::{
+    config::{Config, NatPorts},
+    net::{Destinations, SurveyedRoute, heard_on},
+};
 
 /// Number of listeners that a finding names.
 const NAMED: usize = 3;
 
-pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
+pub(super) fn nat(findings: &mut Findings, config: &Config, destinations: &Destinations<'_>, host: &Host) {
     if config.limits.nat_flows.is_none() {
         return;
     }
+    answers(findings, config, destinations, host);
     for source in config.nat.sources().filter(|source| !host.network.addresses.contains(source)) {
         findings.fail(
             "nat",
@@ -55,6 +62,35 @@ pub(super) fn nat(findings: &mut Findings, config: &Config, host: &Host) {
     }
 }
 
+/// Warns of interfaces by which backends are reached, and so most likely answer, and which have no program: the host would take
+/// the answers for its own.
+fn answers(findings: &mut Findings, config: &Config, destinations: &Destinations<'_>, host: &Host) {
+    let heard = heard_on(&host.network.devices, config.interfaces.iter().map(|interface| interface.name.as_str()));
+    let translated = config.pools_of(Mode::Nat);
+    let pools = config.pools.iter().filter(|pool| translated.contains(pool.name.as_str()));
+    let mut unheard = BTreeMap::new();
+    for (pool, backend) in pools.flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend))) {
+        let destination = destinations
+            .not_taken(&pool.name, backend.address)
+            .unwrap_or_else(|| destinations.to(Some(&pool.name), backend.address));
+        if let Some(SurveyedRoute::Via { egress, .. }) = host.network.routes.get(&destination)
+            && !heard.contains(egress)
+        {
+            unheard.entry(egress).or_insert(backend.address);
+        }
+    }
+    for (interface, backend) in unheard {
+        findings.warn(
+            &format!("interface {interface}"),
+            format!(
+                "backends of services in `nat` are reached by it ({backend}), and the file does not name it: answers that \
+                 arrive there meet no program, and do not get to the clients"
+            ),
+            format!("a section [[interface]] with name = \"{interface}\""),
+        );
+    }
+}
+
 /// Whether all ports that the two ranges have in common are reserved.
 fn is_reserved(reserved: &[(u16, u16)], (first, last): (u16, u16), ports: NatPorts) -> bool {
     let mut common = first.max(ports.first)..=last.min(ports.last);
@@ -66,7 +102,7 @@ mod tests {
     use super::*;
     use crate::{
         config,
-        net::Survey,
+        net::{Device, Survey},
         preflight::{Finding, Severity},
     };
 
@@ -89,12 +125,13 @@ pools = ["a"]
 
     fn findings(upset: impl FnOnce(&mut Host)) -> Vec<Finding> {
         let config = config::parse(TEXT, "test").unwrap_or_else(|error| panic!("{error}"));
+        let destinations = Destinations::of(&config);
         let network = Survey { addresses: ["198.51.100.5".parse().unwrap()].into(), ..Survey::default() };
         let mut host = Host { network, ..Host::default() };
         host.ports.local = Some((32768, 60999));
         upset(&mut host);
         let mut findings = Findings::default();
-        nat(&mut findings, &config, &host);
+        nat(&mut findings, &config, &destinations, &host);
         findings.sorted()
     }
 
@@ -128,5 +165,31 @@ pools = ["a"]
         let listener = error(&|host| host.ports.listening = all.iter().copied().collect());
         assert_eq!(listener.severity, Severity::Warning);
         assert!(listener.message.contains("UDP 198.51.100.5:20002 and 2 more"), "{}", listener.message);
+    }
+
+    #[test]
+    fn an_interface_by_which_answers_arrive_without_a_program_is_named() {
+        let by = |egress: &str, devices: &[(&str, Option<u32>)]| {
+            let findings = findings(|host| {
+                let config = config::parse(TEXT, "test").unwrap_or_else(|error| panic!("{error}"));
+                let address = "10.1.0.11".parse().unwrap();
+                let via = SurveyedRoute::Via { egress: egress.to_owned(), next_hop: address };
+                host.network.routes = [(Destinations::of(&config).to(Some("a"), address), via)].into();
+                let device = |(name, below): &(&str, Option<u32>)| Device {
+                    name: (*name).to_owned(),
+                    mac: None,
+                    controller: None,
+                    bonded: false,
+                    below: *below,
+                    mtu: 1500,
+                };
+                host.network.devices = (2..).zip(devices.iter().map(device)).collect();
+            });
+            findings.into_iter().map(|finding| (finding.severity, finding.subject)).collect::<Vec<_>>()
+        };
+        assert_eq!(by("eth0", &[("eth0", None)]), []);
+        assert_eq!(by("eth0.7", &[("eth0", None), ("eth0.7", Some(2))]), [], "its frames arrive by eth0");
+        let eth1 = [(Severity::Warning, "interface eth1".to_owned())];
+        assert_eq!(by("eth1", &[("eth0", None), ("eth1", None)]), eth1);
     }
 }

@@ -52,6 +52,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+/// The destination of packets to a backend.
+fn to(address: &str) -> Destination {
+    let (config, address) = (configuration(TEXT), ip(address));
+    let pool = config.pools.iter().find(|pool| pool.backends.iter().any(|backend| backend.address == address));
+    Destinations::of(&config).to(pool.map(|pool| pool.name.as_str()), address)
+}
+
 fn via(next_hop: &str) -> SurveyedRoute {
     SurveyedRoute::Via { egress: "eth0".to_owned(), next_hop: ip(next_hop) }
 }
@@ -78,7 +85,7 @@ fn host() -> Host {
             devices: Devices::new(),
             interfaces: [("eth0".to_owned(), eth0)].into(),
             addresses: [ip("10.0.0.1")].into(),
-            routes: routes.map(|(address, route)| (ip(address), route)).into(),
+            routes: routes.map(|(address, route)| (to(address), route)).into(),
         },
         sysctls: sysctls.map(|(name, value)| (name.to_owned(), value)).into(),
         ports: HostPorts::default(),
@@ -154,7 +161,7 @@ fn segments_that_are_put_together() {
         let mut host = host();
         host.network.interfaces.get_mut("eth0").expect("it is there").offloads.gro = true;
         let near = SurveyedRoute::Via { egress: egress.to_owned(), next_hop: ip("10.0.0.11") };
-        host.network.routes.insert(ip("10.0.0.11"), near);
+        host.network.routes.insert(to("10.0.0.11"), near);
         compare(&config, &host).into_iter().map(|finding| finding.remedy).collect::<Vec<_>>()
     };
     let remedy = ["ethtool -K eth0 gro off"];
@@ -184,7 +191,8 @@ fn ranges_of_tunnel_sources_that_the_host_would_send_back() {
     let text = TEXT.replace("[tunnel]", "[tunnel]\nsource_v4_range = \"10.9.0.0/24\"");
     let findings = |ends: [SurveyedRoute; 2], forwarding| {
         let mut host = host();
-        host.network.routes.extend([ip("10.9.0.0"), ip("10.9.0.255")].into_iter().zip(ends));
+        let of = |address| Destination::of(ip(address));
+        host.network.routes.extend([of("10.9.0.0"), of("10.9.0.255")].into_iter().zip(ends));
         host.sysctls.insert("net.ipv4.conf.eth0.forwarding".to_owned(), forwarding);
         let findings = compare(&configuration(&text), &host).into_iter();
         findings.filter(|finding| finding.subject == "tunnel").map(|finding| finding.remedy).collect::<Vec<_>>()
@@ -263,14 +271,14 @@ fn routes_to_backends() {
     let lose = |addresses: &[&str]| {
         findings(|host| {
             for address in addresses {
-                host.network.routes.insert(ip(address), SurveyedRoute::None("no route".to_owned()));
+                host.network.routes.insert(to(address), SurveyedRoute::None("no route".to_owned()));
             }
         })
     };
     assert_eq!(lose(&["10.1.0.11"]), [warning("service tunnelled")]);
     assert_eq!(lose(&["10.1.0.11", "10.1.0.12"]), [error("service tunnelled")]);
     let route = |addresses: &[&str]| {
-        findings(|host| host.network.routes.extend(addresses.iter().map(|address| (ip(address), via("10.0.0.254")))))
+        findings(|host| host.network.routes.extend(addresses.iter().map(|address| (to(address), via("10.0.0.254")))))
     };
     assert_eq!(route(&["10.0.0.11"]), [warning("pool near")]);
     assert_eq!(route(&["10.0.0.11", "10.0.0.12"]), [error("pool near")]);

@@ -2,6 +2,7 @@
 //! in the packet that completes the handshake, as kernel modules do; and web servers that ignore it.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd as _, OwnedFd},
@@ -23,9 +24,14 @@ fn families() -> Families {
     Families::start_with(&[], &text)
 }
 
+/// The server of each backend, for the whole test. A process that another test starts holds a copy of every descriptor
+/// until it executes its program, so that a listener that is closed may be open for a moment, and its port in use.
+fn servers(families: &Families) -> BTreeMap<&'static str, TcpListener> {
+    BACKENDS.into_iter().zip(["10.1.1.11", "fd01:2::11"]).map(|(name, at)| (name, listen(families, name, at))).collect()
+}
+
 /// A server at a backend's own address, which keeps the SYN of each connection.
-fn listen(families: &Families, backend: &str) -> TcpListener {
-    let at = if backend == BACKENDS[0] { "10.1.1.11" } else { "fd01:2::11" };
+fn listen(families: &Families, backend: &str, at: &str) -> TcpListener {
     let listening = || TcpListener::bind(service(at, TOLD));
     let listener = families.lab.netns(backend).within(listening).expect("a namespace").expect("it listens");
     let keeps: libc::c_int = 1;
@@ -121,8 +127,9 @@ impl Arriving {
 #[test]
 fn a_server_reads_its_clients_address_in_the_syn() {
     let families = families();
+    let servers = servers(&families);
     for (vip, backend) in combinations() {
-        let listener = listen(&families, backend);
+        let listener = &servers[backend];
         let client = connect(&families, vip);
         let (server, source) = listener.accept().expect("a connection");
         let told = Segment::of(&syn(&server)).expect("a SYN");
@@ -134,8 +141,9 @@ fn a_server_reads_its_clients_address_in_the_syn() {
 #[test]
 fn the_packets_that_may_complete_the_handshake_carry_the_address_and_later_ones_do_not() {
     let families = families();
+    let servers = servers(&families);
     for (vip, backend) in combinations() {
-        let listener = listen(&families, backend);
+        let listener = &servers[backend];
         let arriving = Arriving::at(families.lab.netns(backend));
         let mut client = connect(&families, vip);
         client.write_all(b"first").expect("it is sent");
