@@ -234,7 +234,9 @@ fn compare_service(
     let unreachable: Vec<(Destination, String)> = unreachable.collect();
     if let Some((Destination { address, source, .. }, why)) = unreachable.first() {
         let all = unreachable.len() == backends.len();
-        let from = source.map_or(String::new(), |source| format!(" from {source}"));
+        // The kernel looks up no IPv4 route from an address that it does not have.
+        let own = source.filter(|source| host.network.addresses.contains(source));
+        let from = own.map_or(String::new(), |source| format!(" from {source}"));
         findings.add(
             if all { Severity::Error } else { Severity::Warning },
             &subject,

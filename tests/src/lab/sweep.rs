@@ -27,7 +27,8 @@ fn files(base: &Path) -> Result<()> {
         if name.to_string_lossy().strip_prefix(PREFIX).is_some_and(ownerless) {
             let path = entry.path();
             bpffs::unmount(&path.join("bpf"));
-            unless_absent(std::fs::remove_dir_all(&path)).with_context(|| format!("could not remove {path:?}"))?;
+            unless_absent(std::fs::remove_dir_all(&path))
+                .with_context(|| format!("could not remove {}", path.display()))?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Requirements of the kernel, with a test for each: the tests' names are the rows of docs/kernels.md.
 
 mod bonds;
+mod egress;
 mod next_hops;
 mod tags;
 

@@ -227,7 +227,7 @@ fn are_known(lab: &Small, pools: &[&str]) {
         let status = lab.edge()?.status(lab.netns(EDGE))?;
         let all = status["pools"].as_array().into_iter().flatten();
         let these = all.filter(|pool| pools.iter().any(|name| pool["name"] == *name));
-        let mut backends = these.flat_map(|pool| pool["backends"].as_array()).flatten();
+        let mut backends = these.filter_map(|pool| pool["backends"].as_array()).flatten();
         Ok(backends.all(|backend| !backend["next_hop"].is_null()))
     });
     assert!(is_known.expect("a status"), "{}", lab.ctl(&["status"]).expect("a status"));

@@ -15,7 +15,7 @@ pub(super) fn ways(findings: &mut Findings, pool: &Pool, destinations: &Destinat
         let [Some(way), Some(instead)] = [taken, other].map(|destination| host.network.routes.get(&destination)) else {
             return None;
         };
-        (way != instead).then(|| [(taken, way), (other, instead)])
+        (way != instead).then_some([(taken, way), (other, instead)])
     });
     let Some([(taken, way), (other, instead)]) = differing else { return };
     let from = |source: Option<std::net::IpAddr>| source.map_or(String::new(), |source| format!(" from {source}"));
