@@ -285,7 +285,9 @@ fn look_at_concerned(edge: &mut Edge, services: &[usize], after: &Memory) -> u64
     let (spared, concerned): (Vec<_>, Vec<_>) = stable.partition(stays);
     if !concerned.is_empty() {
         edge.write(|memory| {
-            concerned.into_iter().for_each(|(service, slot)| edge::set(memory, service, slot, |slot| slot.look = 1));
+            for (service, slot) in concerned {
+                edge::set(memory, service, slot, |slot| slot.look = 1);
+            }
         });
     }
     spared.len() as u64

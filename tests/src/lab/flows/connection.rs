@@ -3,14 +3,19 @@
 //! HTTP is implemented here, since the lab makes thousands of requests a second on the CPUs that also are its network.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsRawFd as _,
     time::Instant,
 };
 
+use nix::{
+    errno::Errno,
+    sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -37,28 +42,28 @@ impl Connection {
     pub(super) async fn open((from, service): (IpAddr, SocketAddr)) -> Result<Self, Broken> {
         let began = Instant::now();
         let mut client = SocketAddr::new(from, 0);
-        // A connection that is reset right after its handshake is gone before it can be used, but not its signature.
-        let mut kept: Option<OwnedFd> = None;
+        let mut backend = None;
         let opening = async {
-            let socket = if from.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            socket.bind(client)?;
-            client = socket.local_addr()?;
-            kept = Some(socket.as_fd().try_clone_to_owned()?);
-            let stream = timeout(PATIENCE, socket.connect(service)).await.map_err(|_| How::Silent)??;
+            let stream = TcpStream::from_std(begin(client, service)?)?;
+            client = stream.local_addr()?;
+            timeout(PATIENCE, stream.writable()).await.map_err(|_| How::Silent)??;
+            let how = stream.take_error()?.map(How::from);
+            // A RST in answer to the SYN is a refusal: a backend has accepted a connection that is reset, and its
+            // signature outlives the connection.
+            if how.is_none() || how == Some(How::Reset) {
+                backend = signature::of(&stream);
+            }
+            how.map_or(Ok(()), Err)?;
             stream.set_nodelay(true)?;
             Ok(stream)
         };
         match opening.await {
             Ok(stream) => {
-                let backend = signature::of(&stream);
                 let stood = Instant::now();
                 Ok(Self { stream, client, service, backend, began, stood, answers: 0, requested: None })
             }
             Err(how) => {
                 let at = Instant::now();
-                // A RST in answer to the SYN is a refusal: so here a backend had accepted the connection.
-                let accepted = if how == How::Reset { kept } else { None };
-                let backend = accepted.and_then(|socket| signature::of(&socket));
                 Err(Broken { client, service, backend, began, stood: None, answers: 0, requested: None, at, how })
             }
         }
@@ -108,6 +113,19 @@ impl Connection {
     fn broken(&self, how: How) -> Broken {
         let Self { client, service, backend, began, stood, answers, requested, .. } = *self;
         Broken { client, service, backend, began, stood: Some(stood), answers, requested, at: Instant::now(), how }
+    }
+}
+
+/// Begins a handshake from a port of `from`'s address. The caller waits for its end, and has the socket afterwards in any
+/// case.
+fn begin(from: SocketAddr, service: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(service)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
