@@ -17,8 +17,9 @@ use tokio::{task::AbortHandle, time::timeout};
 
 use super::{next_hop::NeighbourKey, tables};
 
-/// Timeout for an answer. The kernel answers during the system call; a missing answer was lost or could not be parsed.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// Timeout for an answer. The kernel answers during the system call; a missing answer was lost or could not be parsed. On
+/// a starved host it may take more than a second until this process reads the answer.
+const DEADLINE: Duration = Duration::from_secs(3);
 /// Number of concurrent requests: their answers must fit into the socket's buffer.
 pub(super) const PARALLEL: usize = 32;
 
@@ -27,6 +28,8 @@ pub(super) const PARALLEL: usize = 32;
 pub(crate) enum NetError {
     #[error("can't open a netlink socket")]
     Open(#[source] io::Error),
+    #[error("can't start a thread")]
+    Thread(#[source] io::Error),
     #[error("can't make a network of its own")]
     Namespace(#[source] io::Error),
     #[error("can't open a packet socket")]
@@ -261,7 +264,11 @@ pub(super) fn wait_for<T: Send>(request: impl Future<Output = Result<T, NetError
         runtime.block_on(request)
     };
     // Runs in a thread of its own: the caller may be in a runtime already, and runtimes can't be nested.
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or(Err(NetError::Closed)))
+    std::thread::scope(|scope| {
+        // There may be no room for a thread, and there is none in a process that is about to execute another version.
+        let thread = std::thread::Builder::new().spawn_scoped(scope, run).map_err(NetError::Thread)?;
+        thread.join().unwrap_or(Err(NetError::Closed))
+    })
 }
 
 pub(super) fn xdp_of(link: &LinkMessage) -> Option<AttachedXdp> {
