@@ -241,7 +241,7 @@ impl edge_common::maps::Maps for Expected<'_> {
             Some((slot, _, NewOwners::CopiedFrom(first))) => now(first + slot / SLOTS_PER_CELL),
             Some((_, _, NewOwners::Kept)) | None => now(cell),
         }?;
-        // In a new generation, packets look at all slots.
+        // In a new generation, packets look at all slots whose owner is not their pick; in others a look changes nothing.
         Some(Slot { look: 1, ..Slot::of(owner) })
     }
 

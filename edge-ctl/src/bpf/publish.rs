@@ -107,6 +107,8 @@ impl PinnedMaps {
         // If the image is not activated, the services are stable again after a reconcile pass.
         let kept: Vec<_> = image.services.iter().filter(|new| !new.fresh_number).map(|new| new.number).collect();
         let changing = self.announce_change(&kept);
+        // A rehearsal's packets go to the picks of this generation.
+        self.look_at_concerned(self.foresee_generation(image, bank));
         self.separate(&kept);
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         Ok(Staged { bank })
@@ -123,6 +125,7 @@ impl PinnedMaps {
         self.still(image)?;
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
+        // Since staging, a reconcile pass may have cleared `look` in some slots.
         for new in image.services.iter().filter(|new| new.owners != NewOwners::Kept) {
             Slots::of(&self.maps, &new.service).look_at_all();
         }

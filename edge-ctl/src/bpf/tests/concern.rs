@@ -130,8 +130,11 @@ fn a_publication_concerns_no_slot_of_a_service_that_stays() {
     // Another weight in the first pool of `web`, which is the second one of `dns`.
     config.pools[0].backends[3].weight = 200;
     let image = plan(&pinned, &config);
-    pinned.publish(&image).expect("published");
+    let staged = pinned.stage(&image).expect("staged");
+    let rehearsed = looked_at(&pinned, "web");
+    pinned.make_active(&image, staged).expect("published").expect("settled");
     let moved = differ(&before[0], &picks(&pinned, "web"));
+    assert_eq!(rehearsed, moved, "the packets of a rehearsal go where those of the generation will go");
     assert_eq!(looked_at(&pinned, "web"), moved);
     assert!((50..200).contains(&count(&moved)), "{}", count(&moved));
     assert_eq!(count(&looked_at(&pinned, "dns")), 0);
