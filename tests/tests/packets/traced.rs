@@ -1,0 +1,131 @@
+//! Traces: the object for traces does with each packet what the other one does, and writes what became of it.
+
+use edge_common::abi::{Exit, TRACED_BYTES, TraceFilter, TraceState, TracedFrame, traced_flags as flags};
+use edge_tests::{
+    both::{Both, Program, ProgramExit, Seen},
+    cases::{self, Case, Scene},
+    kernel::Arrival,
+    namespace::in_namespace,
+};
+
+fn start(frame: &[u8]) -> &[u8] {
+    &frame[..frame.len().min(TRACED_BYTES)]
+}
+
+/// Every case of the table, through both; the trace has its frames, its exit, and the service and backend that counted it.
+#[test]
+fn every_case_is_traced_with_its_fate() {
+    let scene = Scene::new();
+    let mut cases = cases::runnable(&scene, "every_case_is_traced_with_its_fate");
+    cases.retain(|case| case.exit.program() == Program::Edge);
+    let failures = in_namespace(|| {
+        let both = Both::traced(scene.world.clone());
+        let check = |case: &Case| Some(format!("{}: {}", case.name, check(&both, case).err()?));
+        cases.iter().filter_map(check).collect::<Vec<_>>()
+    });
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+fn check(both: &Both, case: &Case) -> Result<(), String> {
+    let seen = both.try_run(Program::Edge, &case.frame, case.arrival)?;
+    both.compare_state()?;
+    let frames = both.kernel.tracer().frames();
+    let [traced] = frames.as_slice() else { return Err(format!("{} frames", frames.len())) };
+    let Seen { exit, egress, frame } = seen;
+    let same = [
+        ("exit", ProgramExit::Edge(Exit::from_raw(traced.exit)) == exit && exit == case.exit),
+        ("ingress", traced.ingress == case.arrival.ingress),
+        ("egress", traced.egress == egress),
+        ("length before", traced.length_before as usize == case.frame.len()),
+        ("length after", traced.length_after as usize == frame.len()),
+        ("frame before", traced.before.starts_with(start(&case.frame))),
+        ("frame after", traced.after.starts_with(start(&frame))),
+        ("fate", case.forwarded.is_none_or(|to| is_to(traced, to.service, to.backend, to.starts))),
+    ];
+    same.into_iter().find(|(_, same)| !same).map_or(Ok(()), |(what, _)| Err(format!("{what}: {traced:?}")))
+}
+
+fn is_to(traced: &TracedFrame, service: u32, backend: u16, starts: bool) -> bool {
+    let has = |flag| traced.flags & flag != 0;
+    has(flags::SERVICE) && (traced.service, traced.backend) == (service, backend) && has(flags::STARTS) == starts
+}
+
+/// The first forwarded case, and another one that is not.
+fn two_cases(scene: &Scene) -> [Case; 2] {
+    let cases = cases::all(scene);
+    let of = |exit| cases.iter().find(|case| case.exit == ProgramExit::Edge(exit) && case.arrival == Arrival::by(1));
+    [Exit::IpipTx, Exit::NotOurs].map(|exit| of(exit).expect("a case without special needs").clone())
+}
+
+#[test]
+fn only_what_is_wanted_is_written() {
+    let scene = Scene::new();
+    let [forwarded, other] = two_cases(&scene);
+    let to = forwarded.forwarded.expect("it is forwarded");
+    let everything = TraceFilter::everything(1, u32::MAX, u32::MAX);
+    let of_service = |number: u32| TraceFilter { by_service: 1, services: [number; 2], ..everything };
+    let of_backend = |number: u16| TraceFilter { by_backend: 1, backends: [u32::from(number); 2], ..everything };
+    let of_exit = |exit: Exit| {
+        let mut exits = [0; 2];
+        exits[exit as usize / 64] |= 1 << (exit as usize % 64);
+        TraceFilter { exits, ..everything }
+    };
+    in_namespace(|| {
+        let both = Both::traced(scene.world.clone());
+        for (filter, expected) in [
+            (everything, [true, true]),
+            (of_service(to.service), [true, false]),
+            (of_service(to.service + 1), [false, false]),
+            (of_backend(to.backend), [true, false]),
+            (of_backend(to.backend + 1), [false, false]),
+            (of_exit(Exit::IpipTx), [true, false]),
+            (of_exit(Exit::NotOurs), [false, true]),
+        ] {
+            both.kernel.tracer().filter(&filter);
+            let written = [&forwarded, &other].map(|case| {
+                both.run(&case.frame);
+                both.kernel.tracer().frames().len() == 1
+            });
+            assert_eq!(written, expected, "{filter:?}");
+        }
+    });
+}
+
+#[test]
+fn one_packet_in_so_many_is_traced_and_no_more_than_the_bounds_allow() {
+    let scene = Scene::new();
+    let [forwarded, _] = two_cases(&scene);
+    in_namespace(|| {
+        let both = Both::traced(scene.world.clone());
+        let traced_of = |packets: u32| {
+            (0..packets).for_each(|_| drop(both.run(&forwarded.frame)));
+            both.kernel.tracer().frames().len()
+        };
+        both.kernel.tracer().filter(&TraceFilter::everything(10, u32::MAX, u32::MAX));
+        // Each CPU counts for itself, and a test may change its CPU.
+        assert!((8..=13).contains(&traced_of(100)), "one in ten");
+        // Of 300 packets a CPU writes one, and looks again after a pause.
+        both.kernel.tracer().filter(&TraceFilter::everything(1, u32::MAX, 1));
+        let most = 300 / TraceState::PAUSE as usize + 3;
+        assert!((1..=most).contains(&traced_of(300)), "one frame in a window");
+        both.kernel.tracer().filter(&TraceFilter::everything(1, 1, u32::MAX));
+        assert!((0..=most).contains(&traced_of(300)), "one look in a window");
+    });
+}
+
+/// The kernel empties the array of a tracer that is killed.
+#[test]
+fn without_a_tracer_packets_go_on() {
+    let scene = Scene::new();
+    let [forwarded, other] = two_cases(&scene);
+    in_namespace(|| {
+        let both = Both::traced(scene.world.clone());
+        both.kernel.tracer().end();
+        for _ in 0..3 {
+            both.run(&forwarded.frame);
+            both.run(&other.frame);
+        }
+        both.compare_state().expect("the same counters");
+        assert_eq!(both.kernel.tracer().frames(), []);
+    });
+}
