@@ -262,7 +262,12 @@ impl Kernel {
 
     /// The kernel's measurement of one run of the program `name` on a frame.
     pub fn duration(&self, name: &str, frame: &[u8]) -> Duration {
-        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        self.mean_duration(name, frame, 1)
+    }
+
+    /// The kernel's measurement of `repeat` runs, each on the frame that the one before has left: the mean.
+    pub fn mean_duration(&self, name: &str, frame: &[u8], repeat: u32) -> Duration {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         self.test_run(name, options).unwrap_or_else(|error| panic!("a run of {name}: {error:?}")).duration
     }
 

@@ -50,7 +50,8 @@ impl TraceFilter {
     #[inline(always)]
     pub const fn takes(&self, frame: &TracedFrame) -> bool {
         let exits = if frame.exit < 64 { self.exits[0] } else { self.exits[1] };
-        let of_service = frame.service == self.services[0] || frame.service == self.services[1];
+        let knows_service = frame.flags & traced_flags::SERVICE != 0;
+        let of_service = knows_service && (frame.service == self.services[0] || frame.service == self.services[1]);
         let backend = frame.backend as u32;
         let of_backend = backend == self.backends[0] || backend == self.backends[1];
         exits >> (frame.exit & 63) & 1 != 0

@@ -48,7 +48,6 @@ fn of<F: Translated, P: Places, M: Maps>(
     let (found, _, flow) = table(maps, head).at(entry).ok_or(Exit::NatRaced)?;
     let served = Translation::of(found.served);
     let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
-    maps.concerns(served.service.into(), served.backend);
     let link = Link::parse(packet).ok_or(Exit::Malformed)?;
     // In an error, only the quoted packet has ports.
     let is_error = matches!(location.relation, FlowRelation::IcmpQuote);

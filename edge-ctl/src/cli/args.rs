@@ -37,8 +37,8 @@ Of doctor: 0 nothing is wrong, 1 warnings, 2 errors.
 FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
 Without a daemon, status, top, drain, enable, disable, weight, health, failover, failback, evacuate, return, apply, confirm,
-rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows, explain and trace always use them, and
-incident reads what the daemon has written, and doctor and
+rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows, explain and trace always use
+them, and incident reads what the daemon has written, and doctor and
 bundle take what they can read.";
 
 /// Keys in `top --help`; docs/cli.md has them all.

@@ -1,11 +1,16 @@
 //! Traces: the object for traces does with each packet what the other one does, and writes what became of it.
 
-use edge_common::abi::{Exit, TRACED_BYTES, TraceFilter, TraceState, TracedFrame, traced_flags as flags};
+use edge_common::abi::{Exit, Mac, TRACED_BYTES, TraceFilter, TraceState, TracedFrame, program, traced_flags as flags};
 use edge_tests::{
     both::{Both, Program, ProgramExit, Seen},
-    cases::{self, Case, Scene},
+    cases::{
+        self, Case, Scene,
+        scene::{from_client, port, transport, with_ip},
+    },
     kernel::Arrival,
     namespace::in_namespace,
+    packet::protocol,
+    world::{EDGE_MAC, Side},
 };
 
 fn start(frame: &[u8]) -> &[u8] {
@@ -127,5 +132,41 @@ fn without_a_tracer_packets_go_on() {
         }
         both.compare_state().expect("the same counters");
         assert_eq!(both.kernel.tracer().frames(), []);
+    });
+}
+
+/// Prints nanoseconds a packet without a trace and with it; by hand, on a quiet machine.
+#[test]
+#[ignore = "a measurement"]
+fn what_a_trace_costs() {
+    /// Runs that the packet's TTL lasts for.
+    const RUNS: u32 = 250;
+    let scene = Scene::new();
+    let packet = from_client(Side::V4, transport(protocol::TCP, port::DSR, 33));
+    let frame = with_ip(packet, |ip| ip.ttl = 255).bytes();
+    in_namespace(|| {
+        // The frame that leaves is one that the next run accepts.
+        let [plain, traced] = [Both::new(scene.world.clone()), Both::traced(scene.world.clone())].map(|mut both| {
+            both.memory.backends.iter_mut().for_each(|backend| backend.next_hop = Mac::new(EDGE_MAC));
+            both.kernel.copy(&both.memory);
+            both
+        });
+        let sampled = |sample| {
+            traced.kernel.tracer().filter(&TraceFilter::everything(sample, u32::MAX, u32::MAX));
+            traced.kernel.mean_duration(program::EDGE, &frame, RUNS);
+        };
+        let mut least = [u128::MAX; 3];
+        for _ in 0..2000 {
+            sampled(1000);
+            let rare = traced.kernel.mean_duration(program::EDGE, &frame, RUNS);
+            sampled(1);
+            let each = traced.kernel.mean_duration(program::EDGE, &frame, RUNS);
+            drop(traced.kernel.tracer().frames());
+            let without = plain.kernel.mean_duration(program::EDGE, &frame, RUNS);
+            for (least, now) in least.iter_mut().zip([without, rare, each]) {
+                *least = (*least).min(now.as_nanos());
+            }
+        }
+        println!("ns a packet: {} untraced, {} with one in 1,000, {} with each", least[0], least[1], least[2]);
     });
 }

@@ -251,7 +251,19 @@ mod tests {
             read(&[], 0x0806, &[]),
             read(&[], IS_V4, &v4(6, 0, &[])[..10]),
         ];
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        tcp [S] 203.0.113.7:49152 > 192.0.2.10:443
+        vlan 7 tcp [P.] 203.0.113.7:49152 > 192.0.2.10:443
+        vlan 7 vlan 8 udp [2001:db8::7]:49152 > [2001:db8:1::1]:443
+        udp 203.0.113.7:49152 > 192.0.2.10:443 fragment at 0
+        udp 203.0.113.7 > 192.0.2.10 fragment at 1480
+        tcp [F.] [2001:db8::7]:49152 > [2001:db8:1::1]:443 fragment at 0
+        icmp 3/4 203.0.113.7 > 192.0.2.10 about tcp 203.0.113.7:49152 > 192.0.2.10:443
+        ipip 203.0.113.7 > 192.0.2.10 (tcp [R] 203.0.113.7:49152 > 192.0.2.10:443)
+        protocol 47 203.0.113.7 > 192.0.2.10
+        ethertype 0x0806
+        ethertype 0x0800
+        ");
     }
 
     #[test]

@@ -210,12 +210,58 @@ mod tests {
     #[test]
     fn a_frame_is_one_line() {
         let text: Vec<_> = lines().iter().map(ToString::to_string).collect();
-        insta::assert_snapshot!(text.join("\n"), @"");
+        insta::assert_snapshot!(text.join("\n"), @r"
+        08:00:01.000001 eth1 tcp [S] 203.0.113.7:49152 > 192.0.2.10:443: web slot 17 owner provider-a/a1 new flow backend provider-a/a1 dsr_redirect (sent) by eth2 to 02:00:00:00:00:09
+        08:00:01.000001 eth1 tcp [S] 203.0.113.7:49152 > 192.0.2.10:443: web slot 17 owner provider-a/a1 in transition record provider-b/b1 record changed backend provider-b/b1 dsr_tx (sent) by eth1 to 02:00:00:00:00:09
+        08:00:01.000001 eth1 tcp [S] 203.0.113.7:49152 > 192.0.2.10:443: not_ours (passed)
+        08:00:01.000001 eth1 tcp [S] 203.0.113.7:49152 > 192.0.2.10:443: web slot 17 no record new flow no backend exhausted (dropped)
+        ");
     }
 
     #[test]
     fn json_is_stable() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&lines()[1]).expect("names are strings"), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&lines()[1]).expect("names are strings"), @r#"
+        {
+          "time_ns": 1800000001000001000,
+          "interface": "eth1",
+          "before": {
+            "station": "02:00:00:00:00:01",
+            "source": "203.0.113.7",
+            "destination": "192.0.2.10",
+            "protocol": "tcp",
+            "ports": [
+              49152,
+              443
+            ],
+            "flags": "S"
+          },
+          "service": "web",
+          "slot": 17,
+          "owner": "provider-a/a1",
+          "in_transition": true,
+          "looked_up": true,
+          "record": "provider-b/b1",
+          "record_changed": true,
+          "starts_flow": false,
+          "backend": "provider-b/b1",
+          "exit": "dsr_tx",
+          "verdict": "sent",
+          "egress": "eth1",
+          "after": {
+            "station": "02:00:00:00:00:09",
+            "source": "203.0.113.7",
+            "destination": "192.0.2.10",
+            "protocol": "tcp",
+            "ports": [
+              49152,
+              443
+            ],
+            "flags": "S"
+          },
+          "length_before": 60,
+          "length_after": 60
+        }
+        "#);
     }
 
     #[test]
