@@ -56,6 +56,7 @@ fn edge(ctx: XdpContext) -> u32 {
 
 /// Translates packets that the load balancer hands over.
 #[xdp]
+#[inline(always)]
 fn nat(ctx: XdpContext) -> u32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
     match translate::process_with(packet, maps, &Global(ctx.ctx)) {

@@ -44,6 +44,7 @@ static TRACED_CALLS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// The load balancer, for a packet that was sampled.
 #[xdp]
+#[inline(always)]
 fn traced(ctx: XdpContext) -> u32 {
     begin(&ctx);
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));

@@ -102,6 +102,10 @@ pub(crate) enum XdpError {
          it\n  do: see `edge-ctl status`, and try again"
     )]
     NothingToTrace,
+    #[error(
+        "the program that was traced has been replaced, or detached\n  do: see `edge-ctl status`, and start the trace again"
+    )]
+    TraceEnded,
     #[error("another `edge-ctl decap` is at work on {interface}\n  do: run it again when that one is done")]
     Busy { interface: String },
     #[error(

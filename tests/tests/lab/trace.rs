@@ -185,7 +185,7 @@ fn a_program_that_is_replaced_ends_the_trace() {
     assert_ne!(stage.program(), traced);
     assert!(!ended(trace), "it failed");
     let text = stage.text("replaced");
-    assert!(text.contains("packets cannot be traced"), "{text}");
+    assert!(text.contains("the program that was traced has been replaced"), "{text}");
     stage.request("4in4");
     let trace = stage.trace("detached", &[]);
     stage.lab.detach().unwrap();

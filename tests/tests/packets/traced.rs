@@ -13,6 +13,9 @@ use edge_tests::{
     world::{EDGE_MAC, Side},
 };
 
+/// As for the programs without traces.
+const MOST: u32 = 700_000;
+
 fn start(frame: &[u8]) -> &[u8] {
     &frame[..frame.len().min(TRACED_BYTES)]
 }
@@ -25,6 +28,10 @@ fn every_case_is_traced_with_its_fate() {
     cases.retain(|case| case.exit.program() == Program::Edge);
     let failures = in_namespace(|| {
         let both = Both::traced(scene.world.clone());
+        for name in [program::EDGE, program::NAT, program::TRACED] {
+            let verified = both.kernel.verified(name);
+            assert!(verified.is_none_or(|verified| verified <= MOST), "{name}: {verified:?} instructions verified");
+        }
         let check = |case: &Case| Some(format!("{}: {}", case.name, check(&both, case).err()?));
         cases.iter().filter_map(check).collect::<Vec<_>>()
     });

@@ -124,7 +124,7 @@ impl Tracer<'_> {
                 }
                 _ = looks.tick() => match self.look(program.get_mut()) {
                     Ok(true) => {}
-                    Ok(false) => break Err(Failure::Trace(XdpError::NothingToTrace)),
+                    Ok(false) => break Err(Failure::Trace(XdpError::TraceEnded)),
                     Err(failure) => break Err(failure),
                 },
                 () = &mut end => break Ok(()),
