@@ -119,7 +119,7 @@ mod tests {
     use crate::host::Frame;
 
     fn takes(prefix: (&str, u8), frame: &[u8]) -> bool {
-        ClientPrefix::new(prefix.0.parse().expect("an address"), prefix.1).concerns(&Frame::new(frame, 1))
+        ClientPrefix::new(prefix.0.parse().expect("an address"), prefix.1).concerns(&Frame::new(frame))
     }
 
     /// An IPv4 packet behind `tags` VLAN tags.
