@@ -23,7 +23,7 @@ pub struct TraceFilter {
     /// 1 if only packets to or from `backends` are traced.
     pub by_backend: u32,
     pub backends: [u32; 2],
-    pub _reserved: u32,
+    pub reserved: u32,
     /// A bit for each exit whose packets are traced.
     pub exits: [u64; 2],
     pub client: ClientPrefix,
@@ -40,7 +40,7 @@ impl TraceFilter {
             services: [0; 2],
             by_backend: 0,
             backends: [0; 2],
-            _reserved: 0,
+            reserved: 0,
             exits: [u64::MAX; 2],
             client: ClientPrefix { address: [0; 2], mask: [0; 2] },
         }
@@ -81,7 +81,7 @@ pub struct TraceState {
     pub window: u32,
     pub looks: u32,
     pub frames: u32,
-    pub _reserved: u32,
+    pub reserved: u32,
     /// Packets that were looked at.
     pub looked: u64,
     /// Packets that were not looked at, since the window's looks or frames were used up. In steps of [`Self::PAUSE`].

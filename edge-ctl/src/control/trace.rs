@@ -79,6 +79,7 @@ fn both(numbers: &[u32]) -> [u32; 2] {
 }
 
 /// What became of a frame.
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of its own in the output")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fate {
     pub(crate) service: Option<String>,

@@ -44,7 +44,7 @@ impl Stage {
     fn trace(&self, log: &str, args: &[&str]) -> Process {
         let mut command = self.lab.edge().unwrap().command(self.lab.netns(EDGE)).unwrap();
         let trace = Process::start("trace", command.arg("trace").args(args), &self.path(log)).unwrap();
-        self.wait_for("it traces", || self.text(log).contains("; Ctrl-C ends it"));
+        wait_for("it traces", || self.text(log).contains("; Ctrl-C ends it"));
         trace
     }
 
@@ -55,10 +55,6 @@ impl Stage {
     /// The frames in a log of JSON lines.
     fn frames(&self, log: &str) -> Vec<Value> {
         self.text(log).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    fn wait_for(&self, what: &str, reached: impl Fn() -> bool) {
-        assert!(wait_until(patience(SOON), || Ok(reached())).unwrap(), "{what}");
     }
 
     /// Kernel ID of the program on the edge's interface.
@@ -78,6 +74,10 @@ impl Stage {
         assert!(left.is_empty(), "{left:?}");
         self.request("4in4");
     }
+}
+
+fn wait_for(what: &str, reached: impl Fn() -> bool) {
+    assert!(wait_until(patience(SOON), || Ok(reached())).unwrap(), "{what}");
 }
 
 fn ended(mut process: Process) -> bool {
@@ -119,7 +119,7 @@ fn frames_have_their_fate_and_filters_hold() {
     stage.request("4in4");
     stage.request("dsr6");
     (0..10).for_each(|_| stage.request("dsr4"));
-    stage.wait_for("frames", || !stage.frames("backend").is_empty());
+    wait_for("frames", || !stage.frames("backend").is_empty());
     assert!(trace.stop().unwrap().success());
     for frame in stage.frames("backend") {
         assert_eq!((&frame["backend"], &frame["exit"]), (&backend.as_str().into(), &"dsr_redirect".into()), "{frame}");
@@ -150,7 +150,7 @@ fn a_tracer_that_is_killed_leaves_nothing_with_a_daemon_and_without() {
     assert!(second.contains(&format!("another `edge-ctl trace` is running: PID {}", trace.pid())), "{second}");
     trace.kill().unwrap();
     stage.request("4in4");
-    stage.wait_for("the daemon puts its program back", || stage.program() == program);
+    wait_for("the daemon puts its program back", || stage.program() == program);
     stage.is_as_before(program);
 
     // Without a daemon, the tracer's program goes on as the other one would, until the next tracer.
@@ -158,7 +158,7 @@ fn a_tracer_that_is_killed_leaves_nothing_with_a_daemon_and_without() {
     let trace = stage.trace("alone", &["--service", "echo-4in4", "--json"]);
     let traced = stage.program();
     stage.request("4in4");
-    stage.wait_for("frames", || !stage.frames("alone").is_empty());
+    wait_for("frames", || !stage.frames("alone").is_empty());
     trace.kill().unwrap();
     (0..3).for_each(|_| stage.request("4in4"));
     assert_eq!(stage.program(), traced);
@@ -172,7 +172,7 @@ fn a_tracer_that_is_killed_leaves_nothing_with_a_daemon_and_without() {
     trace.kill().unwrap();
     let traced = stage.program();
     stage.lab.start_daemon().unwrap();
-    stage.wait_for("the daemon's program", || stage.program() != traced);
+    wait_for("the daemon's program", || stage.program() != traced);
     stage.request("4in4");
 }
 

@@ -190,12 +190,14 @@ fn interface(index: u32) -> String {
 }
 
 fn summary(shown: u64, TraceCounts { looked, skipped, lost }: TraceCounts) -> String {
+    use std::fmt::Write as _;
+
     let mut text = format!("edge-ctl: {shown} frames of {looked} packets that were looked at");
     if skipped > 0 {
-        text += &format!("; some {skipped} were not: too many in a moment (--rate, --sample)");
+        let _ = write!(text, "; some {skipped} were not: too many in a moment (--rate, --sample)");
     }
     if lost > 0 {
-        text += &format!("; {lost} frames were lost, since they were not read in time");
+        let _ = write!(text, "; {lost} frames were lost, since they were not read in time");
     }
     text
 }
@@ -212,7 +214,8 @@ impl Output {
         let Some(path) = args.write.clone() else { return Ok(if args.json { Self::Json } else { Self::Text }) };
         let unwritten = |source| Failure::Unwritten { file: path.clone(), source };
         let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(unwritten)?;
-        let mut capture = Pcapng::begin(BufWriter::new(file), TRACED_BYTES as u32).map_err(unwritten)?;
+        let mut capture =
+            Pcapng::begin(BufWriter::new(file), u32::try_from(TRACED_BYTES).unwrap_or(u32::MAX)).map_err(unwritten)?;
         capture.flush().map_err(unwritten)?;
         Ok(Self::File { path, capture })
     }

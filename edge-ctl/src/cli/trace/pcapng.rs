@@ -2,6 +2,8 @@
 //!
 //! The format is that of draft-ietf-opsawg-pcapng.
 
+#![expect(clippy::cast_possible_truncation, reason = "of the halves of a time, and of a length that was cut off")]
+
 use std::io::{self, Write};
 
 const SECTION: u32 = 0x0a0d_0d0a;
