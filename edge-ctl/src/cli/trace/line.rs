@@ -187,7 +187,7 @@ mod tests {
 
     fn lines() -> Vec<Line> {
         let name = |index: u32| format!("eth{index}");
-        let line = |exit, fate| Line::of(&frame(exit), Duration::from_secs(1_800_000_000), fate, &name);
+        let line = |exit, fate| Line::of(&frame(exit), Duration::from_hours(500_000), fate, &name);
         let in_transition = Fate {
             in_transition: true,
             looked_up: true,
