@@ -31,6 +31,7 @@ pub mod slow;
 pub mod pipeline;
 pub mod probe;
 pub mod decap;
+pub mod trace;
 
 #[cfg(any(test, feature = "std"))]
 pub mod tables;

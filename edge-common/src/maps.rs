@@ -159,6 +159,11 @@ pub trait Maps: PoolMaps {
     /// The kernel's own route to `backend`, from the tunnel source of its family.
     fn route(&self, generation: &Generation, backend: &Backend) -> Option<Route>;
 
+    /// Tells a tracer which service a packet concerns, and which backend, as far as they are known; 0 is no backend. Only
+    /// the programs for traced packets have a tracer: elsewhere this is nothing.
+    #[inline(always)]
+    fn concerns(&self, _service: u32, _backend: BackendNumber) {}
+
     fn count_exit(&self, exit: Exit);
     fn count_flow(&self, service: u32, what: FlowCount);
     /// Counts a forwarded packet of `bytes` for the service and the backend; `starts` if it starts a flow.

@@ -255,6 +255,8 @@ fn without_daemon_and_maps_every_verb_exits_with_3_and_names_the_searched_paths(
         &["status", "--json"],
         &["flows"],
         &["flows", "--service", "web", "--limit", "10", "--json"],
+        &["trace"],
+        &["trace", "--service", "web", "--client", "203.0.113.0/24", "--exit", "*_silent", "--count", "1"],
         &["drain", "a1"],
         &["enable", "a1"],
         &["disable", "a1"],

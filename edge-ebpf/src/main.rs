@@ -24,6 +24,11 @@ mod packet;
 mod probe;
 mod routing;
 mod subprograms;
+#[cfg(feature = "traced")]
+mod traced;
+#[cfg(not(feature = "traced"))]
+#[path = "untraced.rs"]
+mod traced;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use edge_common::{
@@ -41,7 +46,8 @@ const NEXT: i32 = -1;
 /// The load balancer.
 #[xdp]
 fn edge(ctx: XdpContext) -> u32 {
-    let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
+    traced::sample(&ctx);
+    let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::without_notes(&ctx));
     match pipeline::process_with(packet, maps, &Global(ctx.ctx)) {
         Ok(forwarded) => send(&ctx, forwarded),
         Err(exit) => leave(&ctx, exit),
@@ -50,11 +56,18 @@ fn edge(ctx: XdpContext) -> u32 {
 
 /// Translates packets that the load balancer hands over.
 #[xdp]
+#[inline(always)]
 fn nat(ctx: XdpContext) -> u32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
     match translate::process_with(packet, maps, &Global(ctx.ctx)) {
-        Ok(forwarded) => send(&ctx, forwarded),
-        Err(exit) => leave(&ctx, exit),
+        Ok(forwarded) => {
+            traced::finish(&ctx, forwarded.exit, forwarded.egress);
+            send(&ctx, forwarded)
+        }
+        Err(exit) => {
+            traced::finish(&ctx, exit, 0);
+            leave(&ctx, exit)
+        }
     }
 }
 

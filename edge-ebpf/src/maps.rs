@@ -25,7 +25,7 @@ use crate::{
     flow_memory::NatMaps,
     fragments::Aging,
     packet::{Context, hide},
-    routing,
+    routing, traced,
 };
 
 /// Declares the maps that the packet path uses, each in the type of its kind.
@@ -64,12 +64,20 @@ const TAKES: u32 = 4;
 pub(crate) struct KernelMaps<'a, C> {
     pub(crate) ctx: &'a C,
     nat: NatMaps<'a, C>,
+    /// Whether what is found is noted, for a trace.
+    notes: bool,
 }
 
 impl<'a, C: Context> KernelMaps<'a, C> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a C) -> Self {
-        Self { ctx, nat: NatMaps { ctx } }
+        Self { ctx, nat: NatMaps { ctx }, notes: true }
+    }
+
+    /// The maps for packets that are not traced.
+    #[inline(always)]
+    pub(crate) fn without_notes(ctx: &'a C) -> Self {
+        Self { ctx, nat: NatMaps { ctx }, notes: false }
     }
 }
 
@@ -118,6 +126,9 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
 
     #[inline(always)]
     fn service(&self, bank: u32, number: u32) -> Option<&Service> {
+        if self.notes {
+            traced::reads_service(number);
+        }
         SERVICES.get(banked(bank, number))
     }
 
@@ -125,7 +136,11 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     fn slot(&self, slot: SlotAddress) -> Option<Slot> {
         let cell = SLOTS.get_ptr(slot.cell)?;
         // SAFETY: the place is one of the cell's; volatile, as another CPU changes it at any time.
-        Some(Slot::from_word(unsafe { ptr::read_volatile(cell.cast::<u32>().add(slot.place())) }))
+        let read = Slot::from_word(unsafe { ptr::read_volatile(cell.cast::<u32>().add(slot.place())) });
+        if self.notes {
+            traced::reads_slot(slot, read);
+        }
+        Some(read)
     }
 
     #[inline(always)]
@@ -263,6 +278,13 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
     }
 
     #[inline(always)]
+    fn concerns(&self, service: u32, backend: BackendNumber) {
+        if self.notes {
+            traced::concerns(service, backend);
+        }
+    }
+
+    #[inline(always)]
     fn count_exit(&self, exit: Exit) {
         if let Some(count) = EXITS.get_ptr_mut(exit as u32) {
             // SAFETY: this CPU's own counter, which no other program on it can interrupt us to change.
@@ -282,6 +304,9 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
 
     #[inline(always)]
     fn count_forwarded(&self, service: u32, backend: BackendNumber, bytes: u64, starts: bool) {
+        if self.notes && starts {
+            traced::starts_flow();
+        }
         #[expect(
             clippy::manual_flatten,
             reason = "the verifier refuses what the compiler makes of it: an OR of two pointers"

@@ -20,6 +20,7 @@ use edge_common::{
 use crate::{
     maps::{CALLS, KernelMaps},
     packet::ContextPacket,
+    traced,
 };
 
 /// The subprograms as calls of global functions.
@@ -219,16 +220,21 @@ subprogram!(edge_look_up(packet, maps, location: u64, service_ref: u64, hash: u6
 });
 
 subprogram!(edge_choose(packet, maps, location: u64, service_ref: u64, hash: u64, seen: u64) -> u64 {
-    let known = known(service_ref, hash);
-    flow::choose(packet, maps, known, StepResult(location).location(), Seen::from_word(seen)).0
+    let (known, seen) = (known(service_ref, hash), Seen::from_word(seen));
+    if let Some(seen) = seen {
+        traced::reads_record(seen);
+    }
+    flow::choose(packet, maps, known, StepResult(location).location(), seen).0
 });
 
 subprogram!(edge_amend(packet, maps, location: u64, service_ref: u64, hash: u64, change: u64) -> u64 {
+    traced::changes_record();
     let known = known(service_ref, hash);
     flow::amend(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
 });
 
 subprogram!(edge_add(packet, maps, location: u64, service_ref: u64, hash: u64, change: u64) -> u64 {
+    traced::changes_record();
     let known = known(service_ref, hash);
     flow::add(packet, maps, known, StepResult(location).location(), StepResult(change).change()).0
 });

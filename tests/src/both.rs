@@ -104,6 +104,13 @@ impl Both {
         Self { world, memory, kernel }
     }
 
+    /// The pair of a world and the object for traces, by which each packet is traced.
+    pub fn traced(world: World) -> Self {
+        let memory = world.memory();
+        let kernel = Shared::load_traced(&memory);
+        Self { world, memory, kernel }
+    }
+
     /// Changes the world; owners, records and counters stay. The world decides which services are in transition.
     pub fn change(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);

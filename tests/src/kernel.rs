@@ -4,6 +4,7 @@
 mod flows;
 mod nat;
 mod seen;
+mod traced;
 
 use std::{borrow::BorrowMut, cell::RefCell, time::Duration};
 
@@ -22,8 +23,8 @@ use edge_common::{
     host::Memory,
 };
 
-pub use self::flows::MappedFlows;
 use self::{flows::FlowsInKernel, nat::NatInKernel, seen::bytes};
+pub use self::{flows::MappedFlows, traced::Tracer};
 use crate::{decap, feature::Feature};
 
 /// Verdicts of an XDP program (`enum xdp_action`).
@@ -92,6 +93,8 @@ pub struct Kernel {
     nat: NatInKernel,
     /// The kernel empties this map when its last descriptor is closed.
     calls: ProgramArray<MapData>,
+    /// Of the object for traces.
+    tracer: Option<Tracer>,
 }
 
 /// The load balancer's program array `CALLS`, filled with the program that translates.
@@ -122,16 +125,30 @@ impl Kernel {
     /// # Panics
     /// If the object does not exist, the verifier rejects it, or the test does not run as root.
     pub fn load(sizes: &Sizes) -> Self {
-        let mut loader = EbpfLoader::new();
+        if std::env::var_os("EDGE_TEST_TRACED").is_some() {
+            return Self::load_traced(sizes);
+        }
+        Self::load_with(&mut EbpfLoader::new(), &object(), &[], sizes, |_| None)
+    }
+
+    /// Loads an object, the programs that each has and `programs`.
+    fn load_with(
+        loader: &mut EbpfLoader<'_>,
+        bytes: &[u8],
+        programs: &[&str],
+        sizes: &Sizes,
+        tracer: impl FnOnce(&mut Ebpf) -> Option<Tracer>,
+    ) -> Self {
         for (name, entries) in *sizes {
             loader.map_max_entries(name, entries);
         }
-        let mut object = loader.load(&object()).expect("the object loads");
-        for name in [program::NAT, program::EDGE, program::DECAP] {
+        let mut object = loader.load(bytes).expect("the object loads");
+        for name in [program::NAT, program::EDGE, program::DECAP].iter().chain(programs) {
             let xdp: &mut Xdp = object.program_mut(name).expect(name).try_into().expect("an XDP program");
             xdp.load().unwrap_or_else(|error| panic!("the kernel refuses `{name}`: {error:#}"));
         }
         let calls = calls(&mut object);
+        let tracer = tracer(&mut object);
         let entries = |name| sizes.iter().find(|(known, _)| *known == name).map_or(1, |(_, entries)| *entries);
         Self {
             exits: per_cpu(&mut object, map::EXITS),
@@ -146,6 +163,7 @@ impl Kernel {
             flows: FlowsInKernel::new(&object, entries(map::FLOWS)),
             nat: NatInKernel::new(&object, entries(map::NAT_FLOWS)),
             calls,
+            tracer,
             object,
         }
     }
@@ -244,7 +262,12 @@ impl Kernel {
 
     /// The kernel's measurement of one run of the program `name` on a frame.
     pub fn duration(&self, name: &str, frame: &[u8]) -> Duration {
-        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        self.mean_duration(name, frame, 1)
+    }
+
+    /// The kernel's measurement of `repeat` runs, each on the frame that the one before has left: the mean.
+    pub fn mean_duration(&self, name: &str, frame: &[u8], repeat: u32) -> Duration {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         self.test_run(name, options).unwrap_or_else(|error| panic!("a run of {name}: {error:?}")).duration
     }
 

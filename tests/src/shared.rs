@@ -16,6 +16,7 @@ static FREE: Mutex<Vec<(Sizes, Kernel)>> = Mutex::new(Vec::new());
 /// A loaded object, used by one test at a time. The object of a test that panics is not reused: its state is unknown.
 pub struct Shared {
     sizes: Sizes,
+    is_pooled: bool,
     kernel: Option<Kernel>,
 }
 
@@ -39,13 +40,24 @@ impl Shared {
         drop(free);
         let mut kernel = found.unwrap_or_else(|| Kernel::load(&sizes));
         kernel.reset(memory);
-        Self { sizes, kernel: Some(kernel) }
+        Self { sizes, is_pooled: true, kernel: Some(kernel) }
+    }
+
+    /// An object for traces with the content of `memory`, which no other test uses.
+    ///
+    /// # Panics
+    /// As [`Kernel::load`].
+    pub fn load_traced(memory: &Memory) -> Self {
+        let sizes = kernel::sizes(memory, FRAGMENTS);
+        let mut kernel = Kernel::load_traced(&sizes);
+        kernel.reset(memory);
+        Self { sizes, is_pooled: false, kernel: Some(kernel) }
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(kernel) = self.kernel.take().filter(|_| !thread::panicking()) {
+        if let Some(kernel) = self.kernel.take().filter(|_| self.is_pooled && !thread::panicking()) {
             FREE.lock().unwrap_or_else(PoisonError::into_inner).push((self.sizes, kernel));
         }
     }

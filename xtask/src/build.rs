@@ -91,33 +91,40 @@ pub fn has_object() -> bool {
     cargo::root().join("target/bpf/edge").exists()
 }
 
-/// Builds the eBPF programs into `target/bpf`: `edge`, and the bench's.
+/// Builds the eBPF programs into `target/bpf`: `edge`, the same for traces, and the bench's.
 pub fn object(trace: bool) -> Result<()> {
     let Ebpf { toolchain, linker } = setup::ebpf()?;
     step("building the eBPF programs", || {
         // A separate target directory: two versions of cargo would invalidate each other's builds.
         let dir = cargo::root().join("target/bpf-build");
-        let mut build = toolchain.cargo();
-        build.env("CARGO_ENCODED_RUSTFLAGS", flags(&linker).join("\x1f"));
-        build.args(["build", "--quiet", "--release", "--target", "bpfel-unknown-none"]);
-        build.args(["--package", "edge-ebpf", "--package", "edge-bench-ebpf"]);
-        build.args(["-Z", "build-std=core", "--target-dir"]).arg(&dir);
-        if trace {
-            build.args(["--features", "edge-ebpf/trace"]);
-        }
-        cargo::run(&mut build)?;
-        let objects = cargo::root().join("target/bpf");
-        std::fs::create_dir_all(&objects)?;
-        for name in ["edge", "bench"] {
-            let built = std::fs::read(dir.join("bpfel-unknown-none/release").join(name));
-            let built = built.with_context(|| format!("cargo built no object `{name}`"))?;
-            // A new time stamp alone would make cargo rebuild edge-ctl.
-            if std::fs::read(objects.join(name)).ok().as_ref() != Some(&built) {
-                std::fs::write(objects.join(name), built)?;
-            }
-        }
-        Ok(())
+        let build = || {
+            let mut build = toolchain.cargo();
+            build.env("CARGO_ENCODED_RUSTFLAGS", flags(&linker).join("\x1f"));
+            build.args(["build", "--quiet", "--release", "--target", "bpfel-unknown-none"]);
+            build.args(["-Z", "build-std=core", "--target-dir"]).arg(&dir);
+            build
+        };
+        let built = dir.join("bpfel-unknown-none/release");
+        let features = if trace { "edge-ebpf/trace" } else { "" };
+        let packages = ["--package", "edge-ebpf", "--package", "edge-bench-ebpf"];
+        cargo::run(build().args(packages).args(["--features", features]))?;
+        keep(&built.join("edge"), "edge")?;
+        keep(&built.join("bench"), "bench")?;
+        cargo::run(build().args(["--package", "edge-ebpf", "--features", "edge-ebpf/traced"]))?;
+        keep(&built.join("edge"), "traced")
     })
+}
+
+/// Copies an object that cargo has built to `target/bpf/NAME`.
+fn keep(built: &Path, name: &str) -> Result<()> {
+    let objects = cargo::root().join("target/bpf");
+    std::fs::create_dir_all(&objects)?;
+    let built = std::fs::read(built).with_context(|| format!("cargo built no object `{name}`"))?;
+    // A new time stamp alone would make cargo rebuild edge-ctl.
+    if std::fs::read(objects.join(name)).ok().as_ref() != Some(&built) {
+        std::fs::write(objects.join(name), built)?;
+    }
+    Ok(())
 }
 
 /// The flag by which aya selects the kernel's architecture.

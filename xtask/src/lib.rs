@@ -11,6 +11,7 @@ mod nginx;
 mod dnsmasq;
 mod prometheus;
 mod traced;
+mod tshark;
 pub mod setup;
 pub mod build;
 pub mod counts;

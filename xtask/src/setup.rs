@@ -9,7 +9,7 @@ use crate::{
     ebpf_toolchain::EbpfToolchain,
     linker, nginx,
     packages::{self, Package},
-    prometheus, traced,
+    prometheus, traced, tshark,
 };
 
 /// Tools to build eBPF programs.
@@ -51,7 +51,8 @@ pub fn lab() -> Result<()> {
     nginx::ensure()?;
     dnsmasq::ensure()?;
     prometheus::ensure()?;
-    traced::ensure()
+    traced::ensure()?;
+    tshark::ensure()
 }
 
 /// Fails unless other kernels can be booted on this machine.

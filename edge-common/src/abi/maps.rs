@@ -175,6 +175,9 @@ macro_rules! specs {
             pub const MSS_EXITS: &str = "MSS_EXITS";
             pub const PROBES_V4: &str = "PROBES_V4";
             pub const PROBES_V6: &str = "PROBES_V6";
+            pub const TRACE_FILTER: &str = "TRACE_FILTER";
+            pub const TRACE_STATE: &str = "TRACE_STATE";
+            pub const TRACE_FRAMES: &str = "TRACE_FRAMES";
         }
 
         /// All maps of the load balancer.

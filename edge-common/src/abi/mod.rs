@@ -30,6 +30,7 @@ mod probe;
 mod exit;
 mod stats;
 mod snapshot;
+mod traced;
 
 pub use backend::{Backend, BackendNumber, Family, State};
 pub use decap::{AddressPrefix, DecapSettings, MssLimits, Role};
@@ -51,6 +52,7 @@ pub use service_index::{ServiceEntryV4, ServiceEntryV6, ServiceKeyV4, ServiceKey
 pub use slot::{SLOTS_PER_CELL, Slot, SlotAddress, SlotCell, Unrecorded, slot_address};
 pub use snapshot::{Note, SNAPSHOT_PAGE, SnapshotHead, SnapshotPage};
 pub use stats::Traffic;
+pub use traced::{ClientPrefix, TRACED_BYTES, TraceFilter, TraceState, TracedFrame, traced_flags};
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
 pub const ABI_VERSION: u32 = 15;
@@ -70,6 +72,11 @@ pub mod program {
     /// The map of programs by which the load balancer calls it; [`NAT_AT`] is its index there.
     pub const CALLS: &str = "CALLS";
     pub const NAT_AT: u32 = 0;
+    /// The load balancer for packets that are traced, in the object of traces; the map by which it is called, and its index
+    /// there.
+    pub const TRACED: &str = "traced";
+    pub const TRACED_CALLS: &str = "TRACED_CALLS";
+    pub const TRACED_AT: u32 = 0;
     /// The decapsulation program of a tunnel backend.
     pub const DECAP: &str = "decap";
     /// Lowers the maximum segment size in the SYN-ACKs of a tunnel backend: a tc program.
@@ -81,6 +88,9 @@ pub mod program {
 }
 
 const _: () = {
+    assert!(size_of::<TraceFilter>() == 88);
+    assert!(size_of::<TraceState>() == 48);
+    assert!(size_of::<TracedFrame>() == 48 + 2 * TRACED_BYTES);
     assert!(size_of::<Generation>() == 512);
     assert!(size_of::<Published>() == 1032);
     assert!(size_of::<ServiceKeyV4>() == 8);

@@ -4,7 +4,7 @@ use super::{
     read::Read,
     sign::{Handshake, Sign},
     stage::{after_backend, is_accepted},
-    table::{Outside, table},
+    table::{Outside, Translation, table},
     tell::has_data,
 };
 use crate::{
@@ -37,6 +37,8 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     };
     let table = table(maps, head);
     let (found, entry, flow) = outside.entry(maps, head, &table).ok_or(Exit::NotOurs)?;
+    let served = Translation::of(found.served);
+    maps.concerns(served.service.into(), served.backend);
     if ttl <= 1 {
         return Err(Exit::TtlExceeded.into());
     }

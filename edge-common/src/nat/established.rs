@@ -95,6 +95,7 @@ fn forth<F: Translated, P: Places, M: Maps>(
     if !table.advance(&found, entry, |life| life.renewed(table.now), None) {
         return None;
     }
+    maps.concerns(served.service.into(), served.backend);
     maps.count_forwarded(served.service.into(), served.backend, length as u64, false);
     let own = source(head, served.source).address;
     let now = Ends {
@@ -124,11 +125,13 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
     if !found.life.is_settled() || flow.is_v6() != v6 {
         return None;
     }
-    let Back { egress, mac, source_mac, vlan, mtu } = hop::back(maps, Translation::of(found.served).hop)?;
+    let served = Translation::of(found.served);
+    let Back { egress, mac, source_mac, vlan, mtu } = hop::back(maps, served.hop)?;
     let may_exceed = mtu != 0 && F::length(packet.at(plain.header)) > mtu as usize && egress != packet.ingress();
     if may_exceed || !table.advance(&found, entry, |life| life.renewed(table.now), None) {
         return None;
     }
+    maps.concerns(served.service.into(), served.backend);
     let now = Ends { source: flow.vip, destination: flow.client, ports: flow.ports().rotate_left(16) };
     let next_hop = NextHop { egress, mac, source_mac };
     Some(plain.leave(packet, now, vlan, next_hop, None))

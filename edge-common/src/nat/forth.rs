@@ -51,6 +51,7 @@ fn found<P: Packet, M: Maps>(
     };
     let served = Translation::of(found.served);
     let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
+    maps.concerns(served.service.into(), served.backend);
     let service = maps.service(view.bank, service_ref.service()).ok_or(Exit::BadTables)?;
     let stage = found.life.stage();
     if chosen != served.backend && !serves(maps, service, backend, served, stage, sign, location.protocol) {

@@ -93,6 +93,7 @@ fn opened<P: Packet, M: Maps>(
         certainty: Certainty::Certain,
         served: served.served(0),
     };
+    maps.concerns(served.service.into(), served.backend);
     match table.insert(&flow, hash, &birth, &claim) {
         Ok(entry) => {
             let tells = is_tcp && service.tells_client != 0;

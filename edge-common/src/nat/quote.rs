@@ -60,6 +60,8 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
             return Err(Exit::NotOurs);
         }
         let crosses = flow.is_v6() != read.v6;
+        let served = Translation::of(found.served);
+        maps.concerns(served.service.into(), served.backend);
         return Ok(Translate { entry: found.number, back: true, starts: false, crosses, tells: false });
     }
     // A packet from a VIP to a client: its flow has the ends reversed.
@@ -68,7 +70,9 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
     }
     let flow = read.reversed();
     let found = table.find(&flow, flow.hash(&head.hash_key)).ok_or(Exit::NotOurs)?;
-    let backend = maps.backend(found.served.backend).ok_or(Exit::BadTables)?;
+    let served = Translation::of(found.served);
+    maps.concerns(served.service.into(), served.backend);
+    let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
     let crosses = (backend.family == Family::V6 as u8) != read.v6;
     Ok(Translate { entry: found.number, back: false, starts: false, crosses, tells: false })
 }

@@ -187,6 +187,7 @@ fn network<F: Lookup, P: Places, M: Maps>(
         let forwarded = slow_packet::<P, M>(packet, maps, subprograms, view, link)?;
         (packet.place(link.l3).ok_or(Exit::Malformed)?, forwarded)
     };
+    maps.concerns(service_ref.service(), number as BackendNumber);
     let length = F::length(packet.at(header));
     let received = Received { link, header, length, label: hash.flow_label() };
     let spread = |packet: &mut P, spread| subprograms.spread(packet, maps, view.generation, backend, spread).egress();
@@ -231,6 +232,7 @@ fn fast_packet<'a, F: Lookup, P: Places, M: Maps>(
     if let Some((number, backend)) = select::stable_owner(maps, service_ref, flow, starts) {
         return Ok(Some(Forwarded { service_ref, hash: flow, backend, number: number.into(), starts }));
     }
+    maps.concerns(service_ref.service(), 0);
     let location = location::<F>(link, view, protocol, starts);
     if service_ref.is_translated() {
         return Err(Decision::to_service(service_ref.service(), view.bank));

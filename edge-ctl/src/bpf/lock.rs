@@ -65,6 +65,28 @@ pub(crate) fn lock_pins(pins: &PinDir) -> Result<Lock, LockError> {
     patiently(|| try_lock_pins(pins))
 }
 
+/// Takes the lock of tracers, and with it the right to attach the program for traces.
+///
+/// It is on the directory of the pinned programs, for the reasons for which [`lock_pins`] is on its directory.
+///
+/// # Errors
+/// If another process traces.
+pub(crate) fn lock_tracing(pins: &PinDir) -> Result<Lock, LockError> {
+    patiently(|| try_lock(&pins.programs(), FlockArg::LockExclusiveNonblock))
+}
+
+/// Whether a process has taken the lock of tracers.
+///
+/// # Errors
+/// If that can't be found out.
+pub(crate) fn is_tracing(pins: &PinDir) -> Result<bool, LockError> {
+    match try_lock(&pins.programs(), FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err(LockError::Held { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes the lock on the run directory, which contains the socket. The directory is made if it is missing.
 ///
 /// # Errors
@@ -87,15 +109,20 @@ fn try_lock_pins(pins: &PinDir) -> Result<Lock, LockError> {
     let directory = pins.version_dir();
     let failed = |source| LockError::File { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(failed)?;
-    let file = File::open(directory).map_err(failed)?;
-    let locked = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(locked) => locked,
-        Err((file, Errno::EWOULDBLOCK)) => return Err(LockError::Held { pid: holder(&file).map_err(failed)? }),
-        Err((_, errno)) => return Err(failed(errno.into())),
-    };
+    let lock = try_lock(directory, FlockArg::LockExclusiveNonblock)?;
     // The previous holder may have removed all pins with the directory; this lock is then on a deleted directory.
-    let lock = Lock(locked);
     if lock.is_of(pins)? { Ok(lock) } else { try_lock_pins(pins) }
+}
+
+/// Takes a lock on a directory that exists.
+fn try_lock(directory: &Path, how: FlockArg) -> Result<Lock, LockError> {
+    let failed = |source| LockError::File { path: directory.to_owned(), source };
+    let file = File::open(directory).map_err(failed)?;
+    match Flock::lock(file, how) {
+        Ok(locked) => Ok(Lock(locked)),
+        Err((file, Errno::EWOULDBLOCK)) => Err(LockError::Held { pid: holder(&file).map_err(failed)? }),
+        Err((_, errno)) => Err(failed(errno.into())),
+    }
 }
 
 /// PID of the process that holds the lock on `file`; 0 if the kernel does not report it.

@@ -26,6 +26,7 @@ mod picks;
 mod preview;
 mod expected;
 mod explained;
+mod traced;
 mod share;
 mod slots;
 mod flows;
@@ -57,7 +58,7 @@ pub(crate) use self::{
     expected::{Answer, Expected, REHEARSED_FLOWS, STATION},
     explained::Explained,
     flows::FlowRecord,
-    lock::{Lock, LockError, lock_pins, lock_run_dir},
+    lock::{Lock, LockError, is_tracing, lock_pins, lock_run_dir, lock_tracing},
     mapped::Mapped,
     nat::{NatBackend, NatFlow, NatIdle, NatUse},
     nat_carry::Carried,

@@ -86,6 +86,11 @@ impl PinDir {
         self.programs().join(program::EDGE)
     }
 
+    /// The load balancer of a tracer, while it is attached in place of [`Self::program`].
+    pub(crate) fn traced_program(&self) -> PathBuf {
+        self.programs().join("edge-traced")
+    }
+
     /// The program arrays of tail calls between the programs, each under the ID of its program.
     pub(crate) fn calls(&self) -> PathBuf {
         self.version.join("calls")

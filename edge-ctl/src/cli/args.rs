@@ -3,6 +3,7 @@
 mod failover;
 mod status;
 mod support;
+mod trace;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,6 +13,7 @@ pub(crate) use self::{
     failover::FailoverArgs,
     status::StatusArgs,
     support::{BundleArgs, DoctorArgs},
+    trace::{Exits, TraceArgs},
 };
 pub(crate) use super::dirs::Dirs;
 use super::{
@@ -35,8 +37,8 @@ Of doctor: 0 nothing is wrong, 1 warnings, 2 errors.
 FILE is /etc/edge/edge.toml where it is left out; `-` is standard input, but not for run.
 BACKEND is POOL/BACKEND; the bare name suffices where only one pool has a backend of this name.
 Without a daemon, status, top, drain, enable, disable, weight, health, failover, failback, evacuate, return, apply, confirm,
-rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows and explain always read them, and
-incident reads what the daemon has written, and doctor and
+rollback and detach work on the pinned maps, with a notice; plan, history, diff, flows, explain and trace always use
+them, and incident reads what the daemon has written, and doctor and
 bundle take what they can read.";
 
 /// Keys in `top --help`; docs/cli.md has them all.
@@ -126,6 +128,8 @@ pub(crate) enum Command {
     },
     /// Explain where a client's flow goes, by the packet path's own code on the pinned maps.
     Explain(ExplainArgs),
+    /// Show packets live with their fate: service, slot, owner or record, backend, exit; before and after.
+    Trace(TraceArgs),
     /// Send no new flows to a backend; its established flows stay.
     Drain(BackendArgs),
     /// Undo a drain or a disable.

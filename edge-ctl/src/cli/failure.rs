@@ -12,6 +12,7 @@ use crate::{
     control::{chain, inventory::NameError, offline::OfflineError, operations::OperationError},
     daemon::{RunError, client::ClientError},
     preflight::HostError,
+    xdp::XdpError,
 };
 
 /// Exit codes. `--help` and docs/cli.md list them.
@@ -65,11 +66,13 @@ pub(crate) enum Failure {
     #[error("the events in {} cannot be read", dir.display())]
     Events { dir: PathBuf, source: io::Error },
     #[error("{} cannot be written", file.display())]
-    Bundle { file: PathBuf, source: io::Error },
+    Unwritten { file: PathBuf, source: io::Error },
     #[error("top needs a terminal for its input and its output")]
     NoTerminal,
     #[error("the terminal does not work")]
     Terminal(#[source] io::Error),
+    #[error("packets cannot be traced")]
+    Trace(#[source] XdpError),
     #[error("the documents cannot be written")]
     Documents(#[source] io::Error),
     #[error("the async runtime did not start")]
@@ -150,7 +153,8 @@ impl Failure {
             | Self::Host(_)
             | Self::NotUpgraded { .. }
             | Self::Events { .. }
-            | Self::Bundle { .. }
+            | Self::Unwritten { .. }
+            | Self::Trace(_)
             | Self::Documents(_)
             | Self::Terminal(_)
             | Self::Runtime(_) => Code::Failed,
@@ -179,7 +183,7 @@ impl Failure {
             Self::NothingThere { .. } => {
                 Some("start it with `edge-ctl run FILE`, or name other places with --run-dir and --pin-dir".to_owned())
             }
-            Self::Bundle { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+            Self::Unwritten { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("nothing is written over: name another file".to_owned())
             }
             Self::NoTerminal => {

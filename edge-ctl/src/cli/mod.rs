@@ -19,6 +19,7 @@ mod journal;
 mod many;
 mod evacuate;
 mod explain;
+mod trace;
 mod incident;
 mod status;
 mod top;
@@ -115,6 +116,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Top => top::top(dirs),
         Command::Flows { service, json, limit } => flows(dirs, Wanted { service: service.as_deref(), limit }, json),
         Command::Explain(args) => explain::explain(dirs, &args),
+        Command::Trace(args) => trace::trace(dirs, &args),
         Command::Drain(args) => backends(dirs, &args, |backend, reason| Operation::Drain { backend, reason }),
         Command::Enable(args) => backends(dirs, &args, |backend, reason| Operation::Enable { backend, reason }),
         Command::Disable(args) => backends(dirs, &args, |backend, reason| Operation::Disable { backend, reason }),

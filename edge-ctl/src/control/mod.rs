@@ -17,6 +17,7 @@ pub(crate) mod takedown;
 pub(crate) mod change;
 pub(crate) mod kept;
 pub(crate) mod explain;
+pub(crate) mod trace;
 mod few;
 mod short;
 mod rates;

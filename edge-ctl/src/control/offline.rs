@@ -81,6 +81,11 @@ impl Offline {
         Ok(Self { inventory: Inventory::from_snapshot(&snapshot)?, maps })
     }
 
+    /// The configuration in the maps, and the maps.
+    pub(crate) fn into_parts(self) -> (Inventory, PinnedMaps) {
+        (self.inventory, self.maps)
+    }
+
     /// The status by the maps. `earlier` is the sample to compute rates from, and becomes the present one. Without it
     /// there are no rates: an operator in an outage should not have to wait for a second sample.
     pub(crate) fn status(&mut self, earlier: &mut Option<Sample>) -> Result<Status, OfflineError> {

@@ -27,8 +27,18 @@ pub(super) type Loaded = (Ebpf, ProgramArray<MapData>);
 /// log takes ten seconds and more. Only a refusal is worth a second load, to get its reason. A load that was interrupted
 /// by a signal is no refusal, and is repeated; aya itself does so once.
 pub(super) fn load<'a>(capacity: &Capacity, loader: impl Fn() -> EbpfLoader<'a>) -> Result<Loaded, XdpError> {
+    load_object(OBJECT, &[program::EDGE], capacity, loader)
+}
+
+/// As [`load`], for `programs` of another object.
+pub(super) fn load_object<'a>(
+    bytes: &[u8],
+    programs: &[&'static str],
+    capacity: &Capacity,
+    loader: impl Fn() -> EbpfLoader<'a>,
+) -> Result<Loaded, XdpError> {
     let load = |level| {
-        let mut object = loader().verifier_log_level(level).load(OBJECT).map_err(XdpError::not_loaded)?;
+        let mut object = loader().verifier_log_level(level).load(bytes).map_err(XdpError::not_loaded)?;
         let failed = |source| XdpError::Map { name: program::CALLS, source };
         let map = object.take_map(program::CALLS).ok_or(XdpError::NotInObject(program::CALLS))?;
         let mut calls = ProgramArray::try_from(map).map_err(failed)?;
@@ -39,7 +49,9 @@ pub(super) fn load<'a>(capacity: &Capacity, loader: impl Fn() -> EbpfLoader<'a>)
             let unusable = |source| XdpError::Program { name: program::NAT, source: Box::new(source) };
             calls.set(program::NAT_AT, nat.fd().map_err(unusable)?, 0).map_err(failed)?;
         }
-        link::load(&mut object, program::EDGE)?;
+        for name in programs {
+            link::load(&mut object, name)?;
+        }
         Ok((object, calls))
     };
     for _ in 1..TRIES {

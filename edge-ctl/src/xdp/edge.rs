@@ -9,7 +9,7 @@ use super::{
     calls::{self, Calls, Loaded},
     edge_links, features, link,
     sys::LinkEnds,
-    traces,
+    traced, traces,
 };
 use crate::{
     bpf::{self, BpfError, PinDir, PinnedMaps},
@@ -74,13 +74,18 @@ impl EdgeProgram {
         self.calls.keep()
     }
 
-    /// Whether this program is attached to the interface in this mode.
+    /// Whether this program is attached to the interface in this mode, or for the time of a trace the tracer's program in
+    /// its place.
     ///
     /// # Errors
     /// If there is no such interface, or it can't be looked up.
     pub(crate) fn is_attached(&self, interface: &str, mode: AttachMode) -> Result<bool, XdpError> {
         let wanted = LinkEnds { interface: link::interface_index(interface)?, program: self.number };
-        Ok(link::ends(&edge_links::path(&self.pins, interface, mode))? == Some(wanted))
+        match link::ends(&edge_links::path(&self.pins, interface, mode))? {
+            Some(ends) if ends == wanted => Ok(true),
+            Some(ends) => Ok(ends.interface == wanted.interface && traced::is_tracers(&self.pins, ends.program)?),
+            None => Ok(false),
+        }
     }
 
     /// Whether no interface has another program of these pins, which may use other maps.
@@ -132,6 +137,7 @@ impl EdgeProgram {
         }
         // A link of a deleted interface.
         link::remove(&before)?;
+        traced::forget(&self.pins)?;
         calls::forget(&self.pins, self.number)
     }
 

@@ -104,6 +104,16 @@ pub(super) fn has_other_program(pins: &PinDir, number: u32) -> Result<bool, BpfE
     Ok(false)
 }
 
+/// Whether the program with this kernel ID is attached to any interface.
+pub(super) fn has_program(pins: &PinDir, number: u32) -> Result<bool, BpfError> {
+    for pinned in all(pins)? {
+        if link::ends(&pinned.path)?.is_some_and(|ends| ends.interface != 0 && ends.program == number) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The interfaces that another version's program, with pins under the same root, is attached to.
 pub(crate) fn attached_by_others(pins: &PinDir) -> Result<Vec<String>, BpfError> {
     let others: Result<Vec<_>, _> = pins.others()?.iter().map(attached).collect();

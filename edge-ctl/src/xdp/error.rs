@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::features::{TooOld, remark};
 use crate::{
-    bpf::BpfError,
+    bpf::{BpfError, LockError},
     config::AttachMode,
     net::{AttachedXdp, NetError, link_mtu},
 };
@@ -93,6 +93,19 @@ pub(crate) enum XdpError {
         #[source]
         source: MapError,
     },
+    #[error("another `edge-ctl trace` is running: PID {pid}\n  do: wait for its end, or end it: kill {pid}")]
+    Traced { pid: u32 },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(
+        "the program that is attached is none that can be traced: nothing is attached, or the daemon has just replaced \
+         it\n  do: see `edge-ctl status`, and try again"
+    )]
+    NothingToTrace,
+    #[error(
+        "the program that was traced has been replaced, or detached\n  do: see `edge-ctl status`, and start the trace again"
+    )]
+    TraceEnded,
     #[error("another `edge-ctl decap` is at work on {interface}\n  do: run it again when that one is done")]
     Busy { interface: String },
     #[error(

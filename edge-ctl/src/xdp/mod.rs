@@ -17,6 +17,7 @@ mod decap_pins;
 mod decap_prefix;
 mod probes;
 mod traces;
+mod traced;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,11 @@ pub(crate) use self::{
     link::interface_index,
     probes::ProbePrograms,
     rehearsal::{Ran, Rehearsal},
+    traced::{TraceCounts, TracedProgram},
 };
 
 /// The eBPF object: the load balancer and the decapsulation program.
 pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_OBJECT"));
+
+/// The object of the load balancer for traces.
+const TRACED_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EDGE_TRACED_OBJECT"));

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
     ptr,
 };
@@ -54,6 +54,25 @@ pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     match unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr) } {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Replaces the program `old` by `new` in the link pinned at `path`, between two packets, if it has `old`.
+/// Returns whether it had.
+pub(super) fn replace_in_link(path: &Path, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> io::Result<bool> {
+    const BPF_F_REPLACE: u32 = 4;
+    let Some(link) = if_present(open_pin(path))? else { return Ok(false) };
+    let mut attr = no_attr();
+    attr.link_update.link_fd = link.as_raw_fd().unsigned_abs();
+    attr.link_update.__bindgen_anon_1.new_prog_fd = new.as_raw_fd().unsigned_abs();
+    attr.link_update.flags = BPF_F_REPLACE;
+    attr.link_update.__bindgen_anon_2.old_prog_fd = old.as_raw_fd().unsigned_abs();
+    // SAFETY: BPF_LINK_UPDATE reads descriptors, no pointer; all stay open during the call.
+    match unsafe { bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr) } {
+        Ok(_) => Ok(true),
+        // EPERM: another program is in the link (`bpf_xdp_link_update`); ENOLINK: its interface is gone.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOLINK)) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -43,6 +43,7 @@ mod segment;
 mod status;
 mod through;
 mod top;
+mod trace;
 mod two_addresses;
 mod two_modes;
 mod upgrade;

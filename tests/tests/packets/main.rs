@@ -6,6 +6,7 @@
 #![warn(clippy::wildcard_enum_match_arm, reason = "a new exit must not fall into an old arm")]
 
 mod load;
+mod traced;
 mod exits;
 mod routes;
 mod peers;

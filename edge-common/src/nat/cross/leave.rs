@@ -43,6 +43,7 @@ impl<'a> Sides<'a> {
         let (found, _, flow) = table(maps, head).at(entry).ok_or(Exit::NatRaced)?;
         let served = Translation::of(found.served);
         let backend = maps.backend(served.backend).ok_or(Exit::BadTables)?;
+        maps.concerns(served.service.into(), served.backend);
         let backend_v6 = backend.family == Family::V6 as u8;
         // The entry may belong to another flow by now.
         if flow.is_v6() == backend_v6 || v6 != (backend_v6 == back) {

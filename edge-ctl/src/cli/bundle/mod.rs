@@ -37,7 +37,7 @@ pub(super) fn bundle(dirs: &Dirs, args: &BundleArgs) -> Result<(), Failure> {
     let file = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.tar")));
     let (items, secrets) = Items::gather(dirs)?;
     let packed = pack(&name, items, &secrets, unix_ms() / 1000);
-    let failed = |source| Failure::Bundle { file: file.clone(), source };
+    let failed = |source| Failure::Unwritten { file: file.clone(), source };
     if file == Path::new("-") {
         return packed.and_then(|bytes| io::stdout().write_all(&bytes)).map_err(failed);
     }
