@@ -106,10 +106,9 @@ impl PinnedMaps {
         self.write_fresh_owners(image, bank);
         // If the image is not activated, the services are stable again after a reconcile pass.
         let kept: Vec<_> = image.services.iter().filter(|new| !new.fresh_number).map(|new| new.number).collect();
-        let changing = self.announce_change(&kept);
-        // A rehearsal's packets go to the picks of this generation.
-        self.look_at_concerned(self.foresee_generation(image, bank));
-        self.separate(&kept);
+        // A rehearsal's packets go to the picks of this generation, through its tables: also in services that stay as they
+        // are, since somebody else may have damaged these.
+        let changing = self.begin_transition(&kept);
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         Ok(Staged { bank })
     }
@@ -117,7 +116,7 @@ impl PinnedMaps {
     /// Publishes a staged `image`, with one store.
     ///
     /// Returns when no packet uses the previous generation any more. All services of the new generation are in
-    /// transition, and packets look at the slots whose picks change; these are handed over as after any other change.
+    /// transition; their slots are handed over as after any other change.
     ///
     /// # Errors
     /// If the image is not in force: no packet is affected. An error after the store is in the result.

@@ -13,7 +13,7 @@ use std::{
 use edge_tests::lab::{
     patience::patience,
     process::Process,
-    small::{BACKENDS, Mode, Served, Small},
+    small::{Mode, Served, Small},
     topology::EDGE,
     wait_until,
 };
@@ -30,7 +30,6 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let mut lab = Small::on_veth().expect("the lab comes up");
-        BACKENDS.iter().try_for_each(|backend| lab.pass(backend)).expect("a program that passes");
         lab.decapsulate_all(Mode::Native, &["10.0.0.1", "fd00::1"]).expect("decapsulation attaches");
         lab.balance(Mode::Native).expect("the load balancer starts");
         Self { lab, dir: tempfile::tempdir().unwrap() }

@@ -108,7 +108,9 @@ fn a_change_concerns_the_slots_that_get_another_pick() {
                 }
                 let shown = || format!("round {round}: {service}, change {what} of {name} to {new:?}, slot {slot}");
                 assert!(!moved[slot] || looked[slot], "{} is overlooked", shown());
-                assert!(moved[slot] || !looked[slot] || !alive[usize::from(owner)], "{} is not concerned", shown());
+                // Packets look at all slots while a generation is rehearsed.
+                let may_look = what == 1 || moved[slot] || !alive[usize::from(owner)];
+                assert!(may_look || !looked[slot], "{} is not concerned", shown());
             }
             changed += count(&moved);
             all += usize::from(count(&looked) == looked.len());
@@ -119,25 +121,15 @@ fn a_change_concerns_the_slots_that_get_another_pick() {
 }
 
 #[test]
-fn a_publication_concerns_no_slot_of_a_service_that_stays() {
+fn packets_look_at_all_slots_while_a_generation_is_rehearsed() {
     let bpffs = Bpffs::mount();
-    let mut config = ten();
-    let mut pinned = stable(&bpffs.pins(), &config);
-    let before = ["web", "dns"].map(|service| hand_over(&mut pinned, service));
-    let image = plan(&pinned, &config);
-    pinned.publish(&image).expect("published");
-    assert_eq!(["web", "dns"].map(|service| count(&looked_at(&pinned, service))), [0, 0], "the same again");
-    // Another weight in the first pool of `web`, which is the second one of `dns`.
-    config.pools[0].backends[3].weight = 200;
-    let image = plan(&pinned, &config);
-    let staged = pinned.stage(&image).expect("staged");
-    let rehearsed = looked_at(&pinned, "web");
-    pinned.make_active(&image, staged).expect("published").expect("settled");
-    let moved = differ(&before[0], &picks(&pinned, "web"));
-    assert_eq!(rehearsed, moved, "the packets of a rehearsal go where those of the generation will go");
-    assert_eq!(looked_at(&pinned, "web"), moved);
-    assert!((50..200).contains(&count(&moved)), "{}", count(&moved));
-    assert_eq!(count(&looked_at(&pinned, "dns")), 0);
+    let mut pinned = stable(&bpffs.pins(), &ten());
+    ["web", "dns"].map(|service| hand_over(&mut pinned, service));
+    let image = plan(&pinned, &ten());
+    let _staged = pinned.stage(&image).expect("staged");
+    for service in ["web", "dns"] {
+        assert!(!looked_at(&pinned, service).contains(&false), "{service}: its tables may have been damaged");
+    }
 }
 
 #[test]
