@@ -9,10 +9,13 @@ impl PinnedMaps {
     /// shares; `None` if the slot is in neither any more.
     pub(crate) fn slot_in(&self, bank: u32, service: u32, slot: u32) -> Option<u32> {
         let record = self.maps.service(bank, service)?;
-        let shared = self.known.as_ref().and_then(|known| known.common_cells().get(&service).copied());
-        [Some(record.slots), shared].into_iter().flatten().find_map(|first| {
+        let within = |first: u32| {
             let number = slot.checked_sub(first.checked_mul(SLOTS_PER_CELL)?)?;
             (number <= record.slot_mask).then_some(number)
-        })
+        };
+        let known = || self.known.as_ref()?.common_cells().get(&service).copied();
+        // The daemon may have made a table for services to share since the snapshot was read.
+        let at_present = || self.snapshot().ok()??.common_cells().get(&service).copied();
+        within(record.slots).or_else(|| within(known()?)).or_else(|| within(at_present()?))
     }
 }

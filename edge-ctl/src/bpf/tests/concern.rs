@@ -124,7 +124,9 @@ fn a_change_concerns_the_slots_that_get_another_pick() {
 fn packets_look_at_all_slots_while_a_generation_is_rehearsed() {
     let bpffs = Bpffs::mount();
     let mut pinned = stable(&bpffs.pins(), &ten());
-    ["web", "dns"].map(|service| hand_over(&mut pinned, service));
+    for service in ["web", "dns"] {
+        hand_over(&mut pinned, service);
+    }
     let image = plan(&pinned, &ten());
     let _staged = pinned.stage(&image).expect("staged");
     for service in ["web", "dns"] {
