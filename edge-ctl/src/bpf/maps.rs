@@ -122,6 +122,7 @@ impl Maps {
         self.services.read(position(bank, number)?)
     }
 
+    #[cfg(test)]
     pub(super) fn pool(&self, bank: u32, number: u16) -> Option<Pool> {
         self.pools.read(position(bank, number.into())?)
     }

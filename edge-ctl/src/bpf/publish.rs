@@ -125,10 +125,9 @@ impl PinnedMaps {
         let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
         let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
         // Since staging, a reconcile pass may have cleared `look` in some slots.
-        for new in image.services.iter().filter(|new| new.owners != NewOwners::Kept) {
+        for new in &image.services {
             Slots::of(&self.maps, &new.service).look_at_all();
         }
-        self.look_at_concerned(self.foresee_generation(image, bank));
         self.write_timeouts(&image.flow_timeouts, false)?;
         let numbers: Vec<_> = image.services.iter().map(|new| new.number).collect();
         self.note_redirection(bank, &numbers);

@@ -10,14 +10,11 @@
 use edge_common::abi::{BackendNumber, Failover, Service, State};
 
 use super::reconcile::Handover;
-use crate::{
-    bpf::{
-        BpfError, PinnedMaps,
-        picks::{Picks, alike},
-        slots::Slots,
-        view::{Copies, Picker},
-    },
-    plan::{Image, NewOwners, NewService},
+use crate::bpf::{
+    BpfError, PinnedMaps,
+    picks::Picks,
+    slots::Slots,
+    view::{Copies, Picker},
 };
 
 /// Slots for which changes may search the picks between two passes, some 40 ms' worth. After that, a change concerns all
@@ -64,7 +61,7 @@ impl PinnedMaps {
 
     /// Sets `look` in the slots whose owner will not be the pick, and in those whose owner is dead: packets look at these
     /// in any case, and may change the owner meanwhile.
-    pub(in crate::bpf) fn look_at_concerned(&mut self, Foreseen { copies, mut services }: Foreseen) {
+    fn look_at_concerned(&mut self, Foreseen { copies, mut services }: Foreseen) {
         // Services that are alike are neighbours and share their picks.
         services.sort_by_key(|(number, service)| {
             (service.pools, service.failover, service.when_exhausted, service.slot_mask, *number)
@@ -113,24 +110,5 @@ impl PinnedMaps {
         let service = self.maps.service(bank, number).ok_or(BpfError::NoSuchService(number))?;
         let service = Service { failover: failover.to_raw(), ..service };
         Ok(Foreseen { copies: Copies::take(&self.maps, bank, &generation), services: vec![(number, service)] })
-    }
-
-    /// The generation that is staged in `bank`, with the services that keep their slots and whose picks it may change.
-    pub(in crate::bpf) fn foresee_generation(&self, image: &Image, bank: u32) -> Foreseen {
-        let copies = Copies::take(&self.maps, bank, &image.generation);
-        let kept = image.services.iter().filter(|new| new.owners == NewOwners::Kept && !self.stays(image, new, bank));
-        Foreseen { copies, services: kept.map(|new| (new.number, new.service)).collect() }
-    }
-
-    /// Whether a service has the same picks in the generation that is staged in `bank` as in the published one: candidate
-    /// tables at the same position have the same content.
-    fn stays(&self, image: &Image, new: &NewService, bank: u32) -> bool {
-        let Some((published, generation)) = self.maps.published() else { return false };
-        let Some(old) = self.maps.service(published, new.number) else { return false };
-        let is_same = |pool: &u16| self.maps.pool(published, *pool) == self.maps.pool(bank, *pool);
-        generation.hash_key == image.generation.hash_key
-            && old.slots == new.service.slots
-            && alike(&old) == alike(&new.service)
-            && new.service.pools.iter().take(new.service.pool_count.into()).all(is_same)
     }
 }
