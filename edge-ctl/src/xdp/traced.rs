@@ -3,7 +3,10 @@
 //! A tracer has a lock. If it is killed, the kernel releases the lock and empties the array by which packets are traced,
 //! so that its program does what the other one does; a daemon, or the next tracer, puts the other one back.
 
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::{
+    os::fd::{AsFd as _, AsRawFd, RawFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -65,7 +68,7 @@ impl TracedProgram {
             error @ LockError::File { .. } => error.into(),
         })?;
         restore(pins)?;
-        let instead_of = pinned(pins)?.ok_or(XdpError::NothingToTrace)?;
+        let instead_of = pinned(&pins.program())?.ok_or(XdpError::NothingToTrace)?;
         let uses = info(&instead_of)?.map_ids().map_err(unusable)?.unwrap_or_default();
         if !uses.contains(&maps.number()) {
             return Err(XdpError::NothingToTrace);
@@ -130,7 +133,7 @@ impl TracedProgram {
         Ok(traced)
     }
 
-    fn is_put_in(&self, path: &std::path::Path) -> Result<bool, XdpError> {
+    fn is_put_in(&self, path: &Path) -> Result<bool, XdpError> {
         let (old, new) = (fd(&self.instead_of)?, fd(&self.program)?);
         Ok(sys::replace_in_link(path, old, new).map_err(|source| BpfError::file(path, source))?)
     }
@@ -179,13 +182,9 @@ impl Drop for TracedProgram {
 /// lock of tracers.
 fn restore(pins: &PinDir) -> Result<(), XdpError> {
     let path = pins.traced_program();
-    let is_there = path.try_exists().map_err(|source| BpfError::file(&path, source))?;
-    if !is_there {
-        return Ok(());
-    }
-    let traced = Xdp::from_pin(&path, XdpAttachType::Interface).map_err(unusable)?;
+    let Some(traced) = pinned(&path)? else { return Ok(()) };
     let number = info(&traced)?.id();
-    if let Some(program) = pinned(pins)? {
+    if let Some(program) = pinned(&pins.program())? {
         for pinned in edge_links::all(pins)? {
             let replaced = sys::replace_in_link(&pinned.path, fd(&traced)?, fd(&program)?);
             replaced.map_err(|source| BpfError::file(&pinned.path, source))?;
@@ -201,33 +200,25 @@ fn restore(pins: &PinDir) -> Result<(), XdpError> {
 
 /// Whether the program with this ID is that of a tracer that runs.
 pub(super) fn is_tracers(pins: &PinDir, number: u32) -> Result<bool, XdpError> {
-    let path = pins.traced_program();
-    let is_there = path.try_exists().map_err(|source| BpfError::file(&path, source))?;
-    if !is_there || !bpf::is_tracing(pins)? {
-        return Ok(false);
+    match pinned(&pins.traced_program())? {
+        Some(program) if bpf::is_tracing(pins)? => Ok(info(&program)?.id() == number),
+        Some(_) | None => Ok(false),
     }
-    let program = Xdp::from_pin(&path, XdpAttachType::Interface).map_err(unusable)?;
-    Ok(info(&program)?.id() == number)
 }
 
 /// Removes the pin of a tracer's program that was killed, once it is attached nowhere.
 pub(super) fn forget(pins: &PinDir) -> Result<(), XdpError> {
     let path = pins.traced_program();
-    let is_there = path.try_exists().map_err(|source| BpfError::file(&path, source))?;
-    if !is_there || bpf::is_tracing(pins)? {
-        return Ok(());
-    }
-    let traced = Xdp::from_pin(&path, XdpAttachType::Interface).map_err(unusable)?;
-    if !edge_links::has_program(pins, info(&traced)?.id())? {
+    let Some(traced) = pinned(&path)? else { return Ok(()) };
+    if !bpf::is_tracing(pins)? && !edge_links::has_program(pins, info(&traced)?.id())? {
         bpf::remove_file(&path)?;
     }
     Ok(())
 }
 
-/// The daemon's program, if it is pinned.
-fn pinned(pins: &PinDir) -> Result<Option<Xdp>, XdpError> {
-    let path = pins.program();
-    let is_there = path.try_exists().map_err(|source| BpfError::file(&path, source))?;
+/// The program that is pinned at `path`, if there is one.
+fn pinned(path: &Path) -> Result<Option<Xdp>, XdpError> {
+    let is_there = path.try_exists().map_err(|source| BpfError::file(path, source))?;
     if is_there { Xdp::from_pin(path, XdpAttachType::Interface).map(Some).map_err(unusable) } else { Ok(None) }
 }
 
