@@ -21,6 +21,7 @@ pub mod hash;
 pub mod flow_table;
 pub mod wire;
 pub mod maps;
+pub mod evidence;
 pub mod step;
 
 pub mod lookup;

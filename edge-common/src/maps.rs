@@ -5,7 +5,8 @@ use crate::abi::Unrecorded;
 use crate::{
     abi::{
         Backend, BackendNumber, Cell, Exit, FlowCount, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, Mac,
-        NatHead, Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, Station,
+        NatHead, Pool, Published, RateLimited, Service, ServiceEntryV4, ServiceEntryV6, Sign, Slot, SlotAddress,
+        Station,
     },
     flow_table::{FlowMemory, Native, Words},
     wire::packet::Packet,
@@ -152,6 +153,16 @@ pub trait Maps: PoolMaps {
     fn now_ns(&self) -> u64;
     /// Takes one of the `limit` actions of this second ([`RateLimiter`](crate::abi::RateLimiter)); false if none is left.
     fn try_take(&self, action: RateLimited, now_ns: u64, limit: u32) -> bool;
+
+    /// Sets [`Backend::asked`]; nothing where packets are not those of clients.
+    #[inline(always)]
+    fn set_asked(&self, _backend: BackendNumber, _ticks: u32) {}
+    /// Sets [`Backend::heard`].
+    #[inline(always)]
+    fn set_heard(&self, _backend: BackendNumber, _ticks: u32) {}
+    /// Adds a sign to [`Evidence`](crate::abi::Evidence).
+    #[inline(always)]
+    fn add_sign(&self, _backend: BackendNumber, _sign: Sign) {}
 
     /// The MTU of an interface, bytes of IP packet; 0 if unknown.
     fn mtu(&self, interface: u32) -> u32;

@@ -13,9 +13,10 @@ use aya_ebpf::{
 };
 use edge_common::{
     abi::{
-        Backend, BackendNumber, Cell, Dimension, Entries, Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry, FlowHead,
-        FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, NatHead, NatHop, Pool, Published, RateLimited, RateLimiter,
-        Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell, Traffic, Unrecorded, banked,
+        Backend, BackendNumber, Cell, Dimension, Entries, Evidence, Exit, FlowBucket, FlowCount, FlowCounts, FlowEntry,
+        FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, NatHead, NatHop, Pool, Published, RateLimited,
+        RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Sign, Slot, SlotAddress, SlotCell, Traffic, Unrecorded,
+        banked,
     },
     flow_table::{Native, Word, Words},
     maps::{Fragments, HopWords, Maps, PoolMaps, Route},
@@ -170,6 +171,29 @@ impl<'a, C: Context> Maps for KernelMaps<'a, C> {
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn set_asked(&self, backend: BackendNumber, ticks: u32) {
+        if let Some(backend) = BACKENDS.get_ptr_mut(u32::from(backend)) {
+            // SAFETY: a valid pointer, and a store of one word; of two concurrent stores either may stay.
+            unsafe { ptr::write_volatile(&raw mut (*backend).asked, ticks) };
+        }
+    }
+
+    #[inline(always)]
+    fn set_heard(&self, backend: BackendNumber, ticks: u32) {
+        if let Some(backend) = BACKENDS.get_ptr_mut(u32::from(backend)) {
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(&raw mut (*backend).heard, ticks) };
+        }
+    }
+
+    #[inline(always)]
+    fn add_sign(&self, backend: BackendNumber, sign: Sign) {
+        let Some(evidence) = EVIDENCE.get_ptr_mut(u32::from(backend)) else { return };
+        // SAFETY: a valid pointer; of two concurrent changes one may be lost, and the count is a sign all the same.
+        unsafe { ptr::write_volatile(evidence, ptr::read_volatile(evidence).with(sign)) };
     }
 
     #[inline(always)]

@@ -67,7 +67,13 @@ pub struct Backend {
     /// In `nat`, the port that the backend serves, network order; 0 for the service's port.
     pub port: [u8; 2],
     /// Zero.
-    pub reserved_tail: [u8; 10],
+    pub reserved: [u8; 2],
+    /// Since when a client waits for an answer of the backend, in ticks, if it waits: if this is later than `heard`. In
+    /// `nat` only; written by the packet path, at most once a tick.
+    pub asked: u32,
+    /// When a packet of the backend last came back, in ticks. In `nat` only; written by the packet path, at most once a
+    /// tick.
+    pub heard: u32,
 }
 
 impl Backend {

@@ -4,8 +4,8 @@
 use core::mem::size_of;
 
 use super::{
-    Backend, Cell, Exit, FlowBucket, FlowCounts, FlowEntry, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, NAT_HOPS,
-    NatHead, NatHop, Note, Pool, Published, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SlotCell,
+    Backend, Cell, Evidence, Exit, FlowBucket, FlowCounts, FlowEntry, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord,
+    NAT_HOPS, NatHead, NatHop, Note, Pool, Published, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, SlotCell,
     SnapshotPage, Traffic,
 };
 
@@ -63,6 +63,8 @@ macro_rules! maps {
                 "service", "packet path", "controller", "as long as the service";
             BACKEND_STATS: packet PerCpu(u32 => Traffic), Entries::Each(Dimension::Backends);
                 "backend", "packet path", "controller", "as long as the backend";
+            EVIDENCE: packet Shared(u32 => Evidence), Entries::Each(Dimension::Backends);
+                "backend", "packet path; controller resets", "controller", "as long as the backend";
             NOTES: control Shared(u32 => Note), Entries::Each(Dimension::Backends);
                 "backend", "controller", "`edge-ctl`", "as long as the backend";
             SNAPSHOT: control Shared(u32 => SnapshotPage), Entries::Banked(Dimension::Snapshot);

@@ -26,6 +26,7 @@ mod flow_counts;
 mod nat;
 mod rate_limiter;
 mod decap;
+mod evidence;
 mod probe;
 mod exit;
 mod stats;
@@ -34,6 +35,7 @@ mod traced;
 
 pub use backend::{Backend, BackendNumber, Family, State};
 pub use decap::{AddressPrefix, DecapSettings, MssLimits, Role};
+pub use evidence::{Evidence, Sign};
 pub use exit::{DecapExit, Exit, MssExit, Verdict};
 pub use flow::{FlowEnds, FlowKeyV4, FlowKeyV6, FragmentRecord};
 pub use flow_counts::{FlowCount, FlowCounts};
@@ -55,7 +57,7 @@ pub use stats::Traffic;
 pub use traced::{ClientPrefix, TRACED_BYTES, TraceFilter, TraceState, TracedFrame, traced_flags};
 
 /// Version of this interface; part of the pin path. Raise it with any change of a type, a map or their meaning.
-pub const ABI_VERSION: u32 = 15;
+pub const ABI_VERSION: u32 = 16;
 
 /// Index of a position in a map with two banks.
 #[inline(always)]
@@ -100,6 +102,7 @@ const _: () = {
     assert!(size_of::<Service>() == 56);
     assert!(size_of::<Pool>() == 32);
     assert!(size_of::<Backend>() == 64);
+    assert!(size_of::<Evidence>() == 24);
     assert!(size_of::<Cell>() == 8);
     assert!(size_of::<Traffic>() == 24);
     assert!(size_of::<MssLimits>() == 8);

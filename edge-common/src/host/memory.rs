@@ -8,10 +8,10 @@ use std::{
 use super::{FlowArrays, FlowRecord, Flows, Nat};
 use crate::{
     abi::{
-        AddressPrefix, Backend, BackendNumber, Cell, DecapExit, DecapSettings, Exit, FlowCount, FlowCounts, FlowEnds,
-        FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, HashKey, MssExit, MssLimits, NatHead, Pool,
-        Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Slot, SlotAddress, SlotCell,
-        Tracking, Traffic, Unrecorded, banked,
+        AddressPrefix, Backend, BackendNumber, Cell, DecapExit, DecapSettings, Evidence, Exit, FlowCount, FlowCounts,
+        FlowEnds, FlowHead, FlowKeyV4, FlowKeyV6, FragmentRecord, Generation, HashKey, MssExit, MssLimits, NatHead,
+        Pool, Published, RateLimited, RateLimiter, Service, ServiceEntryV4, ServiceEntryV6, Sign, Slot, SlotAddress,
+        SlotCell, Tracking, Traffic, Unrecorded, banked,
     },
     decap::{Addresses, Words, mss::Answers},
     flow_table::{Native, Refused},
@@ -38,6 +38,11 @@ pub struct Memory {
     pub in_transition: RefCell<BTreeSet<(u32, u32)>>,
     /// Path MTUs that the packet path has learnt.
     pub path_mtus: RefCell<BTreeMap<BackendNumber, u16>>,
+    /// What the packet path has noted in place of [`Backend::asked`] and [`Backend::heard`].
+    pub asked: RefCell<BTreeMap<BackendNumber, u32>>,
+    pub heard: RefCell<BTreeMap<BackendNumber, u32>>,
+    /// Signs of backends' trouble.
+    pub evidence: RefCell<BTreeMap<BackendNumber, Evidence>>,
     /// Current time of the clock, nanoseconds.
     pub clock_ns: Mutable<u64>,
     /// MTUs of interfaces.
@@ -182,6 +187,20 @@ impl Maps for Memory {
 
     fn learn_path_mtu(&self, backend: BackendNumber, mtu: u16) {
         self.path_mtus.borrow_mut().entry(backend).and_modify(|known| *known = mtu.min(*known)).or_insert(mtu);
+    }
+
+    fn set_asked(&self, backend: BackendNumber, ticks: u32) {
+        self.asked.borrow_mut().insert(backend, ticks);
+    }
+
+    fn set_heard(&self, backend: BackendNumber, ticks: u32) {
+        self.heard.borrow_mut().insert(backend, ticks);
+    }
+
+    fn add_sign(&self, backend: BackendNumber, sign: Sign) {
+        let mut evidence = self.evidence.borrow_mut();
+        let of_backend = evidence.entry(backend).or_default();
+        *of_backend = of_backend.with(sign);
     }
 
     fn set_look(&self, slot: SlotAddress) {

@@ -4,12 +4,13 @@ use super::{
     read::Read,
     sign::{Handshake, Sign},
     stage::{after_backend, is_accepted},
-    table::{Outside, Translation, table},
+    table::{Outside, Translation, table_at},
     tell::has_data,
 };
 use crate::{
-    abi::Exit,
-    flow_table::{Life, Signal},
+    abi::{Exit, Sign as EvidenceSign},
+    evidence,
+    flow_table::{Life, Signal, Stage},
     maps::Maps,
     step::{Decision, FlowLocation, StepResult, Translate},
     wire::{packet::Packet, protocol},
@@ -35,10 +36,16 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         protocol,
         v6,
     };
-    let table = table(maps, head);
-    let (found, entry, flow) = outside.entry(maps, head, &table).ok_or(Exit::NotOurs)?;
+    let now_ns = maps.now_ns();
+    let table = table_at(maps, head, now_ns);
+    let (found, entry, flow, backend) = outside.entry_and_backend(maps, head, &table).ok_or(Exit::NotOurs)?;
     let served = Translation::of(found.served);
     maps.concerns(served.service.into(), served.backend);
+    if matches!((found.life.stage(), sign.signal), (Stage::HalfOpen, Signal::Reset)) {
+        maps.add_sign(served.backend, EvidenceSign::Refused);
+    } else {
+        evidence::hears(maps, served.backend, backend, now_ns);
+    }
     if ttl <= 1 {
         return Err(Exit::TtlExceeded.into());
     }

@@ -8,10 +8,11 @@
 use super::{
     hop::{self, Back, Came},
     rewrite::{Ends, Translated, check_after},
-    table::{Outside, Translation, port_of, source, table},
+    table::{Outside, Translation, port_of, source, table_at},
 };
 use crate::{
     abi::{Exit, Failover, Family, Mode, State},
+    evidence,
     flow_table::{Flow, words_of},
     forward::{self, HopLook, NextHop},
     maps::Maps,
@@ -71,7 +72,8 @@ fn forth<F: Translated, P: Places, M: Maps>(
     let head = maps.nat_head()?;
     let Ends { source: client, destination: vip, ports } = plain.ends(packet);
     let flow = Flow::new(client, vip, ports, plain.protocol, v6);
-    let table = table(maps, head);
+    let now_ns = maps.now_ns();
+    let table = table_at(maps, head, now_ns);
     let hash = flow.hash(&head.hash_key);
     let (found, entry) = table.first(&flow, hash).or_else(|| table.look(&flow, hash))?;
     let served = Translation::of(found.served);
@@ -96,6 +98,9 @@ fn forth<F: Translated, P: Places, M: Maps>(
         return None;
     }
     maps.concerns(served.service.into(), served.backend);
+    if plain.has_data(packet, length) {
+        evidence::asks(maps, served.backend, backend, now_ns);
+    }
     maps.count_forwarded(served.service.into(), served.backend, length as u64, false);
     let own = source(head, served.source).address;
     let now = Ends {
@@ -120,8 +125,9 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
         protocol: plain.protocol,
         v6,
     };
-    let table = table(maps, head);
-    let (found, entry, flow) = outside.entry(maps, head, &table)?;
+    let now_ns = maps.now_ns();
+    let table = table_at(maps, head, now_ns);
+    let (found, entry, flow, backend) = outside.entry_and_backend(maps, head, &table)?;
     if !found.life.is_settled() || flow.is_v6() != v6 {
         return None;
     }
@@ -132,6 +138,7 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
         return None;
     }
     maps.concerns(served.service.into(), served.backend);
+    evidence::hears(maps, served.backend, backend, now_ns);
     let now = Ends { source: flow.vip, destination: flow.client, ports: flow.ports().rotate_left(16) };
     let next_hop = NextHop { egress, mac, source_mac };
     Some(plain.leave(packet, now, vlan, next_hop, None))
@@ -163,6 +170,13 @@ impl<F: Translated, P: Places> Plain<F, P> {
         let header = packet.at(self.header);
         let (source, destination) = (F::words(F::source(header)), F::words(F::destination(header)));
         Ends { source, destination, ports: packet.at(self.transport).start.ports() }
+    }
+
+    /// Whether the packet, of `length` bytes from its network header on, is one of TCP with data.
+    #[inline(always)]
+    fn has_data(&self, packet: &P, length: usize) -> bool {
+        let headers = size_of::<F::Header>().wrapping_add(packet.at(self.transport).start.header_length());
+        self.protocol == protocol::TCP && length > headers
     }
 
     /// The hop by which the packet arrived; `None` for a frame with two tags.

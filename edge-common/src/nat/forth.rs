@@ -5,10 +5,12 @@ use super::{
     read::Read,
     sign::{Handshake, Sign, Stamp},
     stage::{after_client, is_accepted},
-    table::{Translation, table},
+    table::{Translation, table_at},
+    tell::has_data,
 };
 use crate::{
-    abi::{Backend, BackendNumber, Exit, Family, Service, ServiceRef, State},
+    abi::{Backend, BackendNumber, Exit, Family, Service, ServiceRef, Sign as EvidenceSign, State},
+    evidence,
     flow_table::{Life, Signal, Stage},
     maps::Maps,
     select,
@@ -45,7 +47,8 @@ fn found<P: Packet, M: Maps>(
     if read.ttl <= 1 {
         return Err(Exit::TtlExceeded.into());
     }
-    let (flow, sign, table) = (read.flow(), read.sign, table(maps, head));
+    let now_ns = maps.now_ns();
+    let (flow, sign, table) = (read.flow(), read.sign, table_at(maps, head, now_ns));
     let Some((found, entry)) = table.look(&flow, flow.hash(&head.hash_key)) else {
         return opened(location, sign);
     };
@@ -78,6 +81,13 @@ fn found<P: Packet, M: Maps>(
     }
     if let Some(last) = last {
         table.remember(entry, last);
+    }
+    if demands_answer(packet, location, sign) {
+        evidence::asks(maps, served.backend, backend, now_ns);
+    }
+    if matches!((stage, sign.signal), (Stage::HalfOpen, Signal::Syn)) && chosen == 0 {
+        let client = evidence::client_bit(read.client(&head.hash_key));
+        maps.add_sign(served.backend, EvidenceSign::Repeated(client));
     }
     if !hop::is_by(maps, served.hop, came) {
         let hop = hop::learn(packet, maps, view, came);
@@ -122,6 +132,17 @@ fn serves<M: Maps>(
     // Only a connection loses something if it does not wait for its backend.
     let waits = service.sticks != 0 && protocol == protocol::TCP && !matches!(stage, Stage::HalfOpen);
     waits || select::follows(maps, service, Seen { backend: served.backend, is_forged: false })
+}
+
+/// Whether the backend has to answer the packet: a SYN, a FIN or data of TCP.
+#[inline(always)]
+fn demands_answer<P: Packet>(packet: &P, location: FlowLocation, sign: Sign) -> bool {
+    location.protocol == protocol::TCP
+        && match sign.signal {
+            Signal::Syn | Signal::Fin => true,
+            Signal::Reset => false,
+            Signal::Bare | Signal::Data => has_data(packet, location).unwrap_or(false),
+        }
 }
 
 /// Whether the connection was closed by both sides, or by the client alone.

@@ -6,10 +6,11 @@ use super::{
     read::Read,
     sign::Stamp,
     stage::after_client,
-    table::{Ports, Translation, scaled, source, table, tuple},
+    table::{Ports, Translation, scaled, source, table_at, tuple},
 };
 use crate::{
     abi::{BackendNumber, Exit, Family, NAT_SOURCES, ServiceRef},
+    evidence,
     flow_table::{Birth, Certainty, Life, Refused, Signal, Stage, words_of},
     maps::Maps,
     step::{Decision, FlowLocation, StepResult, Translate},
@@ -42,7 +43,8 @@ fn opened<P: Packet, M: Maps>(
     let came = came_by(packet).ok_or(Exit::Malformed)?;
     let read = Read::at(packet, location).ok_or(Exit::Malformed)?;
     let (flow, sign, ports) = (read.flow(), read.sign, read.ports);
-    let (table, hash) = (table(maps, head), flow.hash(&head.hash_key));
+    let now_ns = maps.now_ns();
+    let (table, hash) = (table_at(maps, head, now_ns), flow.hash(&head.hash_key));
     let is_tcp = location.protocol == protocol::TCP;
     if let Some((found, entry)) = table.look(&flow, hash) {
         let stays = Translation::of(found.served).backend == to && !found.life.stage().is_over();
@@ -96,6 +98,9 @@ fn opened<P: Packet, M: Maps>(
     maps.concerns(served.service.into(), served.backend);
     match table.insert(&flow, hash, &birth, &claim) {
         Ok(entry) => {
+            if is_tcp {
+                evidence::asks(maps, to, backend, now_ns);
+            }
             let tells = is_tcp && service.tells_client != 0;
             Ok(Translate { entry, back: false, starts: true, crosses, tells }.into())
         }

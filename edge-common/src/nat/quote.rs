@@ -13,7 +13,7 @@ use super::{
     table::{Outside, Translation, port_of, source, table},
 };
 use crate::{
-    abi::{Exit, Family},
+    abi::{Exit, Family, Sign},
     flow_table::words_of,
     maps::Maps,
     step::{FlowLocation, StepResult, Translate},
@@ -62,6 +62,9 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         let crosses = flow.is_v6() != read.v6;
         let served = Translation::of(found.served);
         maps.concerns(served.service.into(), served.backend);
+        if is_unreachable(packet, location) {
+            maps.add_sign(served.backend, Sign::Unreachable);
+        }
         return Ok(Translate { entry: found.number, back: true, starts: false, crosses, tells: false });
     }
     // A packet from a VIP to a client: its flow has the ends reversed.
@@ -83,6 +86,19 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
 fn is_credible<P: Packet>(packet: &P, location: FlowLocation, label: Option<u32>) -> bool {
     if location.v6 { credible::<V6, P>(packet, location, label) } else { credible::<V4, P>(packet, location, label) }
         .is_some()
+}
+
+/// Whether the error reports the quoted packet's destination as unreachable, and not the packet as too long.
+#[inline(always)]
+fn is_unreachable<P: Packet>(packet: &P, location: FlowLocation) -> bool {
+    let place = packet.merge_paths(location.l3.wrapping_sub(Icmpv4Hdr::LEN), 0xff);
+    let Some([kind, code]) = packet.load(place) else { return false };
+    let too_big = V4::message(Message::TooBig);
+    if location.v6 {
+        kind == V6::message(Message::PortUnreachable)[0]
+    } else {
+        kind == too_big[0] && code != too_big[1]
+    }
 }
 
 #[inline(always)]

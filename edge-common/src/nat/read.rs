@@ -2,7 +2,9 @@
 
 use super::{rewrite::Translated, sign::Sign};
 use crate::{
+    abi::HashKey,
     flow_table::Flow,
+    hash::Hash,
     step::FlowLocation,
     wire::{ip::Transport, ipv4::V4, ipv6::V6, packet::Packet},
 };
@@ -58,6 +60,14 @@ impl Read {
     pub(super) const fn reversed(&self) -> Flow {
         let Self { source, destination, ports, protocol, version, .. } = *self;
         Flow::of_version(destination, source, ports.rotate_left(16), protocol, version)
+    }
+
+    /// Hash of the prefix of the client that sent the packet: /24, or /56.
+    #[inline(always)]
+    pub(super) const fn client(&self, key: &HashKey) -> Hash {
+        let [first, _] = self.source;
+        let prefix = if self.v6 { u64::from_be(first) >> 8 } else { (u32::from_be(first as u32) >> 8) as u64 };
+        key.hash_words([prefix, 0, 0, 0, 0])
     }
 
     /// The packet's flow, if a client sent the packet.

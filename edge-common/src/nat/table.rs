@@ -2,7 +2,7 @@
 
 use super::sign::Stamp;
 use crate::{
-    abi::{BackendNumber, Family, NAT_SOURCES, NatHead, NatSource},
+    abi::{Backend, BackendNumber, Family, NAT_SOURCES, NatHead, NatSource},
     flow_table::{
         Claim, Entry, EntryState, Flow, FlowMemory, FlowTable, Life, Native, Served, Stage, Words, units, words_of,
     },
@@ -62,7 +62,13 @@ impl Translation {
 /// The table at one time, as one packet sees it.
 #[inline(always)]
 pub(super) fn table<'a, M: Maps>(maps: &'a M, head: &'a NatHead) -> FlowTable<'a, M::Nat> {
-    let now = units(maps.now_ns());
+    table_at(maps, head, maps.now_ns())
+}
+
+/// The table at the time `now_ns`.
+#[inline(always)]
+pub(super) fn table_at<'a, M: Maps>(maps: &'a M, head: &'a NatHead, now_ns: u64) -> FlowTable<'a, M::Nat> {
+    let now = units(now_ns);
     FlowTable { memory: maps.nat_flows(), mask: head.flows.mask, timeouts: &head.flows.timeouts, now }
 }
 
@@ -127,6 +133,17 @@ impl Outside {
         head: &NatHead,
         table: &'a FlowTable<'_, M::Nat>,
     ) -> Option<(EntryState, &'a EntryOf<M>, Flow)> {
+        self.entry_and_backend(maps, head, table).map(|(found, entry, flow, _)| (found, entry, flow))
+    }
+
+    /// [`Self::entry`], and the backend of the flow.
+    #[inline(always)]
+    pub(super) fn entry_and_backend<'a, 'b, M: Maps>(
+        &self,
+        maps: &'b M,
+        head: &NatHead,
+        table: &'a FlowTable<'_, M::Nat>,
+    ) -> Option<(EntryState, &'a EntryOf<M>, Flow, &'b Backend)> {
         let Self { backend: [a, b], backend_port, source: [c, d], source_port, protocol, v6 } = *self;
         let offset = u32::from(source_port.swap_bytes()).wrapping_sub(head.first_port);
         if offset >= head.ports {
@@ -148,7 +165,7 @@ impl Outside {
             && here[1] == d
             && served.port == backend_port
             && flow.protocol() == protocol;
-        if is_its { Some((found, entry, flow)) } else { None }
+        if is_its { Some((found, entry, flow, backend)) } else { None }
     }
 }
 

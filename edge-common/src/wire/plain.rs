@@ -39,6 +39,13 @@ impl Start {
         (u16::from_le(self.offset_and_flags) >> 8) as u8
     }
 
+    /// Bytes of a TCP header.
+    #[inline(always)]
+    pub const fn header_length(&self) -> usize {
+        // The upper four bits of the first byte count words of four bytes.
+        (u16::from_le(self.offset_and_flags) >> 2 & 0x3c) as usize
+    }
+
     #[inline(always)]
     pub fn head(&self, protocol: u8) -> Head {
         let more = if protocol == protocol::TCP { self.offset_and_flags } else { self.length };

@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
-    Backend, Cell, FlowBucket, FlowCount, FlowEntry, FlowHead, Generation, NatHead, NatHop, Note, Pool, Published,
-    Service, ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic, banked, map,
+    Backend, Cell, Evidence, FlowBucket, FlowCount, FlowEntry, FlowHead, Generation, NatHead, NatHop, Note, Pool,
+    Published, Service, ServiceEntryV4, ServiceEntryV6, SlotCell, SnapshotPage, Traffic, banked, map,
 };
 
 use super::{
@@ -69,6 +69,7 @@ maps! {
     exits: Counters<1> = map::EXITS;
     service_stats: TrafficCounters = map::SERVICE_STATS;
     backend_stats: TrafficCounters = map::BACKEND_STATS;
+    evidence: Mapped<Evidence> = map::EVIDENCE;
     notes: Mapped<Note> = map::NOTES;
     snapshot: Mapped<SnapshotPage> = map::SNAPSHOT;
     history: Mapped<SnapshotPage> = map::HISTORY;
