@@ -44,6 +44,8 @@ kinds! {
         ConfigUndone = "config_undone",
         BackendDown = "backend_down",
         BackendUnknown = "backend_unknown",
+        /// A backend does not answer its clients, and its probes pass.
+        BackendSuspect = "backend_suspect",
         PoolLeft = "pool_left",
         /// New flows of a service cannot be recorded.
         FlowsUnrecorded = "flows_unrecorded",
@@ -70,6 +72,8 @@ kinds! {
         DaemonStarted = "daemon_started",
         DaemonStopped = "daemon_stopped",
         Adopted = "adopted",
+        /// A backend that did not answer its clients does again.
+        BackendTrusted = "backend_trusted",
         ConfigApplied = "config_applied",
         /// An operator confirmed the generation on trial.
         ConfigConfirmed = "config_confirmed",

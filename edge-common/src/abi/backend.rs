@@ -68,11 +68,10 @@ pub struct Backend {
     pub port: [u8; 2],
     /// Zero.
     pub reserved: [u8; 2],
-    /// Since when a client waits for an answer of the backend, in ticks, if it waits: if this is later than `heard`. In
-    /// `nat` only; written by the packet path, at most once a tick.
+    /// In `nat`, when a client's packet last demanded an answer while nobody waited for one, in
+    /// [ticks](crate::evidence::ticks); written by the packet path.
     pub asked: u32,
-    /// When a packet of the backend last came back, in ticks. In `nat` only; written by the packet path, at most once a
-    /// tick.
+    /// In `nat`, the `asked` that was answered last; written by the packet path.
     pub heard: u32,
 }
 

@@ -4,7 +4,7 @@ use super::{
     read::Read,
     sign::{Handshake, Sign},
     stage::{after_backend, is_accepted},
-    table::{Outside, Translation, table_at},
+    table::{Outside, Translation, table},
     tell::has_data,
 };
 use crate::{
@@ -36,15 +36,14 @@ fn found<P: Packet, M: Maps>(packet: &P, maps: &M, location: FlowLocation) -> Re
         protocol,
         v6,
     };
-    let now_ns = maps.now_ns();
-    let table = table_at(maps, head, now_ns);
+    let table = table(maps, head);
     let (found, entry, flow, backend) = outside.entry_and_backend(maps, head, &table).ok_or(Exit::NotOurs)?;
     let served = Translation::of(found.served);
     maps.concerns(served.service.into(), served.backend);
     if matches!((found.life.stage(), sign.signal), (Stage::HalfOpen, Signal::Reset)) {
         maps.add_sign(served.backend, EvidenceSign::Refused);
     } else {
-        evidence::hears(maps, served.backend, backend, now_ns);
+        evidence::hears(maps, served.backend, backend);
     }
     if ttl <= 1 {
         return Err(Exit::TtlExceeded.into());

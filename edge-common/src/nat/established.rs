@@ -8,7 +8,7 @@
 use super::{
     hop::{self, Back, Came},
     rewrite::{Ends, Translated, check_after},
-    table::{Outside, Translation, port_of, source, table_at},
+    table::{Outside, Translation, port_of, source, table, table_at},
 };
 use crate::{
     abi::{Exit, Failover, Family, Mode, State},
@@ -98,7 +98,7 @@ fn forth<F: Translated, P: Places, M: Maps>(
         return None;
     }
     maps.concerns(served.service.into(), served.backend);
-    if plain.has_data(packet, length) {
+    if !backend.is_waited_for() && plain.has_data(packet, length) {
         evidence::asks(maps, served.backend, backend, now_ns);
     }
     maps.count_forwarded(served.service.into(), served.backend, length as u64, false);
@@ -125,8 +125,7 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
         protocol: plain.protocol,
         v6,
     };
-    let now_ns = maps.now_ns();
-    let table = table_at(maps, head, now_ns);
+    let table = table(maps, head);
     let (found, entry, flow, backend) = outside.entry_and_backend(maps, head, &table)?;
     if !found.life.is_settled() || flow.is_v6() != v6 {
         return None;
@@ -138,7 +137,7 @@ fn back<F: Translated, P: Places, M: Maps>(packet: &mut P, maps: &M, plain: &Pla
         return None;
     }
     maps.concerns(served.service.into(), served.backend);
-    evidence::hears(maps, served.backend, backend, now_ns);
+    evidence::hears(maps, served.backend, backend);
     let now = Ends { source: flow.vip, destination: flow.client, ports: flow.ports().rotate_left(16) };
     let next_hop = NextHop { egress, mac, source_mac };
     Some(plain.leave(packet, now, vlan, next_hop, None))

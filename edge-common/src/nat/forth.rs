@@ -82,7 +82,8 @@ fn found<P: Packet, M: Maps>(
     if let Some(last) = last {
         table.remember(entry, last);
     }
-    if demands_answer(packet, location, sign) {
+    // Merged, or the verifier would follow the rest once for each kind of packet.
+    if packet.merge_paths(demands_answer(packet, location, sign).into(), 1) != 0 {
         evidence::asks(maps, served.backend, backend, now_ns);
     }
     if matches!((stage, sign.signal), (Stage::HalfOpen, Signal::Syn)) && chosen == 0 {

@@ -18,6 +18,7 @@ mod publish;
 mod pools;
 mod audit;
 mod states;
+mod evidence;
 mod vips;
 mod notes;
 mod clock;

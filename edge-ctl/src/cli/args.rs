@@ -169,6 +169,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         words: WordArgs,
     },
+    /// List the backends that do not answer their clients although their probes pass, and the evidence.
+    Suspects {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the daemon's last events.
     Events {
         /// Show new events as well, until Ctrl-C.

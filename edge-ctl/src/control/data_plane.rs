@@ -6,6 +6,7 @@ use edge_common::abi::{BackendNumber, Dimension, Exit, Failover, FlowCounts, Sta
 
 use crate::{
     bpf::{self, BpfError, Held, NatIdle, NatUse, PinnedMaps, Progress, Transition, Waits},
+    health::Signs,
     xdp,
 };
 
@@ -63,6 +64,10 @@ pub(crate) trait DataPlane {
         None
     }
     fn why(&self, backend: BackendNumber) -> Why;
+    /// What the packets of a backend's clients show of it; `now` is `CLOCK_MONOTONIC`.
+    fn signs(&self, _backend: BackendNumber, _now: Duration) -> Option<Signs> {
+        None
+    }
     /// The MAC address of a backend's next hop, if the controller has it.
     fn next_hop(&self, backend: BackendNumber) -> Option<[u8; 6]>;
     /// MTU of the interface by which a backend is reached, if the controller has it, in bytes of IP packet.
@@ -142,6 +147,10 @@ impl DataPlane for PinnedMaps {
 
     fn flow_counts(&self, service: u32) -> FlowCounts {
         self.flow_counts(service)
+    }
+
+    fn signs(&self, backend: BackendNumber, now: Duration) -> Option<Signs> {
+        self.signs(backend, now)
     }
 
     fn why(&self, backend: BackendNumber) -> Why {

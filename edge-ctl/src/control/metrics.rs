@@ -181,6 +181,7 @@ fn backends(registry: &mut Registry, status: &Status) {
     let since = gauges(registry, "backend_state_seconds", "Time in this state");
     let reached = gauges(registry, "backend_next_hop_known", "Whether the MAC address of its next hop is known");
     let days = gauges(registry, "backend_certificate_days", "Days for which its certificate is valid");
+    let suspected = gauges(registry, "backend_suspected", "Whether its clients' packets show trouble; nat only");
     let traffic = Traffic::new(registry, "backend");
     for backend in status.pools.iter().flat_map(|pool| &pool.backends) {
         let (pool, _) = backend.name.split_once('/').unwrap_or_default();
@@ -197,6 +198,7 @@ fn backends(registry: &mut Registry, status: &Status) {
             forced.get_or_create(&labels).set(flag);
         }
         weights.get_or_create(&labels).set(backend.weight.into());
+        suspected.get_or_create(&labels).set(flag(backend.suspicion.is_some()));
         for (state, name) in [
             (BackendState::Up, "up"),
             (BackendState::Down, "down"),

@@ -164,6 +164,11 @@ impl<P: DataPlane> Controller<P> {
         self.reach.why(backend).is_none()
     }
 
+    /// Whether a backend's probes, or what replaces them, do not say that it is down.
+    pub(crate) fn is_well(&self, backend: BackendNumber) -> bool {
+        self.is_reachable(backend) && self.judgement.health(backend) != Health::Down
+    }
+
     /// Takes unreachable backends out if there are others.
     fn take_out(&mut self) -> Result<(), BpfError> {
         let (plane, judgement) = (&self.plane, &self.judgement);

@@ -28,6 +28,7 @@ mod certificates;
 mod returning;
 mod scarce;
 mod narrow;
+mod suspects;
 mod unrecorded;
 mod controller;
 mod transitions;

@@ -11,6 +11,7 @@ mod outside;
 mod reports;
 mod showing;
 mod standing;
+mod suspecting;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
@@ -49,7 +50,9 @@ use super::{
     rehearsing::Rehearsing,
     serve,
     soak::Soak,
-    socket, upgrade,
+    socket,
+    suspects::{self, Suspects},
+    upgrade,
 };
 use crate::{
     bpf::{self, Before, Lock, PinDir, PinnedMaps, boot_ms, monotonic_time},
@@ -124,6 +127,8 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut judgement = interval_at(Instant::now() + JUDGEMENT, JUDGEMENT);
     judgement.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut glances = interval_at(Instant::now() + suspects::GLANCE, suspects::GLANCE);
+    glances.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut together = Vec::with_capacity(TOGETHER);
     let mut forgetting = interval_at(Instant::now() + PATH_MTU, PATH_MTU);
     let (ended_by, why) = loop {
@@ -138,6 +143,7 @@ pub(crate) async fn run(dirs: Directories<'_>, config: &Path) -> Result<Ended, R
                 together.clear();
             }
             _ = judgement.tick() => daemon.reconsider(),
+            _ = glances.tick(), if !daemon.suspects.is_idle() => daemon.glance(),
             Some(event) = receivers.net_events.recv() => daemon.net_event(event),
             Some(request) = commands.recv() => {
                 if daemon.command(request).await == LoopStep::Stop {
@@ -211,6 +217,7 @@ pub(super) struct Daemon {
     /// File descriptors available to probes.
     descriptors: Arc<Semaphore>,
     probing: Probing,
+    pub(super) suspects: Suspects,
     /// Most connections to the API at a time.
     connections: usize,
     pub(super) busy: Busy,
@@ -278,6 +285,7 @@ impl Daemon {
             probes: ProbeEngine::new(senders.reports.clone(), Arc::clone(&descriptors), probing.network()),
             descriptors,
             probing,
+            suspects: Suspects::default(),
             senders,
             receivers: None,
             connections: shares.connections,

@@ -17,6 +17,7 @@ mod damper;
 mod judge;
 mod deafness;
 mod failback;
+mod suspicion;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub(crate) use self::{
     failback::{Return, withheld},
     judge::{Blame, Count, Heard, blame},
     machine::Machine,
+    suspicion::{Change, Signs, Watch},
 };
 
 /// Health of a backend.

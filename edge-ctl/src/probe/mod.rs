@@ -12,6 +12,8 @@ mod carrier;
 mod dial;
 mod kinds;
 mod pace;
+mod look;
+mod quick;
 mod ports;
 mod prober;
 mod second_look;
@@ -20,7 +22,7 @@ mod second_look;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -31,7 +33,7 @@ use std::{
 
 use edge_common::abi::BackendNumber;
 use tokio::{
-    sync::{Semaphore, mpsc::Sender},
+    sync::{Notify, Semaphore, mpsc::Sender},
     task::JoinHandle,
     time::Instant,
 };
@@ -130,6 +132,8 @@ struct Limits {
     /// Whether a look was left out for want of descriptors.
     is_short: Arc<AtomicBool>,
     allowance: Arc<Mutex<Allowance>>,
+    /// The quick looks at suspects.
+    quick: Arc<Mutex<Allowance>>,
 }
 
 /// Probes were left out, since all file descriptors for them were in use.
@@ -148,6 +152,8 @@ struct Running {
     probe: Probe,
     through: Vec<Through>,
     audience: Audience,
+    /// Has the target looked at at once.
+    suspected: Arc<Notify>,
     #[cfg_attr(not(test), expect(dead_code, reason = "it is held so that its end ends the probe"))]
     task: Task,
 }
@@ -179,7 +185,9 @@ impl ProbeEngine {
     /// An engine without targets.
     pub(crate) fn new(reports: Sender<Report>, descriptors: Arc<Semaphore>, network: Network) -> Self {
         let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
-        let limits = Limits { most: descriptors.available_permits(), descriptors, is_short: Arc::default(), allowance };
+        let quick = Arc::new(Mutex::new(quick::allowance(Instant::now())));
+        let most = descriptors.available_permits();
+        let limits = Limits { most, descriptors, is_short: Arc::default(), allowance, quick };
         Self { reports, limits, roots: Arc::default(), network, tasks: BTreeMap::new() }
     }
 
@@ -222,7 +230,7 @@ impl ProbeEngine {
             });
             let running = running.unwrap_or_else(|| {
                 let first = started + spread(probe.interval, position, count);
-                let audience = Audience::default();
+                let (audience, suspected) = (Audience::default(), Arc::new(Notify::new()));
                 let prober = Prober {
                     address,
                     kind: Arc::new(PreparedProbe::new(address, probe.clone(), Arc::clone(&self.roots))),
@@ -230,12 +238,23 @@ impl ProbeEngine {
                     audience: Arc::clone(&audience),
                     network: self.network.clone(),
                     limits: self.limits.clone(),
+                    suspected: Arc::clone(&suspected),
                 };
                 let task = Task(tokio::spawn(prober.run(first, self.reports.clone())));
-                Running { probe, through, audience, task }
+                Running { probe, through, audience, suspected, task }
             });
             *lock(&running.audience) = wanted;
             self.tasks.entry(to).or_default().push(running);
+        }
+    }
+
+    /// Has these backends looked at at once, several times and with a short timeout, in addition to their schedule.
+    pub(crate) fn look_at_once(&self, backends: &BTreeSet<BackendNumber>) {
+        for running in self.tasks.values().flatten() {
+            let is_one = |subject: &Subject| matches!(subject, Subject::Backend(backend) if backends.contains(backend));
+            if lock(&running.audience).all.iter().any(is_one) {
+                running.suspected.notify_one();
+            }
         }
     }
 

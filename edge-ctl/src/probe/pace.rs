@@ -55,6 +55,11 @@ impl Pace {
         Self { steady: first, sooner: None, latest: None, good: None, looks: 0, usual: Duration::ZERO }
     }
 
+    /// Duration of the last good answer; zero before the first.
+    pub(super) fn usual(&self) -> Duration {
+        self.usual
+    }
+
     /// Time of the next call of [`start`](Self::start).
     pub(super) fn due(&self) -> Instant {
         self.sooner.map_or(self.steady, |sooner| sooner.min(self.steady))
@@ -113,6 +118,11 @@ pub(super) struct Allowance {
 impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
         Self { rate: 0.0, most: HANDFUL, left: HANDFUL, since: now }
+    }
+
+    /// A limit that does not depend on the number of probes: `rate` looks per second, and `most` in a burst.
+    pub(super) fn fixed(rate: f64, most: f64, now: Instant) -> Self {
+        Self { rate, most, left: most, since: now }
     }
 
     /// Adapts the limit to this number of probes, which make `steady` looks per second together.

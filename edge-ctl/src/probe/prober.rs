@@ -17,7 +17,10 @@ use futures::{
 };
 use tokio::{
     select,
-    sync::{SemaphorePermit, mpsc::Sender},
+    sync::{
+        Notify, SemaphorePermit,
+        mpsc::{Sender, error::SendError},
+    },
     time::{Instant, sleep_until, timeout},
 };
 
@@ -27,7 +30,9 @@ use super::{
     gap,
     kinds::PreparedProbe,
     lock,
+    look::Look,
     pace::{Pace, Tempo},
+    quick::Plan,
     second_look::SecondLook,
 };
 use crate::health::Verdict;
@@ -43,25 +48,24 @@ pub(super) struct Prober {
     pub(super) audience: Audience,
     pub(super) network: Network,
     pub(super) limits: Limits,
+    /// Has the target looked at at once.
+    pub(super) suspected: Arc<Notify>,
 }
 
-/// Result of a look.
-#[derive(Debug)]
-struct Look {
-    /// When the look started.
-    start: Instant,
-    verdict: Verdict,
-    /// Time until the answers; `None` unless it has passed by them.
-    took: Option<Duration>,
-    /// The service with this result; `None` if the result is that of all services, or of the own address.
-    through: Option<Through>,
+/// The place of a prober's look in the queue for descriptors.
+struct PlaceInLine<'a>(&'a AtomicBool);
+
+impl Drop for PlaceInLine<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Prober {
     pub(super) async fn run(self, first: Instant, reports: Sender<Report>) {
         let in_line = AtomicBool::new(false);
         let mut pace = Pace::new(first);
-        let mut looks = FuturesUnordered::new();
+        let (mut looks, mut series) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut second_look = None;
         let (prober, how, in_line) = (&self, self.kind.how(), &in_line);
         loop {
@@ -74,27 +78,51 @@ impl Prober {
                     let may =
                         || self.limits.descriptors.available_permits() > 0 && lock(&self.limits.allowance).take(now);
                     if pace.start(now, tempo, may) {
-                        looks.push(async move { prober.probe(now, in_line).await });
+                        looks.push(async move { prober.probe(now, in_line, how.timeout).await });
                     }
                 }
-                Some(Look { start, verdict, took, through }) = looks.next() => {
-                    if !pace.end(start, Instant::now(), &verdict, tempo) {
-                        continue;
+                Some(look) = looks.next() => {
+                    if pace.end(look.start, Instant::now(), &look.verdict, tempo)
+                        && self.report(look, &mut second_look, &reports).await.is_err()
+                    {
+                        return;
                     }
-                    let verdict = self.explained(verdict, through, &mut second_look).await;
-                    let subjects = lock(&self.audience).all.clone();
-                    let certificate_end = self.kind.certificate_end();
-                    let answers_at_address = second_look.as_ref().is_some_and(SecondLook::is_answered);
-                    for subject in subjects {
-                        let verdict = verdict.clone();
-                        let report = Report { subject, verdict, certificate_end, took, answers_at_address };
-                        if reports.send(report).await.is_err() {
+                }
+                () = self.suspected.notified(), if series.is_empty() => {
+                    let (start, usual) = (Instant::now(), pace.usual());
+                    if let Some(plan) = Plan::of(how.timeout, usual, fall, start, &mut lock(&self.limits.quick))
+                        && !self.kind.takes_silence()
+                    {
+                        series.push(plan.run(move |due, limit| prober.probe(due, in_line, limit)));
+                    }
+                }
+                Some(seen) = series.next() => {
+                    for look in seen {
+                        if self.report(look, &mut second_look, &reports).await.is_err() {
                             return;
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Reports a look to all subjects.
+    async fn report(
+        &self,
+        Look { verdict, took, through, .. }: Look,
+        second_look: &mut Option<SecondLook>,
+        reports: &Sender<Report>,
+    ) -> Result<(), SendError<Report>> {
+        let verdict = self.explained(verdict, through, second_look).await;
+        let subjects = lock(&self.audience).all.clone();
+        let certificate_end = self.kind.certificate_end();
+        let answers_at_address = second_look.as_ref().is_some_and(SecondLook::is_answered);
+        for subject in subjects {
+            let verdict = verdict.clone();
+            reports.send(Report { subject, verdict, certificate_end, took, answers_at_address }).await?;
+        }
+        Ok(())
     }
 
     /// Adds the result at the backend's own address to a failure through a service. The own address is probed once per
@@ -124,12 +152,12 @@ impl Prober {
         }
     }
 
-    /// Makes one probe through each service, with the timeout counted from when it has its descriptors. Returns the
+    /// Makes one probe through each service, with the timeout `limit` counted from when it has its descriptors. Returns the
     /// first failure as soon as it is known, with its service.
     ///
     /// A probe keeps its place in the queue for descriptors: if it returned to the end after each timeout, it might
     /// never be served. Looks that are due in the meantime are skipped.
-    async fn probe(&self, due: Instant, in_line: &AtomicBool) -> Look {
+    async fn probe(&self, due: Instant, in_line: &AtomicBool, limit: Duration) -> Look {
         let is_carried = self.backend().is_some_and(|backend| self.network.to(backend).is_some());
         let through = if is_carried { &self.through[..] } else { &[] };
         if in_line.swap(true, Ordering::Relaxed) {
@@ -137,16 +165,18 @@ impl Prober {
         }
         // With fewer descriptors than services, some exchanges have to wait for others.
         let at_once = through.len().clamp(1, (self.limits.most / self.kind.descriptors() as usize).max(1));
+        // A look that is not needed any more is dropped, in the queue as well.
+        let place = PlaceInLine(in_line);
         let permit = self.descriptors(at_once).await;
-        in_line.store(false, Ordering::Relaxed);
+        drop(place);
         let start = Instant::now();
         let Some(_descriptors) = permit else { return self.looked(start, self.too_few(), None) };
         if through.is_empty() {
-            return self.looked(start, self.exchange(None).await, None);
+            return self.looked(start, self.exchange(None, limit).await, None);
         }
         let each = |through: &Through| {
             let through = Some(*through);
-            async move { self.looked(start, self.exchange(through).await, through) }
+            async move { self.looked(start, self.exchange(through, limit).await, through) }
         };
         let mut exchanges = pin!(stream::iter(through.iter().map(each)).buffer_unordered(at_once));
         let mut found = Look { start, verdict: Verdict::Pass, took: None, through: None };
@@ -170,7 +200,7 @@ impl Prober {
 
     async fn at_address(self) -> Verdict {
         match timeout(self.kind.how().timeout, self.descriptors(1)).await {
-            Ok(Some(_descriptor)) => self.exchange(None).await,
+            Ok(Some(_descriptor)) => self.exchange(None, self.kind.how().timeout).await,
             Ok(None) | Err(_) => self.too_few(),
         }
     }
@@ -188,16 +218,19 @@ impl Prober {
     }
 
     /// Makes one exchange with the backend, through a service or at its own address.
-    async fn exchange(&self, through: Option<Through>) -> Verdict {
+    async fn exchange(&self, through: Option<Through>, limit: Duration) -> Verdict {
         let how = self.kind.how();
-        let limit = how.timeout;
         let started = Instant::now();
         let dial =
             Dial { network: &self.network, backend: self.backend(), address: self.address, port: how.port, through };
         if let Ok(verdict) = timeout(limit, self.kind.look(&dial)).await {
             return verdict;
         }
-        let verdict = timed_out(limit, started.elapsed());
+        let verdict = if limit < how.timeout {
+            timed_out_within(limit, started.elapsed(), limit)
+        } else {
+            timed_out(limit, started.elapsed())
+        };
         if self.kind.takes_silence() && matches!(verdict, Verdict::Silent(_)) { Verdict::Pass } else { verdict }
     }
 
@@ -227,21 +260,28 @@ impl Prober {
                 most: Semaphore::MAX_PERMITS,
                 is_short: Arc::default(),
                 allowance: Arc::new(std::sync::Mutex::new(super::pace::Allowance::new(Instant::now()))),
+                quick: Arc::new(std::sync::Mutex::new(super::quick::allowance(Instant::now()))),
             },
+            suspected: Arc::default(),
         }
     }
 
     /// Makes one probe.
     pub(super) async fn once(&self) -> Verdict {
-        self.probe(Instant::now(), &AtomicBool::new(false)).await.verdict
+        self.probe(Instant::now(), &AtomicBool::new(false), self.kind.how().timeout).await.verdict
     }
 }
 
 /// The verdict for no answer within `limit`. If much more time has passed, this process stood still (stopped, starved of
 /// processor time), and the backend's silence is no evidence.
 pub(super) fn timed_out(limit: Duration, elapsed: Duration) -> Verdict {
+    timed_out_within(limit, elapsed, limit.max(Duration::from_millis(100)))
+}
+
+/// Like [`timed_out`], if this process may be late by `tolerated`.
+fn timed_out_within(limit: Duration, elapsed: Duration, tolerated: Duration) -> Verdict {
     let late = elapsed.saturating_sub(limit);
-    if late > limit.max(Duration::from_millis(100)) {
+    if late > tolerated {
         return Verdict::Inconclusive(format!("this host was late by {} ms", late.as_millis()));
     }
     Verdict::Silent(format!("no answer within {}", humantime::format_duration(limit)))

@@ -7,6 +7,7 @@ mod load;
 mod paths;
 mod ports;
 mod probes;
+mod suspects;
 
 use std::{
     collections::BTreeSet,

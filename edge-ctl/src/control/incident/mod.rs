@@ -216,6 +216,8 @@ fn effect(event: &Event) -> Effect {
         | EventKind::LocalFault
         | EventKind::HostUnfit
         | EventKind::HostFits
+        | EventKind::BackendSuspect
+        | EventKind::BackendTrusted
         | EventKind::Repaired
         | EventKind::Lagged => Effect::None,
     }

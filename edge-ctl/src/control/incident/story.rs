@@ -40,6 +40,7 @@ impl Part {
         match kind {
             EventKind::BackendDown
             | EventKind::BackendUnknown
+            | EventKind::BackendSuspect
             | EventKind::FlowsUnrecorded
             | EventKind::PortsScarce
             | EventKind::NextHopLost
@@ -69,6 +70,7 @@ impl Part {
             | EventKind::PoolEvacuated
             | EventKind::EvacuationOver => Self::Action,
             EventKind::BackendUp
+            | EventKind::BackendTrusted
             | EventKind::PoolReturned
             | EventKind::FlowsRecorded
             | EventKind::PortsPlenty

@@ -211,6 +211,7 @@ fn backend_status(
         path_mtu: plane.path_mtu(member.number),
         needed_mtu: None,
         certificate: None,
+        suspicion: None,
         traffic: now.backend_traffic(member.number, earlier),
     }
 }

@@ -8,6 +8,7 @@ mod joined;
 mod latency;
 mod nat;
 mod peaks;
+mod suspicion;
 mod trouble;
 
 use std::{collections::BTreeMap, fmt};
@@ -23,6 +24,7 @@ pub(crate) use self::{
     latency::LatencyStatus,
     nat::NatStatus,
     peaks::{Peaks, peak_rates},
+    suspicion::SuspicionStatus,
     trouble::{Level, Part},
 };
 pub(crate) use super::rates::Rates;
@@ -245,6 +247,9 @@ pub(crate) struct BackendStatus {
     /// The last certificate that the backend's probes received; absent if there was none.
     #[serde(default)]
     pub(crate) certificate: Option<CertificateStatus>,
+    /// Why the backend is suspected by what its clients' packets show; absent if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) suspicion: Option<SuspicionStatus>,
     pub(crate) traffic: TrafficStatus,
 }
 

@@ -20,6 +20,7 @@ impl Daemon {
     /// except for probes that are the same.
     pub(in crate::daemon) fn look_outside(&mut self) {
         self.outside = None;
+        self.suspects.follow(&self.controller.inventory);
         let Self { controller: Controller { inventory, plane, .. }, probes, .. } = self;
         let announced = takedown::announced(&inventory.config);
         // Identical probes continue: a reload must not hide the failure that they are about to find.

@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use crate::{
+    bpf::monotonic_time,
     control::status::{self, Clock, DaemonStatus, HistoryStatus, Sample, Status},
     daemon::{controller::Controller, http::Http},
 };
@@ -42,6 +43,7 @@ impl Daemon {
         self.controller.show_latencies(&mut status);
         self.peaks.show(inventory, &mut status);
         self.controller.show_unrecorded(&mut status);
+        self.suspects.show(&mut status, inventory, monotonic_time());
         status.host.clone_from(&self.fit.findings);
         status.history = HistoryStatus::of(&self.history, inventory.generation, Clock::now());
         if let Some(trial) = status.history.as_mut().and_then(|history| history.trial.as_mut()) {

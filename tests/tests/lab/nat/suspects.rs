@@ -1,0 +1,98 @@
+//! The packets of clients show a death before any probe does.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use edge_tests::lab::{
+    load::{Load, Manner, Pace, Record, Reuse, Stream},
+    patience::patience,
+    small::{BACKENDS, CLIENT},
+};
+
+use super::{Nat, PORT, VIPS, configuration};
+
+/// Interval of probes: long after a client has noticed.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Time within which new connections succeed again, whatever the interval of probes.
+const LIMIT: Duration = Duration::from_millis(500);
+/// Load: clients, each with a new connection every so often.
+const STREAMS: usize = 10;
+const PACE: Duration = Duration::from_millis(50);
+
+/// Probes of the whole lab at this interval.
+fn with_interval(text: &str, interval: Duration) -> String {
+    let usual = format!("interval = \"{}ms\"", patience(Duration::from_millis(100)).as_millis());
+    assert!(text.contains(&usual), "{text}");
+    text.replace(&usual, &format!("interval = \"{}ms\"", interval.as_millis()))
+}
+
+/// Lets a backend send nothing to the edge any more, so that it is as silent as without power behind a switch, whose link
+/// stays up.
+fn power_off(nat: &Nat, backend: usize) {
+    let number = backend + 1;
+    let (v4, v6) =
+        (["10.0.0.1".to_owned(), format!("10.1.{number}.1")], ["fd00::1".to_owned(), format!("fd01:{number}::1")]);
+    let v4 = v4.map(|address| format!("route add blackhole {address}/32\n")).concat();
+    let v6 = v6.map(|address| format!("route add blackhole {address}/128\n")).concat();
+    nat.lab.netns(BACKENDS[backend]).ip(&(v4 + &v6)).expect("routes");
+}
+
+fn load(nat: &Nat) -> Load {
+    let stream = |number: usize| Stream {
+        target: SocketAddr::new(VIPS[number % 2].parse().expect("an address"), PORT),
+        reuse: Reuse::New,
+    };
+    let streams: Vec<_> = (0..STREAMS).map(stream).collect();
+    let manner = Manner { pace: Pace::Due(PACE), patience: patience(Duration::from_millis(300)) };
+    Load::with(nat.lab.netns(CLIENT), &streams, 0, manner).expect("a load")
+}
+
+/// Time from `died` until the last request was sent that failed.
+fn recovered(records: &[Record], died: Instant) -> Duration {
+    let failed = records.iter().filter(|record| record.outcome.is_err());
+    failed.map(|record| record.start.saturating_duration_since(died)).max().unwrap_or_default()
+}
+
+/// Makes load, has the first backend die by `die`, and checks that its clients are soon served by the other one.
+fn moved(nat: &Nat, die: impl FnOnce(&Nat)) -> Duration {
+    // The first probes have passed, so that it is known how long an answer takes.
+    (0..BACKENDS.len()).for_each(|backend| nat.wait_for(backend, "up"));
+    let load = load(nat);
+    thread::sleep(Duration::from_millis(500));
+    let died = Instant::now();
+    die(nat);
+    thread::sleep(patience(Duration::from_secs(2)));
+    let records = load.stop().expect("records");
+    let early: Vec<_> = records.iter().filter(|record| record.end < died && record.outcome.is_err()).collect();
+    assert!(early.is_empty(), "failed before the death: {early:?}");
+    let served: BTreeSet<_> = records
+        .iter()
+        .filter(|record| record.start > died + LIMIT)
+        .filter_map(|record| record.outcome.clone().ok())
+        .collect();
+    assert_eq!(served, BTreeSet::from([BACKENDS[1].to_owned()]));
+    recovered(&records, died)
+}
+
+#[test]
+fn a_backend_that_loses_power_is_left_long_before_its_next_probe() {
+    let nat = Nat::start_with(&with_interval(&configuration(""), INTERVAL));
+    let took = moved(&nat, |nat| power_off(nat, 0));
+    println!("the last request that failed was sent {took:?} after the death");
+    assert!(took < patience(LIMIT), "{took:?}");
+    let status = nat.lab.ctl(&["status"]).expect("a status");
+    assert!(status.contains("clients wait in vain"), "{status}");
+}
+
+#[test]
+fn a_server_that_ends_is_left_by_its_first_rst() {
+    let mut nat = Nat::start_with(&with_interval(&configuration(""), INTERVAL));
+    let server = nat._servers.remove(0);
+    let took = moved(&nat, move |_| drop(server));
+    println!("the last request that failed was sent {took:?} after the end");
+    assert!(took < patience(LIMIT), "{took:?}");
+}
