@@ -24,7 +24,8 @@ use crate::{
     xdp::EdgeProgram,
 };
 
-/// A file with these backends, and with more text after its service.
+/// A file with these backends, and with more text after its service. Its limit of records a second is above the rate of the
+/// test's new flows, which would stay with the owners of their slots otherwise.
 macro_rules! text {
     ($backends:literal, $rest:literal) => {
         concat!(
@@ -36,6 +37,7 @@ services = 3
 pools = 2
 backends = 8
 flows = 65536
+flows_per_second = 65536
 [tunnel]
 source_v4 = "10.0.0.1"
 [[interface]]
