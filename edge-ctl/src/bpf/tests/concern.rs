@@ -94,7 +94,8 @@ fn a_change_concerns_the_slots_that_get_another_pick() {
         (random >> 33) as usize % most
     };
     for round in 0..600 {
-        let names = config.pools.iter().flat_map(|pool| pool.backends.iter().map(|b| format!("{}/{}", pool.name, b.name)));
+        let names =
+            config.pools.iter().flat_map(|pool| pool.backends.iter().map(|b| format!("{}/{}", pool.name, b.name)));
         let names: Vec<_> = names.collect();
         let name = &names[below(names.len())];
         let admin = [Admin::Enabled, Admin::Enabled, Admin::Drained, Admin::Disabled][below(4)];

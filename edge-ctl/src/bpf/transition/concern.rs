@@ -51,7 +51,7 @@ impl PinnedMaps {
         were_stable
     }
 
-    /// Sets `look` in the slots that a change concerns, without a word on the change itself.
+    /// Sets `look` in the slots that an announced change concerns. If `foresee` fails, these are all.
     pub(in crate::bpf) fn look_at_foreseen(
         &mut self,
         services: &[u32],
