@@ -235,3 +235,40 @@ fn what_it_costs_to_find_the_slots_that_a_change_concerns() {
         set(&mut pinned, "one/b3", admin, health);
     }
 }
+
+/// Prints what a publication costs; run with `--ignored --nocapture` in release.
+#[test]
+#[ignore = "a measurement"]
+fn what_it_costs_to_publish_a_thousand_services() {
+    let bpffs = Bpffs::mount();
+    let mut config = ten();
+    (config.limits.services, config.limits.destinations) = (1000, 4096);
+    let service = |number: u16| {
+        let vip = Ipv4Addr::new(192, 0, 2, 1).into();
+        let service = samples::service(&format!("s{number}"), vip, 1000 + number, Protocol::Tcp, vec![0, 1]);
+        crate::config::Service { slots: 4096, ..service }
+    };
+    config.services = (0..1000).map(service).collect();
+    let mut pinned = started(&bpffs.pins(), &config);
+    let first = pinned.snapshot().expect("readable").expect("published").services[0].name.clone();
+    for (what, weight) in [("nothing", 100), ("a weight", 130)] {
+        for round in 0..5 {
+            let owners = picks(&pinned, &first);
+            for record in &pinned.snapshot().expect("readable").expect("published").services {
+                for (cell, owners) in (record.cell..).zip(owners.as_chunks().0) {
+                    pinned.maps.slots.write(cell, SlotCell(owners.map(Slot::of))).expect("in range");
+                }
+            }
+            pinned.handover = Handover::default();
+            config.pools[0].backends[3].weight = if round % 2 == 0 { weight } else { 100 };
+            let image = plan(&pinned, &config);
+            let began = Instant::now();
+            let staged = pinned.stage(&image).expect("staged");
+            let staging = began.elapsed();
+            pinned.make_active(&image, staged).expect("active").expect("settled");
+            let all = began.elapsed();
+            let marked: usize = config.services.iter().map(|of| count(&looked_at(&pinned, &of.name))).sum();
+            println!("{what}: staged in {staging:?}, {all:?} in all, {marked} slots");
+        }
+    }
+}
