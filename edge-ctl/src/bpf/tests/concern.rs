@@ -139,7 +139,9 @@ fn a_change_concerns_the_slots_that_get_another_pick() {
 
 /// Publishes `config`, and returns how many slots of `web` and `dns` packets look at because of it.
 fn published(pinned: &mut PinnedMaps, config: &Config) -> [usize; 2] {
-    ["web", "dns"].into_iter().for_each(|service| drop(hand_over(pinned, service)));
+    for service in ["web", "dns"] {
+        hand_over(pinned, service);
+    }
     let image = plan(pinned, config);
     pinned.publish(&image).expect("published");
     ["web", "dns"].map(|service| count(&looked_at(pinned, service)))
