@@ -1,6 +1,8 @@
 //! The answers that the packet path should give with a staged generation: its own code, run here over the planned image.
 //!
-//! Whatever the plan does not write is read from the maps: states, next hops, owners and unchanged tables.
+//! Whatever the plan does not write is read from the maps: states, next hops, owners and unchanged tables. One thing is
+//! written: the slots into which packets fall are looked at from then on. While nothing looks at a slot, its owner decides
+//! alone, and a packet of the rehearsed program would leave as planned whatever the new tables have.
 
 use std::{
     cell::{Cell as Mutable, RefCell},
@@ -25,6 +27,7 @@ use super::{
     maps::Maps,
     preview::{NewCells, new_cells},
     publish::Staged,
+    slots::Slots,
 };
 use crate::plan::{self, Image, NatPlan, NewOwners};
 
@@ -40,6 +43,8 @@ pub(crate) const REHEARSED_FLOWS: u32 = 1 << 14;
 pub(crate) struct Expected<'a> {
     maps: &'a Maps,
     bank: u32,
+    /// Whether the image is staged, and not in force.
+    is_staged: bool,
     published: Published,
     index_v4: Vec<ServiceEntryV4>,
     index_v6: Vec<ServiceEntryV6>,
@@ -95,6 +100,7 @@ impl PinnedMaps {
         Expected {
             maps,
             bank: staged.bank,
+            is_staged: staged != self.in_force(),
             published: published(&self.with_former_sources(&image.generation), staged.bank),
             index_v4: image.index_v4.iter().map(|entry| self.with_host(*entry)).collect(),
             index_v6: image.index_v6.iter().map(|entry| self.with_host(*entry)).collect(),
@@ -241,7 +247,10 @@ impl edge_common::maps::Maps for Expected<'_> {
             Some((slot, _, NewOwners::CopiedFrom(first))) => now(first + slot / SLOTS_PER_CELL),
             Some((_, _, NewOwners::Kept)) | None => now(cell),
         }?;
-        // In a new generation, packets look at all slots whose owner is not their pick; in others a look changes nothing.
+        if self.is_staged {
+            Slots::at(self.maps, cell, SLOTS_PER_CELL).look(lane % SLOTS_PER_CELL);
+        }
+        // In the generation in force a look changes nothing: packets look at all slots whose owner is not their pick.
         Some(Slot { look: 1, ..Slot::of(owner) })
     }
 

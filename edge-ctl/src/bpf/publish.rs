@@ -13,11 +13,11 @@ use super::{
     maps::{Counters, Maps, position},
     nat::NatTable,
     picks::Picks,
-    slots::{Slots, cells},
+    slots::cells,
     sys,
     view::{Copies, Picker},
 };
-use crate::plan::{self, Edition, Image, NewOwners, NewService, Previous, Returned, ServiceRecord, Snapshot};
+use crate::plan::{self, Edition, Image, NewOwners, Previous, Returned, ServiceRecord, Snapshot};
 
 /// An image that was written into the inactive bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +104,8 @@ impl PinnedMaps {
         self.still(image)?;
         self.write_snapshot(image, bank)?;
         self.write_fresh_owners(image, bank);
-        // If the image is not activated, the services are stable again after a reconcile pass.
-        let kept: Vec<_> = image.services.iter().filter(|new| !new.fresh_number).map(|new| new.number).collect();
-        // A rehearsal's packets go to the picks of this generation, through its tables: also in services that stay as they
-        // are, since somebody else may have damaged these.
-        let changing = self.begin_transition(&kept);
+        // A rehearsal looks at slots of all services. If the image is not activated, they are stable again after a pass.
+        let changing = self.announce(image);
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         Ok(Staged { bank })
     }
@@ -122,12 +119,14 @@ impl PinnedMaps {
     /// If the image is not in force: no packet is affected. An error after the store is in the result.
     pub(crate) fn make_active(&mut self, image: &Image, Staged { bank }: Staged) -> Result<Settled, BpfError> {
         self.still(image)?;
-        let stable = |new: &&NewService| new.fresh_number || !self.in_transition(new.number);
-        let changing: Vec<_> = image.services.iter().filter(stable).map(|new| new.number).collect();
-        // Since staging, a reconcile pass may have cleared `look` in some slots.
-        for new in &image.services {
-            Slots::of(&self.maps, &new.service).look_at_all();
+        // Since staging, a reconcile pass may have found the services stable.
+        let mut changing = self.announce(image);
+        changing.extend(image.services.iter().filter(|new| new.fresh_number).map(|new| new.number));
+        // And states may have changed.
+        for pool in &image.snapshot.pools {
+            self.count(bank, pool);
         }
+        self.look_at_staged(image, bank);
         self.write_timeouts(&image.flow_timeouts, false)?;
         let numbers: Vec<_> = image.services.iter().map(|new| new.number).collect();
         self.note_redirection(bank, &numbers);
@@ -149,6 +148,14 @@ impl PinnedMaps {
         sys::wait_for_packets();
         self.note_transitions(&changing, &format!("generation {}", image.generation.number));
         Ok(timeouts.and(nat).and(self.repair()))
+    }
+
+    /// Flags the services in transition that are in force already, and returns those that were stable.
+    fn announce(&mut self, image: &Image) -> Vec<u32> {
+        let known: Vec<_> = image.services.iter().filter(|new| !new.fresh_number).map(|new| new.number).collect();
+        let were_stable = self.announce_change(&known);
+        self.separate(&known);
+        were_stable
     }
 
     /// The active bank and the count of changes that make a plan stale.

@@ -75,7 +75,10 @@ impl PinnedMaps {
         // A daemon without knowledge of this change may have ended the transition just before it.
         self.raise_flags(&concerned);
         if dies && !self.serves_without(pool) {
-            self.look_at(&concerned);
+            self.look_at_foreseen(&concerned, |maps| {
+                let state = maps.state(number);
+                maps.foresee_state((pool, number), state, &concerned)
+            });
         }
         self.recount(pool)?;
         self.write_note(number, reason);

@@ -38,6 +38,12 @@ impl Copies {
         self.backend(number).map_or(State(0), |backend| State(backend.state))
     }
 
+    /// Whether the pools of `service` are as in `before`, and with them their tables: a table in force stays as it is.
+    pub(super) fn has_pools_of(&self, before: &Self, service: &Service) -> bool {
+        let pools = service.pools.iter().take(service.pool_count.into()).map(|number| usize::from(*number));
+        pools.into_iter().all(|number| self.pools.get(number) == before.pools.get(number))
+    }
+
     pub(super) fn set_state(&mut self, number: BackendNumber, state: State) {
         if let Some(backend) = self.backends.get_mut(usize::from(number)) {
             backend.state = state.0;

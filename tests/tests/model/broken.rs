@@ -73,6 +73,11 @@ fn slots_that_are_looked_at_too_late_place_flows_elsewhere() {
 }
 
 #[test]
+fn publications_whose_picks_nobody_foresees_place_flows_elsewhere() {
+    misplaces_flows(Broken::PublishedUnforeseen, &[0, 1, 2].map(|more| Plan::roomy(SEED + more, RUN)));
+}
+
+#[test]
 fn entries_that_name_a_shared_table_for_too_long_place_flows_elsewhere() {
     misplaces_flows(Broken::SeparatedLate, &[Plan::roomy(SEED, 2 * RUN)]);
 }
@@ -84,7 +89,7 @@ fn records_that_expire_too_early_break_flows() {
 
 #[test]
 fn starts_that_count_at_once_break_flows() {
-    breaks_flows(Broken::TentativeBelieved, &[0, 1, 2].map(|more| Plan::attacked(SEED + more, RUN)));
+    breaks_flows(Broken::TentativeBelieved, &[0, 1, 2, 3, 4, 5].map(|more| Plan::attacked(SEED + more, RUN)));
 }
 
 #[test]

@@ -89,12 +89,12 @@ impl Controller {
         self.done.restarts += 1;
     }
 
-    /// Called before any change on which the picks of `services` depend. `after` has the maps as they will be after it;
-    /// `None` for a death, before which `look` is not set.
-    pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize], after: Option<&Memory>) {
+    /// Called before any change on which the picks of `services` depend. `after` has the maps as they will be after it,
+    /// and the services among them whose picks are searched; `None` for a death, before which `look` is not set.
+    pub(crate) fn before_change(&mut self, edge: &mut Edge, services: &[usize], after: Option<(&Memory, &[usize])>) {
         edge.write(|memory| services.iter().for_each(|service| memory.services[place(*service)].in_transition = 1));
-        if let Some(after) = after.filter(|_| self.plan.broken != Broken::LookedAtLate) {
-            self.done.spared += look_at_concerned(edge, services, after);
+        if let Some((after, searched)) = after.filter(|_| self.plan.broken != Broken::LookedAtLate) {
+            self.done.spared += look_at_concerned(edge, searched, after);
         }
         if after.is_some() && self.plan.broken != Broken::SeparatedLate {
             edge.separate(services);
@@ -102,6 +102,17 @@ impl Controller {
         for service in services {
             self.services[*service].stability = Stability::Unknown;
         }
+    }
+
+    /// Called when a generation is staged: a packet of its rehearsal makes packets look at one slot of each service.
+    pub(crate) fn rehearsed(&mut self, edge: &mut Edge, slot: u32) {
+        edge.write(|memory| {
+            for service in 0..self.services.len() {
+                memory.services[place(service)].in_transition = 1;
+                edge::set(memory, service, slot, |slot| slot.look = 1);
+            }
+        });
+        self.services.iter_mut().for_each(|care| care.stability = Stability::Unknown);
     }
 
     /// Called after each change. With `looks`, packets must look at all slots from now on.

@@ -1,6 +1,9 @@
 //! Judges a run: where each packet should have gone, and states that must never occur.
 
-use edge_common::abi::{BackendNumber, Slot, Tracking};
+use edge_common::{
+    abi::{BackendNumber, Slot, Tracking},
+    flow_table::UNIT,
+};
 
 use crate::{
     controller::recorded_slots,
@@ -18,10 +21,7 @@ impl Run {
         // When the flow's backend was forgotten, no flow may have been left, which was judged then.
         let is_known = self.scene.incarnation(life.home) == life.incarnation;
         let lived = is_known && self.truth.lived(life.flow.service, life.incarnation, life.moment);
-        // The record of a flow that sent nothing after its start or its FIN gives way to others.
-        let kept = if life.closed { CLOSED_KEPT } else { HALF_OPEN_KEPT };
-        let is_weak = (life.started || life.closed) && !self.plan.has_room() && self.now > life.sent + kept;
-        let life = Life { yielded: life.yielded || is_weak, ..life };
+        let life = Life { yielded: life.yielded || self.is_weak(&life), ..life };
         let same = reached.is_some_and(|number| self.scene.incarnation(number) == life.incarnation);
         if same {
             let life = self.at_home(Life { started: false, shaken: life.shaken || !lived, ..life }, life.home);
@@ -41,6 +41,14 @@ impl Run {
             let life = self.at_home(Life { started: false, shaken: false, yielded: false, ..life }, home);
             self.flows.sent(&mut self.random, life);
         }
+    }
+
+    /// Whether the record of a flow may have given way to others in a full table, since the flow sent nothing after its
+    /// start or its FIN. The table counts whole units of time.
+    fn is_weak(&self, life: &Life) -> bool {
+        let kept = if life.closed { CLOSED_KEPT } else { HALF_OPEN_KEPT };
+        let unit = 1 + (1 << UNIT) / 1_000_000;
+        (life.started || life.closed) && !self.plan.has_room() && self.now + unit > life.sent + kept
     }
 
     fn describe(&self, life: &Life, reached: Option<BackendNumber>) -> String {
@@ -100,10 +108,11 @@ impl Run {
     /// Forgets a backend, whose number becomes free.
     pub(crate) fn forget(&mut self, number: BackendNumber) {
         let incarnation = self.scene.incarnation(number);
-        let left: Vec<_> = self.flows.of(incarnation).copied().collect();
-        for life in
-            left.iter().filter(|life| !life.yielded && self.truth.lived(life.flow.service, incarnation, life.moment))
-        {
+        let must_stay = |life: &Life| {
+            !life.yielded && !self.is_weak(life) && self.truth.lived(life.flow.service, incarnation, life.moment)
+        };
+        let left: Vec<_> = self.flows.of(incarnation).copied().filter(must_stay).collect();
+        for life in left {
             if has_home(life.flow.service) {
                 self.report.moved.push(format!("{}: backend {number} is forgotten, and has {life:?}", self.now));
             }

@@ -54,6 +54,8 @@ pub(crate) enum Broken {
     ClearedUnscanned,
     /// `look` is set only once the controller has seen that owner and pick differ.
     LookedAtLate,
+    /// A publication sets `look` only in the slots of its rehearsal, not in those that get another pick.
+    PublishedUnforeseen,
     /// Packets of a service go on reading a shared table after a change, until the next pass.
     SeparatedLate,
     /// Records are deleted before their flows' idle timeout.

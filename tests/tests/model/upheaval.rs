@@ -6,8 +6,9 @@ use edge_common::abi::{BackendNumber, State};
 use crate::{
     edge::Part,
     flow::Flow,
+    plan::Broken,
     run::Run,
-    scene::{Scene, Turn},
+    scene::{SLOTS, Scene, Turn},
 };
 
 /// One change.
@@ -53,7 +54,7 @@ impl Run {
     pub(crate) fn repair(&mut self) {
         let all: Vec<_> = (0..self.scene.world.services.len()).collect();
         let after = self.edge.foresee(&self.scene, &self.plan);
-        self.controller.before_change(&mut self.edge, &all, Some(&after));
+        self.controller.before_change(&mut self.edge, &all, Some((&after, &all)));
         self.store(Part::Backends);
         self.store(Part::Generation);
         self.torn = false;
@@ -73,8 +74,14 @@ impl Run {
         };
         let mut next = self.scene.clone();
         apply(&mut next, change);
+        let searched = self.searched(change);
+        if is_published(change) {
+            let slot = u32::try_from(self.random.below(SLOTS.into())).expect("a slot");
+            self.controller.rehearsed(&mut self.edge, slot);
+            self.meanwhile();
+        }
         let after = death.is_none().then(|| self.edge.foresee(&next, &self.plan));
-        self.controller.before_change(&mut self.edge, &concerned, after.as_ref());
+        self.controller.before_change(&mut self.edge, &concerned, after.as_ref().map(|after| (after, &*searched)));
         if self.random.chance(20) {
             self.kill();
             return false;
@@ -133,6 +140,22 @@ impl Run {
         }
     }
 
+    /// The services whose picks are searched before a change: a publication does so only where a pool is another one.
+    fn searched(&self, change: Change) -> Vec<usize> {
+        match change {
+            _ if is_published(change) && self.plan.broken == Broken::PublishedUnforeseen => Vec::new(),
+            Change::Backend(number, _) | Change::Weighed(number, _) if !self.torn => {
+                self.scene.services_of(self.scene.world.backends[usize::from(number)].pool)
+            }
+            Change::Added(pool, _) | Change::MinHealthy(pool, _) if !self.torn => self.scene.services_of(pool),
+            Change::Backend(..)
+            | Change::Added(..)
+            | Change::Weighed(..)
+            | Change::FailedOver(..)
+            | Change::MinHealthy(..) => self.concerned(change),
+        }
+    }
+
     /// The next changes: mostly one, sometimes many at once.
     fn draw(&mut self) -> Vec<Change> {
         let members = self.scene.members();
@@ -181,6 +204,15 @@ impl Run {
             }
             _ => Change::MinHealthy(pool, 1 + u16::try_from(self.random.below(3)).expect("a few")),
         })
+    }
+}
+
+/// Whether a change is another generation's.
+const fn is_published(change: Change) -> bool {
+    match change {
+        Change::Backend(_, turn) => matches!(turn, Turn::Removed),
+        Change::Added(..) | Change::Weighed(..) | Change::MinHealthy(..) => true,
+        Change::FailedOver(..) => false,
     }
 }
 

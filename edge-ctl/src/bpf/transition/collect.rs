@@ -1,7 +1,7 @@
 //! Reads the flow records: deletes needless ones and counts the others.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     time::Duration,
 };
@@ -76,10 +76,10 @@ fn count(numbers: &mut Vec<u64>, number: usize) {
 
 /// All destinations of the published bank.
 #[derive(Debug)]
-struct Destinations(HashMap<(IpAddr, u16, u8), ServiceRef>);
+pub(super) struct Destinations(HashMap<(IpAddr, u16, u8), ServiceRef>);
 
 impl Destinations {
-    fn of(maps: &Maps, bank: u32, generation: &Generation) -> Self {
+    pub(super) fn of(maps: &Maps, bank: u32, generation: &Generation) -> Self {
         let mut found = HashMap::new();
         let mut add = |vip: IpAddr, port: [u8; 2], protocol, service_ref: ServiceRef| {
             if !service_ref.is_vip() {
@@ -99,6 +99,19 @@ impl Destinations {
             add(entry.key.vip.into(), entry.key.port, entry.key.protocol, entry.service_ref);
         }
         Self(found)
+    }
+
+    /// The services to which flows may come that had another slot `before`, by number: those with a destination that was
+    /// another service's, or whose flows were hashed otherwise, or that take the flows of one that is gone.
+    pub(super) fn regrouped(&self, before: &Self) -> BTreeSet<u32> {
+        let is_same = |(key, is): (_, &ServiceRef)| {
+            // Services that share a table of slots have the same own slots as before.
+            before.0.get(key).is_some_and(|was| was.with_slots(0) == is.with_slots(0))
+        };
+        let new = self.0.iter().filter(|entry| !is_same(*entry)).map(|(_, is)| is);
+        let gone = before.0.keys().filter(|key| !self.0.contains_key(key));
+        let all_ports = gone.filter_map(|(vip, _, protocol)| self.0.get(&(*vip, 0, *protocol)));
+        new.chain(all_ports).map(|service_ref| service_ref.service()).collect()
     }
 
     /// The target of a flow by the packet path's rule: the entry of its port, otherwise the entry of all ports.

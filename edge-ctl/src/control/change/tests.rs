@@ -3,6 +3,7 @@
 mod guard;
 mod history;
 mod killed;
+mod moved_port;
 mod maps;
 mod watch;
 mod rehearsal;

@@ -24,7 +24,8 @@ use crate::{
     xdp::EdgeProgram,
 };
 
-/// A file with these backends, and with more text after its service.
+/// A file with these backends, and with more text after its service. Its limit of records a second is above the rate of the
+/// test's new flows, which would stay with the owners of their slots otherwise.
 macro_rules! text {
     ($backends:literal, $rest:literal) => {
         concat!(
@@ -36,6 +37,7 @@ services = 3
 pools = 2
 backends = 8
 flows = 65536
+flows_per_second = 65536
 [tunnel]
 source_v4 = "10.0.0.1"
 [[interface]]
@@ -94,7 +96,7 @@ const NEW: u32 = 0x6440_0000;
 const OUTER_DESTINATION: usize = 30;
 
 /// The state that all processes share: maps, and a program that packets go through.
-struct Scene {
+pub(super) struct Scene {
     _bpffs: Bpffs,
     pins: PinDir,
     program: OwnedFd,
@@ -106,9 +108,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let bpffs = Bpffs::mount();
-        let (mut maps, ..) = started_with(&bpffs, TEXTS[0]);
+        let (mut maps, ..) = started_with(&bpffs, text);
         maps.set_stations(&[Station::new(1, Mac::new(STATION))]);
         set_next_hops(&mut maps);
         EdgeProgram::load(&maps).unwrap();
@@ -117,12 +119,12 @@ impl Scene {
         Self { _bpffs: bpffs, pins, program, rehearser: Rehearser::default(), next: 1, clients: Cell::new(0) }
     }
 
-    fn maps(&self) -> PinnedMaps {
+    pub(super) fn maps(&self) -> PinnedMaps {
         PinnedMaps::open(&self.pins).unwrap().expect("they are pinned")
     }
 
     /// The state that a process that starts now finds in force.
-    fn reopen(&self) -> (PinnedMaps, Inventory, History) {
+    pub(super) fn reopen(&self) -> (PinnedMaps, Inventory, History) {
         let maps = self.maps();
         let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().expect("something is in force")).unwrap();
         let history = recall(&maps, &inventory, Clock::now());
@@ -135,7 +137,7 @@ impl Scene {
     }
 
     /// The last byte of the address of the backend that a flow's packet goes to.
-    fn served(&self, client: u32, flags: u8) -> u8 {
+    pub(super) fn served(&self, client: u32, flags: u8) -> u8 {
         let tcp = Tcp { source: 1000, destination: 80, flags, ..Tcp::default() };
         let ip = Ip::new(Ipv4Addr::from(client).into(), VIP.into(), Payload::Tcp(tcp));
         let mut out = Vec::new();
@@ -196,7 +198,7 @@ impl Scene {
     }
 }
 
-fn next(text: &str) -> Candidate {
+pub(super) fn next(text: &str) -> Candidate {
     candidate(text, How::Apply, Words { allow_removal: 9, allow_moves: true, ..confirm_in(600_000) })
 }
 
@@ -209,7 +211,7 @@ fn set_next_hops(maps: &mut PinnedMaps) {
 }
 
 /// A real change without its rehearsal, which stores into maps of its own.
-fn without_rehearsal(
+pub(super) fn without_rehearsal(
     maps: &mut PinnedMaps,
     inventory: &Inventory,
     mut history: History,
@@ -235,7 +237,7 @@ fn everywhere(
     step: fn(u32) -> Step,
     publish: fn(&mut PinnedMaps, &Inventory, History, Candidate, &mut Rehearser),
 ) -> u32 {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(TEXTS[0]);
     let mut number = 1;
     // Two rounds for each step, so that it is killed once on the way there and once on the way back.
     loop {
@@ -252,7 +254,7 @@ fn everywhere(
 /// have no reader yet.
 #[test]
 fn a_publication_can_be_killed_before_each_store() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(TEXTS[0]);
     // There and back, since the numbers of stores differ.
     let stores = [watched(&mut scene), watched(&mut scene)];
     println!("{stores:?} stores");

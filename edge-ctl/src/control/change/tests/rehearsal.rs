@@ -3,13 +3,15 @@
 
 use aya::maps::{Array, Map, MapData};
 use bytemuck::Pod;
-use edge_common::abi::{self, Backend, Cell, Failover, Pool, Published, ServiceEntryV4, ServiceKeyV4, banked, map};
+use edge_common::abi::{
+    self, Backend, Cell, Failover, Pool, Published, ServiceEntryV4, ServiceKeyV4, SlotCell, banked, map,
+};
 
 use super::super::{Candidate, ChangeError, History, How, Planned, RehearsalError, Rehearser, Words};
 use crate::{
     bpf::{PinDir, PinnedMaps, bpffs::Bpffs},
     config::{self, Config},
-    control::{events::Events, fixture, inventory::Inventory, status::Clock},
+    control::{events::Events, fixture, fixture::finish_transitions, inventory::Inventory, status::Clock},
     health::Health,
     net::NextHopEntry,
     plan::{self, Admin, Capacity, Image, state},
@@ -234,6 +236,44 @@ fn each_damage_to_what_was_staged_is_seen_and_the_live_generation_stays() {
         println!("{what}: {error}");
         assert_eq!(maps.generation(), 1);
     }
+}
+
+/// Number of slots that packets look at.
+fn looked_at(pins: &PinDir) -> usize {
+    let slots = Map::from_map_data(MapData::from_pin(pins.map(map::SLOTS)).unwrap()).unwrap();
+    let slots: Array<_, [u8; size_of::<SlotCell>()]> = slots.try_into().unwrap();
+    let cells = slots.iter().map(|cell| bytemuck::pod_read_unaligned::<SlotCell>(&cell.unwrap()));
+    cells.flat_map(|cell| cell.0).filter(|slot| slot.look != 0).count()
+}
+
+#[test]
+fn a_rehearsal_reads_the_new_tables_of_stable_services_and_costs_a_few_slots() {
+    let bpffs = Bpffs::mount();
+    let pins = bpffs.pins();
+    let mut config = all_kinds();
+    let mut maps = started(&bpffs, &config);
+    let inventory = Inventory::from_snapshot(&maps.snapshot().unwrap().unwrap()).unwrap();
+    finish_transitions(&mut maps, &inventory);
+    assert_eq!(looked_at(&pins), 0);
+    let mut rehearser = Rehearser::default();
+    rehearse(&mut maps, &mut rehearser, &config).unwrap();
+    let marked = looked_at(&pins);
+    let scenes = 2 * config.services.len();
+    assert!((scenes / 2..=scenes).contains(&marked), "{marked} slots of {} services", config.services.len());
+    rehearser.rehearse_in_force(&maps, &inventory).unwrap();
+    assert_eq!(looked_at(&pins), marked, "nothing is staged");
+    finish_transitions(&mut maps, &inventory);
+    assert_eq!(looked_at(&pins), 0);
+
+    // The tables of the next generation are new.
+    config.pools.iter_mut().for_each(|pool| pool.backends[0].weight += 20);
+    let image = planned(&maps, &config);
+    let staged = maps.stage(&image).unwrap();
+    let (what, damage) = DAMAGES.last().unwrap();
+    damage(&pins, &image);
+    let refused = rehearser.rehearse(&maps, &config, &image, staged);
+    println!("{what}: {}", refused.expect_err("the owners decide alone"));
+    assert!(looked_at(&pins) <= scenes);
 }
 
 #[test]
