@@ -35,26 +35,26 @@ struct KernelProbes {
 impl Probes for KernelProbes {
     #[inline(always)]
     fn find_v4(&self, key: &FlowKeyV4) -> Option<ProbeRoute> {
-        self.note(PROBES_V4.get_ptr_mut(key)?)
+        Some(self.note(PROBES_V4.get_ptr_mut(key)?))
     }
 
     #[inline(always)]
     fn find_v6(&self, key: &FlowKeyV6) -> Option<ProbeRoute> {
-        self.note(PROBES_V6.get_ptr_mut(key)?)
+        Some(self.note(PROBES_V6.get_ptr_mut(key)?))
     }
 }
 
 impl KernelProbes {
     /// Copies an entry of the maps, and notes in it by which interface its probe was answered.
     #[inline(always)]
-    fn note(&self, entry: *mut ProbeRoute) -> Option<ProbeRoute> {
+    fn note(&self, entry: *mut ProbeRoute) -> ProbeRoute {
         // SAFETY: the entry is in a map, whose memory stays until this program has ended. All others that write it at the
         // same time write one aligned word as well.
         unsafe {
             if self.answered_by != 0 {
                 (&raw mut (*entry).answered_by).write_volatile(self.answered_by);
             }
-            Some(*entry)
+            *entry
         }
     }
 }

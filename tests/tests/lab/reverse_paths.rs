@@ -12,7 +12,9 @@ use edge_tests::lab::{
 const INTERFACES: [&str; 4] = ["all", "eth0", "eth1", "eth2"];
 
 fn set(edge: &Netns, setting: &str, value: &str) {
-    INTERFACES.iter().for_each(|name| edge.set(&format!("ipv4/conf/{name}/{setting}"), value).unwrap());
+    for name in INTERFACES {
+        edge.set(&format!("ipv4/conf/{name}/{setting}"), value).unwrap();
+    }
 }
 
 /// Asserts that clients of IPv4 are served, or are not, in each mode; those of IPv6 are in any case.
