@@ -59,8 +59,9 @@ fn carry_what_is_for_their_backends_until_they_are_gone() {
     let (edge, backend) = (lab.netns(EDGE), lab.netns(BACKENDS[0]));
     edge.ip("addr flush dev eth1\n").expect("addresses go");
     edge.ip(VLAN).expect("a VLAN interface");
+    // With a MAC address of its own: the backend's kernel drops frames to it that have no tag.
     backend
-        .ip("addr flush dev eth0\nlink add link eth0 name tagged type vlan id 10\nlink set tagged up\n\
+        .ip("addr flush dev eth0\nlink add link eth0 name tagged address 02:00:00:00:00:10 type vlan id 10\nlink set tagged up\n\
              addr add 10.1.1.11/24 dev tagged\naddr add fd01:1::11/64 dev tagged nodad\n\
              route replace default via 10.1.1.1\nroute replace default via fd01:1::1\n")
         .expect("a VLAN interface");
