@@ -162,7 +162,7 @@ impl Probes {
         let targets = (1..).zip(backends).filter_map(|(number, (pool, backend))| {
             let (subject, through) = (Subject::Backend(number), Vec::new());
             let destination = Destination::of(backend.address);
-            Some(ProbeTarget { subject, destination, probe: pool.probe_of(Some(backend))?, through })
+            Some(ProbeTarget { subject, destination, probe: pool.probe_of(Some(backend))?, through, translated: false })
         });
         // As many as in the daemon.
         let (sender, reports) = mpsc::channel(1024);

@@ -26,19 +26,36 @@ static PROBES_V4: HashMap<FlowKeyV4, ProbeRoute> = HashMap::with_max_entries(ENT
 #[map]
 static PROBES_V6: HashMap<FlowKeyV6, ProbeRoute> = HashMap::with_max_entries(ENTRIES, BPF_F_NO_PREALLOC);
 
-struct KernelProbes;
+/// The probes in flight, as packets on an interface find them.
+struct KernelProbes {
+    /// Index of the interface by which an answer has arrived; 0 for the probes' own packets.
+    answered_by: u32,
+}
 
 impl Probes for KernelProbes {
     #[inline(always)]
     fn find_v4(&self, key: &FlowKeyV4) -> Option<ProbeRoute> {
-        // SAFETY: the value is copied at once; it is never changed.
-        unsafe { PROBES_V4.get(key) }.copied()
+        Some(self.note(PROBES_V4.get_ptr_mut(key)?))
     }
 
     #[inline(always)]
     fn find_v6(&self, key: &FlowKeyV6) -> Option<ProbeRoute> {
-        // SAFETY: as above.
-        unsafe { PROBES_V6.get(key) }.copied()
+        Some(self.note(PROBES_V6.get_ptr_mut(key)?))
+    }
+}
+
+impl KernelProbes {
+    /// Copies an entry of the maps, and notes in it by which interface its probe was answered.
+    #[inline(always)]
+    fn note(&self, entry: *mut ProbeRoute) -> ProbeRoute {
+        // SAFETY: the entry is in a map, whose memory stays until this program has ended. All others that write it at the
+        // same time write one aligned word as well.
+        unsafe {
+            if self.answered_by != 0 {
+                (&raw mut (*entry).answered_by).write_volatile(self.answered_by);
+            }
+            *entry
+        }
     }
 }
 
@@ -46,7 +63,7 @@ impl Probes for KernelProbes {
 #[classifier]
 fn probe_out(ctx: TcContext) -> i32 {
     let (packet, maps) = (&mut ContextPacket::new(&ctx), &KernelMaps::new(&ctx));
-    match probe::send(packet, maps, &KernelProbes) {
+    match probe::send(packet, maps, &KernelProbes { answered_by: 0 }) {
         // SAFETY: the helper takes two numbers, and refuses an interface that does not exist.
         Some(egress) => (unsafe { bpf_redirect(egress, 0) }) as i32,
         None => TC_ACT_SHOT,
@@ -60,7 +77,9 @@ fn probe_in(ctx: TcContext) -> i32 {
     if visible < HEADERS && visible < ctx.len() && ctx.pull_data(HEADERS.min(ctx.len())).is_err() {
         return NEXT;
     }
-    match probe::answered(&ContextPacket::new(&ctx), &KernelProbes) {
+    // SAFETY: the context is the kernel's, and lives as long as the program runs.
+    let answered_by = unsafe { (*ctx.skb.skb).ifindex };
+    match probe::answered(&ContextPacket::new(&ctx), &KernelProbes { answered_by }) {
         // SAFETY: as above.
         Some(door) => (unsafe { bpf_redirect_peer(door, 0) }) as i32,
         None => NEXT,

@@ -117,7 +117,7 @@ const _: () = {
     assert!(size_of::<NatHead>() == 1008);
     assert!(size_of::<NatHop>() == 32);
     assert!(size_of::<FragmentRecord>() == 16);
-    assert!(size_of::<ProbeRoute>() == 8);
+    assert!(size_of::<ProbeRoute>() == 12);
     assert!(size_of::<RateLimiter>() == 64);
     assert!(size_of::<Note>() == 128);
     assert!(size_of::<SnapshotPage>() == 4096);

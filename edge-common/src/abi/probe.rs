@@ -16,4 +16,6 @@ pub struct ProbeRoute {
     pub mode: u8,
     /// Zero.
     pub reserved: u8,
+    /// Interface index by which the last answer arrived, or an error about the probe; 0 before. The programs write it.
+    pub answered_by: u32,
 }

@@ -21,7 +21,7 @@ use crate::{
         events::{EventKind, Events},
         inventory::Inventory,
     },
-    net::{self, Destinations, PrivateNet, ResolvedRoute},
+    net::{self, Destinations, Devices, PrivateNet, ResolvedRoute},
     probe::{Carrier, Network, ProbeTarget, Subject, Through},
     xdp::{ProbePrograms, XdpError},
 };
@@ -38,6 +38,8 @@ pub(super) struct Probing {
     refused: Option<Retry>,
     /// Interfaces on which answers can't be received, by name.
     deaf: BTreeMap<String, Retry>,
+    /// The host's devices, as last reported.
+    devices: Devices,
     network: Network,
 }
 
@@ -54,8 +56,8 @@ enum State {
 impl Probing {
     /// Loads the programs.
     pub(super) fn start(pins: &PinDir, events: &Events) -> Self {
-        let (refused, deaf, network) = (None, BTreeMap::new(), Network::default());
-        let mut probing = Self { pins: pins.clone(), state: State::Refused, refused, deaf, network };
+        let (refused, deaf, devices, network) = (None, BTreeMap::new(), Devices::new(), Network::default());
+        let mut probing = Self { pins: pins.clone(), state: State::Refused, refused, deaf, devices, network };
         probing.loaded(load(pins), events);
         probing
     }
@@ -79,6 +81,20 @@ impl Probing {
     ) {
         self.network.routes.set(changes);
         self.look(config, events);
+    }
+
+    pub(super) fn devices_changed(&mut self, devices: Devices) {
+        self.devices = devices;
+    }
+
+    /// Notes the interfaces that the packet path's program is attached to, by name; `None` if they are not known.
+    pub(super) fn attached(&mut self, interfaces: Option<Vec<&str>>) {
+        let watched = interfaces.filter(|_| !self.devices.is_empty()).map(|interfaces| {
+            let names = net::heard_on(&self.devices, interfaces);
+            let watched = self.devices.iter().filter(|(_, device)| names.contains(&device.name));
+            watched.map(|(index, _)| *index).collect()
+        });
+        self.network.watched.set(watched);
     }
 
     /// Handles the change of an interface: retries failed attachments there.
@@ -205,6 +221,7 @@ fn is_closed(carrier: &Carrier) -> bool {
 pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
     let own = inventory.config.own_probes();
     let destinations = Destinations::of(&inventory.config);
+    let in_nat = inventory.config.pools_of(Mode::Nat);
     let targets = inventory.addresses().filter_map(|(backend, address, pool)| {
         let pool = pool?;
         let probe = pool.probe_of(own.get(&(pool.name.as_str(), address)).copied())?;
@@ -213,7 +230,8 @@ pub(super) fn targets(inventory: &Inventory) -> Vec<ProbeTarget> {
             ProbeThrough::Service | ProbeThrough::Address => Vec::new(),
         };
         let destination = destinations.to(Some(&pool.name), address);
-        Some(ProbeTarget { subject: Subject::Backend(backend), destination, probe, through })
+        let translated = through.is_empty() && in_nat.contains(pool.name.as_str());
+        Some(ProbeTarget { subject: Subject::Backend(backend), destination, probe, through, translated })
     });
     let references = inventory.config.reference_targets.iter().enumerate();
     targets.chain(references.map(|(position, target)| ProbeTarget::reference(position, *target))).collect()

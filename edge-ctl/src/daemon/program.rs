@@ -222,6 +222,13 @@ impl Program {
         }
     }
 
+    /// Names of the interfaces that the program is attached to; `None` while it is not loaded.
+    pub(crate) fn interfaces<'a>(&self, config: &'a Config) -> Option<Vec<&'a str>> {
+        let names = config.interfaces.iter().map(|interface| interface.name.as_str());
+        matches!(self.state, State::Loaded(_))
+            .then(|| names.filter(|name| self.attachments.why(name).is_none()).collect())
+    }
+
     /// Whether the loaded program is attached, and no other one of these maps is.
     pub(crate) fn is_only_one(&self) -> bool {
         matches!(&self.state, State::Loaded(program) if program.is_only_one().is_ok_and(|is| is))

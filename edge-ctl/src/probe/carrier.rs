@@ -5,7 +5,10 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use edge_common::{
@@ -33,6 +36,8 @@ pub(crate) enum ProbeFlow {
 /// The table of probe flows and their routes, which the programs look up.
 pub(crate) trait ProbeTable: fmt::Debug + Send + Sync {
     fn add(&self, flow: &ProbeFlow, route: ProbeRoute) -> io::Result<()>;
+    /// Index of the interface by which the last answer arrived, if there was one.
+    fn answered_by(&self, flow: &ProbeFlow) -> Option<u32>;
     fn remove(&self, flow: &ProbeFlow);
 }
 
@@ -77,6 +82,23 @@ impl Carriage {
     }
 }
 
+/// Indexes of the interfaces where the packet path sees what arrives, shared with the task that updates them; `None` while they
+/// are not known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched(Arc<RwLock<Option<BTreeSet<u32>>>>);
+
+impl Watched {
+    pub(crate) fn set(&self, interfaces: Option<BTreeSet<u32>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = interfaces;
+    }
+
+    /// Whether the packet path is known to miss what arrives by an interface.
+    pub(super) fn lacks(&self, interface: u32) -> bool {
+        let watched = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        watched.as_ref().is_some_and(|watched| !watched.contains(&interface))
+    }
+}
+
 /// Makes sockets for probes that are sent like clients' packets.
 #[derive(Debug)]
 pub(crate) struct Carrier {
@@ -90,13 +112,29 @@ pub(crate) struct Carrier {
     addresses: Mutex<BTreeSet<IpAddr>>,
 }
 
+/// By which interface the answers of a probe arrived; known when its sockets are closed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrival(Arc<AtomicU32>);
+
+impl Arrival {
+    /// Index of the interface; `None` if no answer arrived, or the programs were not asked for it.
+    pub(super) fn by(&self) -> Option<u32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|index| *index != 0)
+    }
+
+    fn note(&self, index: u32) {
+        self.0.store(index, Ordering::Relaxed);
+    }
+}
+
 /// The endpoints of a socket, and the backend and mode that its packets are forwarded with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Passage {
     pub(crate) to: SocketAddr,
     pub(crate) source: IpAddr,
     pub(crate) backend: BackendNumber,
     pub(crate) mode: Mode,
+    pub(crate) arrival: Arrival,
 }
 
 /// Keeps a socket's flow in the table; it has to outlive the socket.
@@ -104,10 +142,14 @@ pub(crate) struct Passage {
 pub(crate) struct Carried {
     carrier: Arc<Carrier>,
     flow: ProbeFlow,
+    arrival: Arrival,
 }
 
 impl Drop for Carried {
     fn drop(&mut self) {
+        if let Some(index) = self.carrier.table.answered_by(&self.flow) {
+            self.arrival.note(index);
+        }
         self.carrier.table.remove(&self.flow);
     }
 }
@@ -152,7 +194,7 @@ impl Carrier {
     /// # Errors
     /// Errors of this host; no packet has been sent.
     pub(crate) async fn tcp(self: &Arc<Self>, passage: Passage) -> io::Result<(TcpSocket, Carried)> {
-        let Passage { to, source, .. } = passage;
+        let (to, source) = (passage.to, passage.source);
         self.prepare(source).await?;
         let socket = self.net.run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() });
         let socket = socket.await??;
@@ -163,7 +205,7 @@ impl Carrier {
 
     /// As [`tcp`](Self::tcp), for a UDP socket that receives datagrams of the other end only.
     pub(crate) async fn udp(self: &Arc<Self>, passage: Passage) -> io::Result<(UdpSocket, Carried)> {
-        let Passage { to, source, .. } = passage;
+        let (to, source) = (passage.to, passage.source);
         self.prepare(source).await?;
         let reserved = self.reserved();
         let bind = move || bind_outside(reserved, |port| std::net::UdpSocket::bind((source, port)));
@@ -183,7 +225,7 @@ impl Carrier {
         ends: [u8; 4],
         make: impl FnOnce(IpAddr) -> io::Result<OwnedFd> + Send + 'static,
     ) -> io::Result<(OwnedFd, Carried)> {
-        let Passage { to, source, .. } = passage;
+        let (to, source) = (passage.to, passage.source);
         self.prepare(source).await?;
         let socket = self.net.run(move || make(source)).await??;
         let protocol = if to.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
@@ -191,10 +233,11 @@ impl Carrier {
         Ok((socket, carried))
     }
 
-    fn carry(self: &Arc<Self>, flow: ProbeFlow, Passage { backend, mode, .. }: Passage) -> io::Result<Carried> {
-        let route = ProbeRoute { door: self.net.door().index, backend, mode: mode as u8, reserved: 0 };
+    fn carry(self: &Arc<Self>, flow: ProbeFlow, passage: Passage) -> io::Result<Carried> {
+        let Passage { backend, mode, arrival, .. } = passage;
+        let route = ProbeRoute { door: self.net.door().index, backend, mode: mode as u8, ..ProbeRoute::default() };
         self.table.add(&flow, route)?;
-        Ok(Carried { carrier: Arc::clone(self), flow })
+        Ok(Carried { carrier: Arc::clone(self), flow, arrival })
     }
 
     async fn prepare(&self, source: IpAddr) -> io::Result<()> {

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    carrier::{Carriage, Carried, Carrier, Passage, Routes},
+    carrier::{Arrival, Carriage, Carried, Carrier, Passage, Routes, Watched},
     classify::{Stage, classify},
 };
 use crate::{
@@ -32,6 +32,7 @@ pub(crate) struct Network {
     /// Without a carrier, probes use the host's own network, and so reach backends only at their own addresses.
     pub(crate) carriage: Carriage,
     pub(crate) routes: Routes,
+    pub(crate) watched: Watched,
 }
 
 impl Network {
@@ -52,7 +53,7 @@ pub(crate) struct Through {
 }
 
 /// The destination of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dial<'a> {
     pub(super) network: &'a Network,
     /// `None` for a host that is no backend, such as a reference target.
@@ -62,6 +63,7 @@ pub(super) struct Dial<'a> {
     pub(super) port: u16,
     /// `None` to probe the backend's own address.
     pub(super) through: Option<Through>,
+    pub(super) arrival: Arrival,
 }
 
 /// A TCP connection. `_carried` is dropped last, after the reset was sent.
@@ -106,8 +108,9 @@ impl Dial<'_> {
     pub(super) async fn connect(&self) -> Result<Connection, Verdict> {
         let (to, socket, carried) = match self.passage()? {
             Some((carrier, passage)) => {
+                let to = passage.to;
                 let (socket, carried) = carrier.tcp(passage).await.map_err(local)?;
-                (passage.to, socket, Some(carried))
+                (to, socket, Some(carried))
             }
             None => (self.own(), bound(self.own(), self.route()).map_err(local)?, None),
         };
@@ -181,7 +184,10 @@ impl Dial<'_> {
         };
         let source = self.through.and_then(|through| through.source).or(known.source);
         match source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
-            Some(source) => Ok(Some((carrier, Passage { to, source, backend, mode }))),
+            Some(source) => {
+                let arrival = self.arrival.clone();
+                Ok(Some((carrier, Passage { to, source, backend, mode, arrival })))
+            }
             None if self.through.is_none() => Ok(None),
             None => Err(Verdict::Inconclusive(format!("no address of this host to probe {} from", to.ip()))),
         }

@@ -72,6 +72,8 @@ pub(crate) struct ProbeTarget {
     /// Services through which the subject is probed; a probe passes if it passes through all of them. If empty, the own
     /// address is probed.
     pub(crate) through: Vec<Through>,
+    /// Whether the packet path translates the answers to clients: then it has to see where they arrive.
+    pub(crate) translated: bool,
 }
 
 impl ProbeTarget {
@@ -93,6 +95,7 @@ impl ProbeTarget {
             destination: Destination::of(target.ip()),
             probe,
             through: Vec::new(),
+            translated: false,
         }
     }
 }
@@ -151,6 +154,7 @@ pub(crate) struct Shortage {
 struct Running {
     probe: Probe,
     through: Vec<Through>,
+    translated: bool,
     audience: Audience,
     /// Has the target looked at at once.
     suspected: Arc<Notify>,
@@ -158,8 +162,8 @@ struct Running {
     task: Task,
 }
 
-/// A probe of a destination, its services, and its subjects.
-type Wanted = (Probe, Vec<Through>, Subjects);
+/// A probe of a destination, its services, whether answers are translated, and its subjects.
+type Wanted = (Probe, Vec<Through>, bool, Subjects);
 
 /// The present subjects of a probe.
 type Audience = Arc<Mutex<Subjects>>;
@@ -203,16 +207,17 @@ impl ProbeEngine {
     pub(crate) fn probe(&mut self, targets: Vec<ProbeTarget>) {
         let mut before = std::mem::take(&mut self.tasks);
         let mut wanted: BTreeMap<Destination, Vec<Wanted>> = BTreeMap::new();
-        for ProbeTarget { subject, destination, probe, through } in targets {
+        for ProbeTarget { subject, destination, probe, through, translated } in targets {
             let probes = wanted.entry(destination).or_default();
-            if let Some((.., subjects)) =
-                probes.iter_mut().find(|(known, by, _)| is_same(known, &probe) && *by == through)
-            {
+            let is_it = |(known, by, is_translated, _): &&mut Wanted| {
+                is_same(known, &probe) && *by == through && *is_translated == translated
+            };
+            if let Some((.., subjects)) = probes.iter_mut().find(is_it) {
                 subjects.all.push(subject);
                 subjects.fall = subjects.fall.max(probe.fall);
             } else {
                 let fall = probe.fall;
-                probes.push((probe, through, Subjects { all: vec![subject], fall }));
+                probes.push((probe, through, translated, Subjects { all: vec![subject], fall }));
             }
         }
         let count = wanted.values().map(Vec::len).sum::<usize>().max(1);
@@ -221,10 +226,12 @@ impl ProbeEngine {
         let steady = wanted.values().flatten().map(|(probe, ..)| probe.interval.as_secs_f64().recip()).sum();
         lock(&self.limits.allowance).resize(count, steady, started);
         let all = wanted.into_iter().flat_map(|(to, probes)| probes.into_iter().map(move |probe| (to, probe)));
-        for (position, (to, (probe, through, wanted))) in all.enumerate() {
+        for (position, (to, (probe, through, translated, wanted))) in all.enumerate() {
             let address = to.address;
             let running = before.get_mut(&to).and_then(|running| {
-                let is_it = |known: &Running| is_same(&known.probe, &probe) && known.through == through;
+                let is_it = |known: &Running| {
+                    is_same(&known.probe, &probe) && known.through == through && known.translated == translated
+                };
                 let known = running.iter().position(is_it)?;
                 Some(running.swap_remove(known))
             });
@@ -235,13 +242,14 @@ impl ProbeEngine {
                     address,
                     kind: Arc::new(PreparedProbe::new(address, probe.clone(), Arc::clone(&self.roots))),
                     through: through.clone(),
+                    translated,
                     audience: Arc::clone(&audience),
                     network: self.network.clone(),
                     limits: self.limits.clone(),
                     suspected: Arc::clone(&suspected),
                 };
                 let task = Task(tokio::spawn(prober.run(first, self.reports.clone())));
-                Running { probe, through, audience, suspected, task }
+                Running { probe, through, translated, audience, suspected, task }
             });
             *lock(&running.audience) = wanted;
             self.tasks.entry(to).or_default().push(running);

@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     Audience, Limits, Report, Subject,
+    carrier::Arrival,
     dial::{Dial, Network, Through},
     gap,
     kinds::PreparedProbe,
@@ -35,7 +36,7 @@ use super::{
     quick::Plan,
     second_look::SecondLook,
 };
-use crate::health::Verdict;
+use crate::{health::Verdict, net};
 
 /// Probes one address in one way.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub(super) struct Prober {
     /// Services through which the address is probed; a probe passes if it passes through all of them. If empty, the own
     /// address is probed.
     pub(super) through: Vec<Through>,
+    /// Whether answers to clients have to be translated by the packet path.
+    pub(super) translated: bool,
     pub(super) audience: Audience,
     pub(super) network: Network,
     pub(super) limits: Limits,
@@ -221,10 +224,17 @@ impl Prober {
     async fn exchange(&self, through: Option<Through>, limit: Duration) -> Verdict {
         let how = self.kind.how();
         let started = Instant::now();
-        let dial =
-            Dial { network: &self.network, backend: self.backend(), address: self.address, port: how.port, through };
+        let arrival = Arrival::default();
+        let dial = Dial {
+            network: &self.network,
+            backend: self.backend(),
+            address: self.address,
+            port: how.port,
+            through,
+            arrival: arrival.clone(),
+        };
         if let Ok(verdict) = timeout(limit, self.kind.look(&dial)).await {
-            return verdict;
+            return if verdict == Verdict::Pass { self.answered(&arrival) } else { verdict };
         }
         let verdict = if limit < how.timeout {
             timed_out_within(limit, started.elapsed(), limit)
@@ -232,6 +242,17 @@ impl Prober {
             timed_out(limit, started.elapsed())
         };
         if self.kind.takes_silence() && matches!(verdict, Verdict::Silent(_)) { Verdict::Pass } else { verdict }
+    }
+
+    /// The verdict about a good answer. Where the packet path does not see it, it does not see the answers to clients either.
+    fn answered(&self, arrival: &Arrival) -> Verdict {
+        match arrival.by().filter(|interface| self.translated && self.network.watched.lacks(*interface)) {
+            None => Verdict::Pass,
+            Some(interface) => {
+                let name = net::name_of(interface).ok().flatten().unwrap_or_else(|| format!("interface {interface}"));
+                Verdict::Fail(format!("answers arrive by {name}, which the edge is not attached to"))
+            }
+        }
     }
 
     /// One of the backends of this probe: all of them have the same route.
@@ -253,6 +274,7 @@ impl Prober {
             address: target.destination.address,
             kind: Arc::new(PreparedProbe::new(target.destination.address, target.probe.clone(), Arc::default())),
             through: Vec::new(),
+            translated: false,
             audience: Audience::default(),
             network: Network::default(),
             limits: Limits {

@@ -100,7 +100,13 @@ fn target(address: SocketAddr, kind: ProbeKind) -> ProbeTarget {
         fall: 3,
         jitter: 0.1,
     };
-    ProbeTarget { subject: Subject::Backend(7), destination: Destination::of(address.ip()), probe, through: Vec::new() }
+    ProbeTarget {
+        subject: Subject::Backend(7),
+        destination: Destination::of(address.ip()),
+        probe,
+        through: Vec::new(),
+        translated: false,
+    }
 }
 
 /// The target with an interval and timeout that are short enough for a test.

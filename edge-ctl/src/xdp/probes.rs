@@ -137,6 +137,12 @@ fn insert<K: Pod, const KEY: usize>(flows: &Flows<KEY>, key: &K, route: ProbeRou
     })
 }
 
+fn answered_by<K: Pod, const KEY: usize>(flows: &Flows<KEY>, key: &K) -> Option<u32> {
+    let flows = flows.lock().unwrap_or_else(PoisonError::into_inner);
+    let route: ProbeRoute = bytemuck::pod_read_unaligned(&flows.get(&bytes::<K, KEY>(key), 0).ok()?);
+    (route.answered_by != 0).then_some(route.answered_by)
+}
+
 /// A missing entry needs no removal.
 fn remove<K: Pod, const KEY: usize>(flows: &Flows<KEY>, key: &K) {
     let _unused = flows.lock().unwrap_or_else(PoisonError::into_inner).remove(&bytes::<K, KEY>(key));
@@ -153,6 +159,13 @@ impl ProbeTable for Probes {
         match flow {
             ProbeFlow::V4(key) => insert(&self.v4, key, route),
             ProbeFlow::V6(key) => insert(&self.v6, key, route),
+        }
+    }
+
+    fn answered_by(&self, flow: &ProbeFlow) -> Option<u32> {
+        match flow {
+            ProbeFlow::V4(key) => answered_by(&self.v4, key),
+            ProbeFlow::V6(key) => answered_by(&self.v6, key),
         }
     }
 

@@ -4,6 +4,7 @@ mod bonds;
 mod egress;
 mod next_hops;
 mod tags;
+mod vlans;
 
 use std::{collections::BTreeSet, time::Duration};
 

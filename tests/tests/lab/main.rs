@@ -37,6 +37,7 @@ mod probes;
 mod probes_datagrams;
 mod quic;
 mod reach;
+mod reverse_paths;
 mod routes;
 mod rehearsal;
 mod segment;

@@ -9,11 +9,11 @@ use edge_tests::{
     feature::{Feature, missing},
     lab::{
         patience::patience,
-        small::{BACKENDS, Mode, Small},
+        small::{BACKENDS, Mode, Small, UNSERVED},
         status,
         tc_crowd::TcCrowd,
         tool,
-        topology::EDGE,
+        topology::{ECHO, EDGE},
         wait_until,
     },
 };
@@ -102,6 +102,55 @@ fn backends_whose_answers_can_not_be_taken_are_probed_at_their_addresses_until_t
     let status = lab.ctl(&["status"]).unwrap();
     assert!(found.unwrap() && !status.contains("no answers by"), "{status}");
     assert_eq!(events(&lab, "answers by eth1 are taken again"), 1, "{}", lab.ctl(&["events"]).unwrap());
+}
+
+/// Such a backend is in doubt, and serves; what this host can send to is judged as before.
+#[test]
+fn a_filter_of_this_host_that_stops_probes_of_one_backend_is_no_evidence_against_it() {
+    let test = "a_filter_of_this_host_that_stops_probes_of_one_backend_is_no_evidence_against_it";
+    if missing(test, &[Feature::TcxLinks]).is_some() {
+        return;
+    }
+    let mut lab = Small::on_veth().unwrap();
+    lab.decapsulate_all(Mode::Native, &SOURCES).unwrap();
+    // So the first backend is probed by this host's own stack, as clients' packets never are.
+    let _crowd = TcCrowd::on(lab.netns(EDGE), "eth1").unwrap();
+    let [vip, _] = UNSERVED;
+    let interval = patience(Duration::from_millis(200)).as_millis();
+    let pool = format!(
+        "\n[[pool]]\nname = \"filtered\"\ndamping = \"0s\"\nslow_start = \"0s\"\n\
+         backend = [{{ name = \"be1\", address = \"10.1.1.11\" }}, {{ name = \"be2\", address = \"10.1.2.11\" }}]\n\
+         probe = {{ type = \"icmp\", through = \"address\", interval = \"{interval}ms\", timeout = \"{interval}ms\", \
+         rise = 1, fall = 3 }}\n\n[[service]]\nname = \"filtered\"\nvips = [\"{vip}\"]\nports = [\"{ECHO}/udp\", \"{ECHO}/tcp\"]\n\
+         mode = \"ipip\"\npools = [\"filtered\"]\n"
+    );
+    lab.prepare(Mode::Native, &pool).unwrap();
+    lab.start_daemon().expect("all backends are up");
+    let first = || {
+        let status = seen(&lab);
+        let pools = status["pools"].as_array().unwrap().iter();
+        let pool = pools.into_iter().find(|pool| pool["name"] == "filtered").expect("the pool").clone();
+        let backend = |at: usize| pool["backends"][at].clone();
+        assert_eq!(backend(1)["health"], "up", "{pool:#}");
+        (
+            backend(0)["health"].as_str().unwrap().to_owned(),
+            backend(0)["reason"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    assert_eq!(lab.request(vip, 12).unwrap(), lab.backends());
+
+    let nft = |line: &str| tool::run(lab.netns(EDGE).command("nft").unwrap().arg(line)).unwrap();
+    nft("add table ip filter");
+    nft("add chain ip filter output { type filter hook output priority 0; }");
+    nft("add rule ip filter output ip daddr 10.1.1.11 drop");
+    let changed = wait_until(patience(SOON), || Ok(first().0 != "up")).unwrap();
+    let (health, reason) = first();
+    assert!(changed && health == "unknown" && reason.contains("this host's packet filter"), "{health}: {reason}");
+    std::thread::sleep(patience(WHILE));
+    assert_eq!((first().0.as_str(), lab.request(vip, 12).unwrap()), ("unknown", lab.backends()), "it serves");
+
+    nft("flush ruleset");
+    assert!(wait_until(patience(SOON), || Ok(first().0 == "up")).unwrap(), "{:?}", first());
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_probe_is_sent_as_a_clients_packet_is() {
             Exit::GueTx | Exit::GueRedirect => (Mode::Gue, &mut gue),
             _ => continue,
         };
-        let route = ProbeRoute { door: 7, backend: memory.last_backend(), mode: mode as u8, reserved: 0 };
+        let route = ProbeRoute { door: 7, backend: memory.last_backend(), mode: mode as u8, ..ProbeRoute::default() };
         let mut sent = Frame::new(&case.frame);
         // Fragments and errors do not belong to a probe.
         let Some(egress) = probe::send(&mut sent, &scene.world.memory(), &All(route)) else { continue };
@@ -83,7 +83,7 @@ struct Flow {
 }
 
 const DOOR: u32 = 7;
-const ROUTE: ProbeRoute = ProbeRoute { door: DOOR, backend: 1, mode: Mode::Ipip as u8, reserved: 0 };
+const ROUTE: ProbeRoute = ProbeRoute { door: DOOR, backend: 1, mode: Mode::Ipip as u8, reserved: 0, answered_by: 0 };
 
 impl Flow {
     fn is(&self, client: IpAddr, vip: IpAddr, ports: u32, protocol: u32) -> Option<ProbeRoute> {

@@ -49,6 +49,7 @@ impl Daemon {
         self.program.take_over(inventory, plane, events);
         self.program.look(&inventory.config, events);
         let _waits_or_fails_and_is_tried_again = self.leave_interfaces();
+        self.probing.attached(self.program.interfaces(&inventory.config));
         self.probing.look(&inventory.config, events);
         if !self.program.is_loading() {
             self.rehearsing.look(plane, events).await;

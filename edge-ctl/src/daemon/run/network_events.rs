@@ -48,6 +48,7 @@ impl Daemon {
             NetEvent::LinkChanged(name) => {
                 let Controller { inventory, events, .. } = &self.controller;
                 self.program.link_changed(&name, &inventory.config, events);
+                self.probing.attached(self.program.interfaces(&inventory.config));
                 self.probing.link_changed(&name, &inventory.config, events);
             }
             NetEvent::HostChanged => {}
@@ -55,6 +56,8 @@ impl Daemon {
             NetEvent::Devices(devices) => {
                 let Controller { inventory, plane, events, .. } = &mut self.controller;
                 apply::set_devices(plane, &devices, &inventory.config, events);
+                self.probing.devices_changed(devices);
+                self.probing.attached(self.program.interfaces(&inventory.config));
             }
         }
     }

@@ -121,9 +121,11 @@ fn follow(mut lab: Small, routes: &str) {
 
     // A silent death: the neighbour entry remains valid. Probes detect the backends behind the dead next hop.
     lab.netns(BACKENDS[0]).ip("link set second down\n").expect("it dies");
-    std::thread::sleep(patience(Duration::from_secs(1)));
-    let down = seen(&lab).iter().filter(|(health, _)| health == "down").count();
-    assert!((1..COUNT).contains(&down), "{:?}", seen(&lab));
+    let found = wait_until(patience(Duration::from_secs(1)), || {
+        let down = seen(&lab).iter().filter(|(health, _)| health == "down").count();
+        Ok((1..COUNT).contains(&down))
+    });
+    assert!(found.expect("a status"), "{:?}", seen(&lab));
     assert!(all_answer(), "{}", lab.ctl(&["status"]).expect("a status"));
 
     // The kernel notices the silence, and sends three solicitations. Then packets and probes leave this next hop.
