@@ -210,6 +210,9 @@ impl Both {
         let backends =
             (0..).zip(&self.memory.backends).map(|(number, _)| self.kernel.backend(number)).collect::<Vec<_>>();
         same("backends' entries", &backends, &self.memory.backends)?;
+        let evidence = self.kernel.evidence();
+        let host = (0..).zip(&evidence).map(|(number, _)| self.memory.evidence.borrow().get(&number).copied());
+        same("evidence", &evidence, &host.map(Option::unwrap_or_default).collect::<Vec<_>>())?;
         same("services in transition", &self.kernel.in_transition(), &self.in_transition())?;
         same("records", &places(&self.kernel.records(&self.memory)), &places(&self.memory.records()))?;
         let nat = self.kernel.nat(&self.memory);

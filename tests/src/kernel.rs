@@ -17,8 +17,8 @@ use aya::{
 use bytemuck::Pod;
 use edge_common::{
     abi::{
-        Backend, Cell, FlowCount, FlowKeyV4, FlowKeyV6, FragmentRecord, Pool, Published, RateLimiter, Service,
-        ServiceEntryV4, ServiceEntryV6, SlotCell, map, program,
+        Backend, Cell, Evidence, FlowCount, FlowKeyV4, FlowKeyV6, FragmentRecord, Pool, Published, RateLimiter,
+        Service, ServiceEntryV4, ServiceEntryV6, SlotCell, map, program,
     },
     host::Memory,
 };
@@ -181,6 +181,8 @@ impl Kernel {
         zero(&mut self.service_stats, [0; 3]);
         zero(&mut self.backend_stats, [0; 3]);
         zero(&mut self.flow_stats, [0; FlowCount::COUNT]);
+        let none = vec![Evidence::default(); memory.backends.len()];
+        self.fill::<_, { size_of::<Evidence>() }>(map::EVIDENCE, &none);
         self.fill::<_, { size_of::<RateLimiter>() }>(map::RATE_LIMITS, &[RateLimiter::default()]);
         self.forget::<{ size_of::<FlowKeyV4>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V4);
         self.forget::<{ size_of::<FlowKeyV6>() }, { size_of::<FragmentRecord>() }>(map::FRAGMENTS_V6);
@@ -307,7 +309,7 @@ fn zero<T: aya::Pod>(map: &mut PerCpuArray<impl BorrowMut<MapData>, T>, zero: T)
 }
 
 /// Names and numbers of entries of the maps.
-pub type Sizes = [(&'static str, u32); 19];
+pub type Sizes = [(&'static str, u32); 20];
 
 /// Sizes of maps that hold `memory`, and `fragments` fragmented packets of each family.
 ///
@@ -331,6 +333,7 @@ pub fn sizes(memory: &Memory, fragments: u32) -> Sizes {
         (map::FLOW_STATS, memory.services.len() / 2),
         (map::SERVICE_STATS, memory.services.len() / 2),
         (map::BACKEND_STATS, memory.backends.len()),
+        (map::EVIDENCE, memory.backends.len()),
         (map::DECAP_ADDRESSES, memory.decap_addresses.len()),
         (map::DECAP_VIPS, memory.decap_vips.len()),
         (map::DECAP_EDGES, memory.decap_edges.len()),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use bytemuck::Pod;
 use edge_common::abi::{
-    Backend, BackendNumber, DecapExit, Exit, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FragmentRecord, Service,
-    SlotCell, Traffic, map,
+    Backend, BackendNumber, DecapExit, Evidence, Exit, FlowCounts, FlowEnds, FlowKeyV4, FlowKeyV6, FragmentRecord,
+    Service, SlotCell, Traffic, map,
 };
 use edge_common::host::{FlowRecord, Memory, Nat};
 
@@ -78,8 +78,25 @@ impl Kernel {
         (0..services.len()).map(in_transition).collect()
     }
 
+    /// A backend without the times that packets note in it, which are those of the kernel's clock: see [`Self::waits`].
     pub fn backend(&self, number: BackendNumber) -> Backend {
+        Backend { asked: 0, heard: 0, ..self.noted(number) }
+    }
+
+    fn noted(&self, number: BackendNumber) -> Backend {
         bytemuck::pod_read_unaligned(&self.backends.borrow().get(&number.into(), 0).expect("a backend"))
+    }
+
+    /// Whether a client waits for an answer of the backend.
+    pub fn waits(&self, number: BackendNumber) -> bool {
+        self.noted(number).is_waited_for()
+    }
+
+    /// The signs of all backends' trouble.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        let map = self.object.map(map::EVIDENCE).expect("a map of the object");
+        let map: Array<_, [u8; size_of::<Evidence>()]> = Array::try_from(map).expect("an array of such values");
+        (0..map.len()).map(|index| bytemuck::pod_read_unaligned(&map.get(&index, 0).expect("it is there"))).collect()
     }
 
     /// Restores a backend to `as_it_was`; returns the backend as it was found.

@@ -4,6 +4,7 @@
 mod alone;
 mod broken;
 mod connection;
+mod evidence;
 mod credible;
 mod families;
 mod families_errors;
