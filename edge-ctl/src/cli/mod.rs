@@ -134,7 +134,7 @@ fn dispatch(dirs: &Dirs, command: Command) -> Result<(), Failure> {
         Command::Evacuate(args) => evacuate::evacuate(dirs, args),
         Command::Return { pools, dry_run } => evacuate::bring_back(dirs, &pools, dry_run),
         Command::Reload { allow, words } => runtime(false)?.block_on(change::reload(dirs, allow, words)),
-        Command::Suspects { json } => runtime(false)?.block_on(suspects::suspects(&dirs, json)),
+        Command::Suspects { json } => runtime(false)?.block_on(suspects::suspects(dirs, json)),
         Command::Events { follow, json } => runtime(false)?.block_on(events(dirs, follow, json)),
         Command::Incident(args) => incident::incident(dirs, &args),
         Command::Upgrade => runtime(false)?.block_on(upgrade::upgrade(dirs)),

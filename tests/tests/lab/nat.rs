@@ -37,7 +37,7 @@ const NOBODY: u16 = 4444;
 /// The lab. Its backends serve at their own addresses, and have none of the VIPs.
 struct Nat {
     lab: Small,
-    _servers: Vec<Process>,
+    servers: Vec<Process>,
     _echoes: Vec<UdpEcho>,
     _bulks: Vec<Bulk>,
     dir: tempfile::TempDir,
@@ -99,7 +99,7 @@ impl Nat {
         };
         let echoes = (1..).zip(&BACKENDS).map(echo).collect();
         let bulks = BACKENDS.iter().map(|name| Bulk::start(lab.netns(name)).expect("it listens")).collect();
-        Self { lab, _servers: servers, _echoes: echoes, _bulks: bulks, dir }
+        Self { lab, servers, _echoes: echoes, _bulks: bulks, dir }
     }
 
     /// Takes a backend's link down, and waits until the edge has noticed.

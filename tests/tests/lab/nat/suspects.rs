@@ -91,7 +91,7 @@ fn a_backend_that_loses_power_is_left_long_before_its_next_probe() {
 #[test]
 fn a_server_that_ends_is_left_by_its_first_rst() {
     let mut nat = Nat::start_with(&with_interval(&configuration(""), INTERVAL));
-    let server = nat._servers.remove(0);
+    let server = nat.servers.remove(0);
     let took = moved(&nat, move |_| drop(server));
     println!("the last request that failed was sent {took:?} after the end");
     assert!(took < patience(LIMIT), "{took:?}");
