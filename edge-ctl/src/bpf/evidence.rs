@@ -1,9 +1,9 @@
 //! Evidence of a backend's health that the packets of clients have left in the maps.
 
-use std::time::Duration;
+use std::{mem::offset_of, sync::atomic::Ordering, time::Duration};
 
 use edge_common::{
-    abi::BackendNumber,
+    abi::{BackendNumber, Evidence},
     evidence::{tick_ns, ticks},
 };
 
@@ -24,5 +24,13 @@ impl PinnedMaps {
             refused: evidence.refused,
             unreachable: evidence.unreachable,
         })
+    }
+
+    /// The number of SYNs to a backend that were sent again, and the bits of the clients that did so since the last call.
+    pub(crate) fn take_repeated(&self, number: BackendNumber) -> Option<(u32, u64)> {
+        let clients = self.maps.evidence.atomic_u64(number.into(), offset_of!(Evidence, repeaters))?;
+        // A bit that a packet sets at the same time may get lost, or come again.
+        let clients = clients.swap(0, Ordering::Relaxed);
+        Some((self.maps.evidence.read(number.into())?.repeated, clients))
     }
 }

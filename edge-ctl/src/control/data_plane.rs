@@ -64,6 +64,10 @@ pub(crate) trait DataPlane {
         None
     }
     fn why(&self, backend: BackendNumber) -> Why;
+    /// The number of SYNs to a backend that were sent again, and the bits of the clients that did so since the last call.
+    fn take_repeated(&self, _backend: BackendNumber) -> Option<(u32, u64)> {
+        None
+    }
     /// What the packets of a backend's clients show of it; `now` is `CLOCK_MONOTONIC`.
     fn signs(&self, _backend: BackendNumber, _now: Duration) -> Option<Signs> {
         None
@@ -151,6 +155,10 @@ impl DataPlane for PinnedMaps {
 
     fn signs(&self, backend: BackendNumber, now: Duration) -> Option<Signs> {
         self.signs(backend, now)
+    }
+
+    fn take_repeated(&self, backend: BackendNumber) -> Option<(u32, u64)> {
+        self.take_repeated(backend)
     }
 
     fn why(&self, backend: BackendNumber) -> Why {

@@ -14,7 +14,7 @@ use crate::{
         inventory::Inventory,
         status::{Status, SuspicionStatus},
     },
-    health::{Change, Watch},
+    health::{Change, Handshakes, Recent, Watch, is_gray},
 };
 
 /// Interval of the looks at the evidence.
@@ -27,11 +27,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Suspects(BTreeMap<BackendNumber, Watched>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Watched {
     watch: Watch,
     /// When it was last probed at once.
     probed: Option<Duration>,
+    recent: Recent,
+    /// Handshakes of late, and since when it loses more of them than others, if it does.
+    handshakes: Handshakes,
+    gray: Option<Duration>,
 }
 
 /// A change that is to be reported: kind, subject, message.
@@ -63,7 +67,7 @@ impl Suspects {
         now: Duration,
     ) -> (BTreeSet<BackendNumber>, Vec<Report>) {
         let (mut suspects, mut reports) = (BTreeSet::new(), Vec::new());
-        for (backend, Watched { watch, probed }) in &mut self.0 {
+        for (backend, Watched { watch, probed, .. }) in &mut self.0 {
             let Some(signs) = plane.signs(*backend, now) else { continue };
             let is_well = is_well(*backend);
             let change = watch.look(signs, is_well, now);
@@ -84,21 +88,64 @@ impl Suspects {
         (suspects, reports)
     }
 
+    /// Compares the handshakes of all backends, once a second, and returns the changes to report.
+    pub(super) fn compare(&mut self, inventory: &Inventory, plane: &impl DataPlane, now: Duration) -> Vec<Report> {
+        let mut all = Handshakes::default();
+        for (backend, watched) in &mut self.0 {
+            let Some((repeated, clients)) = plane.take_repeated(*backend) else { continue };
+            watched.handshakes = watched.recent.note(plane.backend_traffic(*backend).flows, repeated, clients);
+            all.started += watched.handshakes.started;
+            all.repeated += watched.handshakes.repeated;
+        }
+        let mut reports = Vec::new();
+        for (backend, watched) in &mut self.0 {
+            let own = watched.handshakes;
+            let others =
+                Handshakes { started: all.started - own.started, repeated: all.repeated - own.repeated, clients: 0 };
+            let is_gray = is_gray(own, others);
+            if is_gray == watched.gray.is_some() {
+                continue;
+            }
+            watched.gray = is_gray.then_some(now);
+            let Some(name) = inventory.name(*backend) else { continue };
+            reports.push(if is_gray {
+                (EventKind::BackendSuspect, name, lost(own, others))
+            } else {
+                (EventKind::BackendTrusted, name, "it loses no more of its clients' SYNs than others do".to_owned())
+            });
+        }
+        reports
+    }
+
     /// Adds the suspicions to a status; `now` is the clock of [`look`](Self::look).
     pub(super) fn show(&self, status: &mut Status, inventory: &Inventory, now: Duration) {
         let at = status.at;
         for (position, pool) in status.pools.iter_mut().enumerate() {
             let numbers: Vec<_> = inventory.members_of(position).map(|member| member.number).collect();
-            let suspicion = |number: &BackendNumber| self.0.get(number).and_then(|watched| watched.watch.suspicion());
+            let suspicion = |number: &BackendNumber| {
+                let watched = self.0.get(number)?;
+                let by_silence = watched.watch.suspicion().map(|found| (found.what.evidence().to_owned(), found.since));
+                by_silence.or_else(|| Some((repeated(watched.handshakes), watched.gray?)))
+            };
             let suspected = numbers.iter().filter(|number| suspicion(number).is_some()).count();
             for (backend, number) in pool.backends.iter_mut().zip(&numbers) {
-                backend.suspicion = suspicion(number).map(|found| SuspicionStatus {
-                    evidence: found.what.evidence().to_owned(),
-                    since: at.saturating_sub(u64::try_from(now.saturating_sub(found.since).as_millis()).unwrap_or(0)),
+                backend.suspicion = suspicion(number).map(|(evidence, since)| SuspicionStatus {
+                    evidence,
+                    since: at.saturating_sub(u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(0)),
                     others: numbers.len() - 1,
                     others_suspected: suspected - 1,
                 });
             }
         }
     }
+}
+
+/// What a backend's handshakes show.
+fn repeated(Handshakes { started, repeated, .. }: Handshakes) -> String {
+    format!("{repeated} SYNs were sent again, of {started} connections")
+}
+
+/// The same, compared with the other backends.
+fn lost(own: Handshakes, others: Handshakes) -> String {
+    format!("{}; of all others {} of {}", repeated(own), others.repeated, others.started)
 }

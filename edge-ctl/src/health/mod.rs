@@ -18,6 +18,7 @@ mod judge;
 mod deafness;
 mod failback;
 mod suspicion;
+mod gray;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use std::fmt;
 pub(crate) use self::{
     deafness::{Deafness, References, deafness, hears},
     failback::{Return, withheld},
+    gray::{Handshakes, Recent, is_gray},
     judge::{Blame, Count, Heard, blame},
     machine::Machine,
     suspicion::{Change, Signs, Watch},

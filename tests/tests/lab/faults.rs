@@ -54,8 +54,8 @@ fn lab() -> Small {
 #[test]
 fn without_descriptors_the_program_stays_where_it_is() {
     let mut lab = lab();
-    lab.prepare(Mode::Native, &silent(6)).expect("a configuration").limit_files(64);
-    lab.launch_daemon().expect("64 descriptors are enough to start");
+    lab.prepare(Mode::Native, &silent(6)).expect("a configuration").limit_files(72);
+    lab.launch_daemon().expect("72 descriptors are enough to start");
     // At different times: a probe that often has to wait for a descriptor leaves a backend in doubt.
     let seen = wait_until(patience(Duration::from_secs(20)), || {
         let log = log(&lab);

@@ -18,6 +18,7 @@ impl Daemon {
     /// Does the work of each second: compares the contents of maps and links with their wanted state.
     pub(super) async fn tick(&mut self) -> LoopStep {
         self.sample();
+        self.compare_handshakes();
         match self.keep_pins() {
             Ok(()) => {}
             Err(RunError::Lock(LockError::Held { .. })) => return LoopStep::Stop,

@@ -123,10 +123,9 @@ fn follow(mut lab: Small, routes: &str) {
     lab.netns(BACKENDS[0]).ip("link set second down\n").expect("it dies");
     let found = wait_until(patience(Duration::from_secs(1)), || {
         let down = seen(&lab).iter().filter(|(health, _)| health == "down").count();
-        Ok((1..COUNT).contains(&down))
+        Ok((1..COUNT).contains(&down) && all_answer())
     });
-    assert!(found.expect("a status"), "{:?}", seen(&lab));
-    assert!(all_answer(), "{}", lab.ctl(&["status"]).expect("a status"));
+    assert!(found.expect("a status"), "{}", lab.ctl(&["status"]).expect("a status"));
 
     // The kernel notices the silence, and sends three solicitations. Then packets and probes leave this next hop.
     let left = wait_until(patience(Duration::from_secs(5)), || {

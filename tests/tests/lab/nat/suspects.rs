@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +11,11 @@ use std::{
 use edge_tests::lab::{
     load::{Load, Manner, Pace, Record, Reuse, Stream},
     patience::patience,
+    short,
     small::{BACKENDS, CLIENT},
+    status, tool,
+    topology::EDGE,
+    wait_until,
 };
 
 use super::{Nat, PORT, VIPS, configuration};
@@ -19,6 +24,9 @@ use super::{Nat, PORT, VIPS, configuration};
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Time within which new connections succeed again, whatever the interval of probes.
 const LIMIT: Duration = Duration::from_millis(500);
+/// Time without losses, and time within which losses are reported.
+const WELL: Duration = Duration::from_secs(3);
+const GRAY: Duration = Duration::from_secs(5);
 /// Load: clients, each with a new connection every so often.
 const STREAMS: usize = 10;
 const PACE: Duration = Duration::from_millis(50);
@@ -95,4 +103,47 @@ fn a_server_that_ends_is_left_by_its_first_rst() {
     let took = moved(&nat, move |_| drop(server));
     println!("the last request that failed was sent {took:?} after the end");
     assert!(took < patience(LIMIT), "{took:?}");
+}
+
+/// Clients' addresses, of several prefixes.
+fn prefixes(nat: &Nat) -> Vec<IpAddr> {
+    let all: Vec<IpAddr> = (1..=6).map(|number| IpAddr::from([10, 77, number, 5])).collect();
+    let mut lines = String::new();
+    for address in &all {
+        let _infallible = writeln!(lines, "addr add {address}/32 dev eth0");
+    }
+    nat.lab.netns(CLIENT).ip(&lines).expect("addresses");
+    nat.lab.netns(EDGE).ip("route add 10.77.0.0/16 via 10.0.0.2\n").expect("a route back");
+    all
+}
+
+/// Three of ten packets of a backend's clients are lost on its way, and none of its probes.
+#[test]
+fn a_backend_that_loses_its_clients_packets_is_reported_though_its_probes_pass() {
+    let text = configuration("").replace("[[pool]]\nname = \"provider-b\"\n", "");
+    let nat = Nat::start_with(&text.replace("[\"provider-a\", \"provider-b\"]", "[\"provider-a\"]"));
+    (0..BACKENDS.len()).for_each(|backend| nat.wait_for(backend, "up"));
+    let to = SocketAddr::new(VIPS[0].parse().expect("an address"), PORT);
+    let plan = short::Plan { from: prefixes(&nat), to, per_second: 100, lasts: WELL + patience(GRAY) };
+    let suspects = || nat.lab.ctl(&["suspects"]).expect("an answer");
+    let events = || nat.lab.ctl(&["events"]).expect("events");
+    thread::scope(|scope| {
+        let load = scope.spawn(|| short::run(nat.lab.netns(CLIENT), &plan).expect("a namespace"));
+        thread::sleep(WELL);
+        assert!(suspects().starts_with("No backend is suspected"), "{}", suspects());
+        let mut command = nat.lab.netns(BACKENDS[0]).command("nft").expect("a command");
+        let lost = "tcp sport 16384-20479 numgen random mod 10 < 3 drop";
+        command
+            .arg(format!("table ip gray {{ chain gray {{ type filter hook prerouting priority -500; {lost}; }}; }}"));
+        tool::run(&mut command).expect("nft");
+        let began = Instant::now();
+        let told = wait_until(patience(GRAY), || Ok(events().contains("backend_suspect"))).expect("events");
+        println!("reported {:?} after the first loss\n{}", began.elapsed(), suspects());
+        assert!(told, "{}", events());
+        assert!(suspects().contains("/a1 ") && !suspects().contains("/b1 "), "{}", suspects());
+        let tally = load.join().expect("it ended");
+        assert!(tally.answered > 100, "{tally:?}");
+    });
+    let seen = status::backends(&nat.lab.edge().expect("an edge").status(nat.lab.netns(EDGE)).expect("a status"));
+    assert!(seen.expect("backends").iter().all(|backend| backend.health == "up"), "a report takes nobody out");
 }
