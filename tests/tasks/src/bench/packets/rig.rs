@@ -161,6 +161,8 @@ impl Rig {
                 _ if state.may_look_up() && what == FlowCount::Lookups => true,
                 // Occasionally two packets share a slot.
                 State::OwnerTakenOver => count <= expected && 20 * count >= 19 * expected,
+                // A half-full table refuses a flow now and then.
+                State::RecordedAtNew | State::RecordedAtOwner => 1_000 * count.abs_diff(expected) <= sent,
                 _ => count == expected,
             };
             ensure!(is_right, "`{}` was counted {count} times for {sent} packets", what.name());
