@@ -38,6 +38,12 @@ fn with_interval(text: &str, interval: Duration) -> String {
     text.replace(&usual, &format!("interval = \"{}ms\"", interval.as_millis()))
 }
 
+/// The configuration with all backends in one pool.
+fn one_pool() -> String {
+    let text = configuration("").replace("[[pool]]\nname = \"provider-b\"\n", "");
+    text.replace("[\"provider-a\", \"provider-b\"]", "[\"provider-a\"]")
+}
+
 /// Lets a backend send nothing to the edge any more, so that it is as silent as without power behind a switch, whose link
 /// stays up.
 fn power_off(nat: &Nat, backend: usize) {
@@ -97,6 +103,16 @@ fn a_backend_that_loses_power_is_left_long_before_its_next_probe() {
 }
 
 #[test]
+fn a_backend_of_several_that_loses_power_is_left_as_soon() {
+    // Its probes go through its services, as by default.
+    let text = one_pool().replace("\nthrough = \"address\"", "");
+    let nat = Nat::start_with(&with_interval(&text, INTERVAL));
+    let took = moved(&nat, |nat| power_off(nat, 0));
+    println!("the last request that failed was sent {took:?} after the death");
+    assert!(took < patience(LIMIT), "{took:?}");
+}
+
+#[test]
 fn a_server_that_ends_is_left_by_its_first_rst() {
     let mut nat = Nat::start_with(&with_interval(&configuration(""), INTERVAL));
     let server = nat.servers.remove(0);
@@ -120,8 +136,7 @@ fn prefixes(nat: &Nat) -> Vec<IpAddr> {
 /// Three of ten packets of a backend's clients are lost on its way, and none of its probes.
 #[test]
 fn a_backend_that_loses_its_clients_packets_is_reported_though_its_probes_pass() {
-    let text = configuration("").replace("[[pool]]\nname = \"provider-b\"\n", "");
-    let nat = Nat::start_with(&text.replace("[\"provider-a\", \"provider-b\"]", "[\"provider-a\"]"));
+    let nat = Nat::start_with(&one_pool());
     (0..BACKENDS.len()).for_each(|backend| nat.wait_for(backend, "up"));
     let to = SocketAddr::new(VIPS[0].parse().expect("an address"), PORT);
     let plan = short::Plan { from: prefixes(&nat), to, per_second: 100, lasts: WELL + patience(GRAY) };
