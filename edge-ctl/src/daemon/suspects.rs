@@ -21,7 +21,7 @@ use crate::{
 pub(super) const GLANCE: Duration = Duration::from_millis(10);
 
 /// Time until a backend that is still suspected is probed at once again.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// The backends whose clients' packets are watched.
 #[derive(Debug, Default)]
