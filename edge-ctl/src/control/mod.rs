@@ -10,7 +10,7 @@ pub(crate) mod evacuation;
 pub(crate) mod failovers;
 pub(crate) mod narrow;
 pub(crate) mod shadow;
-mod frames;
+pub(crate) mod frames;
 pub(crate) mod status;
 pub(crate) mod flow_list;
 pub(crate) mod takedown;

@@ -29,6 +29,7 @@ mod returning;
 mod scarce;
 mod narrow;
 mod suspects;
+mod nudge;
 mod unrecorded;
 mod controller;
 mod transitions;

@@ -42,6 +42,7 @@ use super::{
     keeper::Keeper,
     network,
     notify::Notify,
+    nudge::Nudger,
     panics,
     passes::Passes,
     probing::Probing,
@@ -218,6 +219,8 @@ pub(super) struct Daemon {
     descriptors: Arc<Semaphore>,
     probing: Probing,
     pub(super) suspects: Suspects,
+    /// `None` without the privilege to send such packets.
+    nudger: Option<Nudger>,
     /// Most connections to the API at a time.
     connections: usize,
     pub(super) busy: Busy,
@@ -286,6 +289,7 @@ impl Daemon {
             descriptors,
             probing,
             suspects: Suspects::default(),
+            nudger: Nudger::new().ok(),
             senders,
             receivers: None,
             connections: shares.connections,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use edge_common::abi::{BackendNumber, Mode};
+use edge_common::abi::{BackendNumber, Mode, State};
 
 use crate::{
     control::{
@@ -36,6 +36,8 @@ struct Watched {
     /// Handshakes of late, and since when it loses more of them than others, if it does.
     handshakes: Handshakes,
     gray: Option<Duration>,
+    /// Whether it served its established flows at the last look.
+    was_alive: bool,
 }
 
 /// A change that is to be reported: kind, subject, message.
@@ -86,6 +88,18 @@ impl Suspects {
             }));
         }
         (suspects, reports)
+    }
+
+    /// The backends that have lost their established flows since the last look.
+    pub(super) fn dead(&mut self, plane: &impl DataPlane) -> Vec<BackendNumber> {
+        let mut dead = Vec::new();
+        for (backend, watched) in &mut self.0 {
+            let is_alive = plane.state(*backend).has_all(State::ALIVE);
+            if std::mem::replace(&mut watched.was_alive, is_alive) && !is_alive {
+                dead.push(*backend);
+            }
+        }
+        dead
     }
 
     /// Compares the handshakes of all backends, once a second, and returns the changes to report.

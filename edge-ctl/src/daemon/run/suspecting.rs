@@ -1,7 +1,12 @@
 //! Has backends probed at once that do not answer their clients.
 
+use edge_common::{abi::BackendNumber, wire::protocol};
+
 use super::Daemon;
-use crate::{bpf::monotonic_time, daemon::controller::Controller};
+use crate::{
+    bpf::{NatFlow, monotonic_time},
+    daemon::{controller::Controller, nudge},
+};
 
 impl Daemon {
     /// Once a second.
@@ -21,6 +26,23 @@ impl Daemon {
         }
         if !suspects.is_empty() {
             self.probes.look_at_once(&suspects);
+        }
+        for backend in self.suspects.dead(&self.controller.plane) {
+            self.nudge_clients(backend);
+        }
+    }
+
+    /// Has the clients of a dead backend connect anew at once.
+    fn nudge_clients(&mut self, dead: BackendNumber) {
+        // Without it clients wait for a timeout of their own.
+        let Some(nudger) = &self.nudger else { return };
+        match self.controller.plane.nat_flows(monotonic_time()) {
+            Ok(flows) => {
+                let is_its = |flow: &NatFlow| flow.backend == dead && !flow.stage.is_over();
+                let its = flows.iter().filter(|(ends, flow)| ends.protocol == protocol::TCP && is_its(flow));
+                its.take(nudge::MOST).for_each(|(ends, _)| nudger.nudge(ends));
+            }
+            Err(error) => self.fault("translated flows", &error),
         }
     }
 }

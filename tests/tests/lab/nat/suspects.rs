@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
+    io::{self, Read as _},
     net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant},
@@ -18,7 +19,7 @@ use edge_tests::lab::{
     wait_until,
 };
 
-use super::{Nat, PORT, VIPS, configuration};
+use super::{Connection, Nat, PORT, VIPS, configuration};
 
 /// Interval of probes: long after a client has noticed.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -161,4 +162,40 @@ fn a_backend_that_loses_its_clients_packets_is_reported_though_its_probes_pass()
     });
     let seen = status::backends(&nat.lab.edge().expect("an edge").status(nat.lab.netns(EDGE)).expect("a status"));
     assert!(seen.expect("backends").iter().all(|backend| backend.health == "up"), "a report takes nobody out");
+}
+
+/// A client whose SYN went to the dead backend would send it again after a second, and one that waits for an answer would
+/// learn of the death by its own timeout.
+#[test]
+fn clients_of_a_dead_backend_connect_anew_at_once() {
+    let nat = Nat::start_with(&with_interval(&one_pool(), INTERVAL));
+    (0..BACKENDS.len()).for_each(|backend| nat.wait_for(backend, "up"));
+    let mut kept: Vec<_> = (0..8).map(|_| Connection::open(&nat, VIPS[0])).collect();
+    let homes: Vec<_> = kept.iter_mut().map(|client| client.request().expect("an answer")).collect();
+    let stream = |number: usize| Stream {
+        target: SocketAddr::new(VIPS[number % 2].parse().expect("an address"), PORT),
+        reuse: Reuse::New,
+    };
+    let streams: Vec<_> = (0..STREAMS).map(stream).collect();
+    let manner = Manner { pace: Pace::Answered(PACE), patience: patience(Duration::from_secs(3)) };
+    let load = Load::with(nat.lab.netns(CLIENT), &streams, 0, manner).expect("a load");
+    thread::sleep(Duration::from_millis(500));
+    power_off(&nat, 0);
+    let died = Instant::now();
+    // These clients send nothing and wait for an answer.
+    for (client, home) in kept.iter_mut().zip(&homes).filter(|(_, home)| **home == BACKENDS[0]) {
+        let mut answer = [0; 1];
+        let error = client.0.read(&mut answer).expect_err("its backend is dead");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{home}: {error}");
+    }
+    println!("the idle clients were reset {:?} after the death", died.elapsed());
+    assert!(died.elapsed() < patience(LIMIT));
+    assert!(homes.iter().any(|home| *home == BACKENDS[0]), "{homes:?}");
+    thread::sleep(patience(Duration::from_secs(2)));
+    let records = load.stop().expect("records");
+    let failed: Vec<_> = records.iter().filter(|record| record.outcome.is_err()).collect();
+    let longest = records.iter().map(|record| record.end - record.start).max().expect("some");
+    println!("{} requests, {} failed, the longest took {longest:?}", records.len(), failed.len());
+    assert!(failed.len() <= STREAMS, "{failed:?}");
+    assert!(longest < patience(LIMIT), "{longest:?}");
 }
