@@ -22,6 +22,8 @@ use crate::control::frames;
 /// Most clients that one death nudges: others wait until they send something.
 pub(super) const MOST: usize = 4096;
 
+/// Bytes of the segment.
+const LENGTH: u16 = 20;
 /// Offset of the checksum in a TCP header, and bytes of an Ethernet header.
 const CHECKSUM: usize = 16;
 const ETHERNET: usize = 14;
@@ -60,7 +62,7 @@ impl Nudger {
 /// An ACK from the VIP whose numbers are zero.
 fn packet(ends: &FlowEnds) -> Vec<u8> {
     let mut segment = frames::tcp(ends.port, ends.client_port, tcp::flags::ACK);
-    let sum = Sum(0).word([0, protocol::TCP]).word((tcp::LEAST as u16).to_be_bytes());
+    let sum = Sum(0).word([0, protocol::TCP]).word(LENGTH.to_be_bytes());
     let sum = [ends.vip, ends.client].into_iter().fold(sum, |sum, address| match address {
         IpAddr::V4(address) => sum.words(address.octets()),
         IpAddr::V6(address) => sum.address_v6(address.octets()),
