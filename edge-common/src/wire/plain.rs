@@ -1,6 +1,6 @@
 //! The start of a TCP or UDP header, directly behind the network header as in nearly all packets.
 
-use super::{packet::Wire, protocol, transport::Head};
+use super::{packet::Wire, protocol, tcp, transport::Head};
 
 /// The part of a transport header that forwarding needs of TCP, read in place. It is read of UDP as well: few UDP packets
 /// are so short that the frame ends in it.
@@ -42,8 +42,7 @@ impl Start {
     /// Bytes of a TCP header.
     #[inline(always)]
     pub const fn header_length(&self) -> usize {
-        // The upper four bits of the first byte count words of four bytes.
-        (u16::from_le(self.offset_and_flags) >> 2 & 0x3c) as usize
+        tcp::header_length(self.offset_and_flags)
     }
 
     #[inline(always)]

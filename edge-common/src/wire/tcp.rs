@@ -32,6 +32,13 @@ pub const TIMESTAMPS_LENGTH: u8 = 10;
 /// Bits that the offset behind an option can have, even of the longest one in the last byte of the longest options.
 const OPTIONS: usize = 0x1ff;
 
+/// Bytes of a header with this data offset and these flags, as they stand in it.
+#[inline(always)]
+pub(super) const fn header_length(offset_and_flags: u16) -> usize {
+    // The upper four bits of the first byte count words of four bytes.
+    (u16::from_le(offset_and_flags) >> 2 & 0x3c) as usize
+}
+
 /// The start of a TCP header, up to the flags.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
@@ -61,8 +68,7 @@ impl TcpStart {
     /// Bytes of the header.
     #[inline(always)]
     pub const fn header_length(&self) -> usize {
-        // The upper four bits of the first byte count words of four bytes.
-        (u16::from_le(self.offset_and_flags) >> 2 & 0x3c) as usize
+        header_length(self.offset_and_flags)
     }
 
     #[inline(always)]

@@ -48,14 +48,11 @@ impl Nudger {
 
     /// Nudges the client of a connection. A packet that can't be sent is lost, like any other.
     pub(super) fn nudge(&self, ends: &FlowEnds) {
-        let (socket, packet) = match (ends.vip, ends.client) {
-            (IpAddr::V4(_), IpAddr::V4(_)) => (&self.v4, packet(ends)),
-            (IpAddr::V6(_), IpAddr::V6(_)) => (&self.v6, packet(ends)),
-            _ => return,
-        };
+        // A flow's client and VIP have one IP version.
+        let socket = if ends.client.is_ipv4() { &self.v4 } else { &self.v6 };
         // A raw socket of IPv6 takes no port.
         let to = SockaddrStorage::from(SocketAddr::new(ends.client, 0));
-        let _lost = sendto(socket.as_raw_fd(), &packet, &to, MsgFlags::MSG_DONTWAIT);
+        let _lost = sendto(socket.as_raw_fd(), &packet(ends), &to, MsgFlags::MSG_DONTWAIT);
     }
 }
 

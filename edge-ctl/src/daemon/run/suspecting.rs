@@ -27,20 +27,24 @@ impl Daemon {
         if !suspects.is_empty() {
             self.probes.look_at_once(&suspects);
         }
-        for backend in self.suspects.dead(&self.controller.plane) {
-            self.nudge_clients(backend);
+        let dead = self.suspects.dead(&self.controller.plane);
+        if !dead.is_empty() {
+            self.nudge_clients(&dead);
         }
     }
 
-    /// Has the clients of a dead backend connect anew at once.
-    fn nudge_clients(&mut self, dead: BackendNumber) {
+    /// Has the clients of dead backends connect anew at once.
+    fn nudge_clients(&mut self, dead: &[BackendNumber]) {
         // Without it clients wait for a timeout of their own.
         let Some(nudger) = &self.nudger else { return };
         match self.controller.plane.nat_flows(monotonic_time()) {
+            // The table is read once, however many backends of a provider die together.
             Ok(flows) => {
-                let is_its = |flow: &NatFlow| flow.backend == dead && !flow.stage.is_over();
-                let its = flows.iter().filter(|(ends, flow)| ends.protocol == protocol::TCP && is_its(flow));
-                its.take(nudge::MOST).for_each(|(ends, _)| nudger.nudge(ends));
+                for dead in dead {
+                    let is_its = |flow: &NatFlow| flow.backend == *dead && !flow.stage.is_over();
+                    let its = flows.iter().filter(|(ends, flow)| ends.protocol == protocol::TCP && is_its(flow));
+                    its.take(nudge::MOST).for_each(|(ends, _)| nudger.nudge(ends));
+                }
             }
             Err(error) => self.fault("translated flows", &error),
         }
